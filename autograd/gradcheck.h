@@ -1,0 +1,24 @@
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "autograd/variable.h"
+
+namespace hew::ag {
+
+/// What gradcheck found: the worst element over all inputs.
+struct GradcheckResult {
+  double max_relative_error = 0;  // NaN if any compared number was NaN
+  std::string worst;              // "input 1 element 17: analytic …, numeric …"
+};
+
+/// Compares backward() of f with five-point central differences in float64, on every element of
+/// every input. f's output is reduced to a scalar by a fixed random projection. An element's error is
+/// |analytic − numeric| / max(|analytic|, |numeric|, 1e-3·max|numeric|, 1e-7).
+/// Inputs must be float64; throws DtypeError otherwise.
+GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variable>&)>& f,
+                          const std::vector<Tensor>& inputs);
+
+}  // namespace hew::ag

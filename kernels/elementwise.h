@@ -1,0 +1,41 @@
+#pragma once
+
+#include "core/tensor.h"
+#include "kernels/dispatch.h"
+
+namespace hew::kernels {
+
+/// y ← a + b, all of one shape. y may be a or b.
+void add(const ConstView& a, const ConstView& b, const View& y, const Stream& stream);
+/// y ← a ⊙ b, all of one shape. y may be a or b.
+void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& stream);
+/// y ← factor·y
+void scale(double factor, const View& y, const Stream& stream);
+/// y ← value
+void fill(double value, const View& y, const Stream& stream);
+/// y[outer, inner] ← x[outer, inner] + b[inner], where b's shape is the tail of x's. y may be x.
+void add_broadcast(const ConstView& x, const ConstView& b, const View& y, const Stream& stream);
+/// y[inner] ← Σ_outer x[outer, inner], where y's shape is the tail of x's; rows in order.
+void sum_leading(const ConstView& x, const View& y, const Stream& stream);
+/// y ← x converted between float32, float64 and bfloat16 (round to nearest even).
+void cast(const ConstView& x, const View& y, const Stream& stream);
+/// Σ x² in float64, in an order that does not depend on the number of threads.
+double sum_of_squares(const ConstView& x, const Stream& stream);
+
+template <class T>
+void add(Cpu, const ConstView& a, const ConstView& b, const View& y);
+template <class T>
+void multiply(Cpu, const ConstView& a, const ConstView& b, const View& y);
+template <class T>
+void scale(Cpu, double factor, const View& y);
+template <class T>
+void fill(Cpu, double value, const View& y);
+template <class T>
+void add_broadcast(Cpu, const ConstView& x, const ConstView& b, const View& y);
+template <class T>
+void sum_leading(Cpu, const ConstView& x, const View& y);
+template <class T>
+double sum_of_squares(Cpu, const ConstView& x);
+void cast(Cpu, const ConstView& x, const View& y);
+
+}  // namespace hew::kernels

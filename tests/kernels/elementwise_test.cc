@@ -1,0 +1,55 @@
+#include "kernels/elementwise.h"
+
+#include <doctest/doctest.h>
+
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace hew {
+
+TEST_CASE_TEMPLATE("elementwise kernels match their formulas", T, float, double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t n : {1, 7, 10007}) {
+    const Tensor a = test::random_tensor({3, n}, kDTypeOf<T>, cpu, 1);
+    const Tensor b = test::random_tensor({3, n}, kDTypeOf<T>, cpu, 2);
+    Tensor y = Tensor::empty({3, n}, kDTypeOf<T>, cpu);
+    kernels::add(a, b, y, cpu);
+    Tensor product = Tensor::empty({3, n}, kDTypeOf<T>, cpu);
+    kernels::multiply(a, b, product, cpu);
+    Tensor sum = Tensor::empty({n}, kDTypeOf<T>, cpu);
+    kernels::sum_leading(a, sum, cpu);
+    double squares = 0;
+    for (std::int64_t i = 0; i < 3 * n; ++i) {
+      REQUIRE(y.template data<T>()[i] == a.template data<T>()[i] + b.template data<T>()[i]);
+      REQUIRE(product.template data<T>()[i] == a.template data<T>()[i] * b.template data<T>()[i]);
+      squares += static_cast<double>(a.template data<T>()[i]) * a.template data<T>()[i];
+    }
+    CHECK(kernels::sum_of_squares(a, cpu) == doctest::Approx(squares).epsilon(1e-12));
+    const T* pa = a.template data<T>();
+    CHECK(sum.template data<T>()[n - 1] == pa[n - 1] + pa[2 * n - 1] + pa[3 * n - 1]);
+    Tensor shifted = Tensor::empty({3, n}, kDTypeOf<T>, cpu);
+    kernels::add_broadcast(a, sum, shifted, cpu);
+    CHECK(shifted.template data<T>()[2 * n] == pa[2 * n] + sum.template data<T>()[0]);
+  }
+}
+
+TEST_CASE("cast goes through bfloat16 and back within its epsilon") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor x = test::random_tensor({1000}, DType::kFloat32, cpu, 3);
+  Tensor half = Tensor::empty({1000}, DType::kBFloat16, cpu);
+  Tensor back = Tensor::empty({1000}, DType::kFloat32, cpu);
+  kernels::cast(x, half, cpu);
+  kernels::cast(half, back, cpu);
+  HEW_CHECK_CLOSE(back, x, 0x1p-8);
+}
+
+TEST_CASE("elementwise kernels refuse what does not fit") {
+  const Stream cpu = make_cpu_stream();
+  Tensor a = Tensor::zeros({2, 3}, DType::kFloat32, cpu);
+  Tensor b = Tensor::zeros({3, 2}, DType::kFloat32, cpu);
+  CHECK_THROWS_AS(kernels::add(a, b, a, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::add(a, Tensor::zeros({2, 3}, DType::kFloat64, cpu), a, cpu), DtypeError);
+  CHECK_THROWS_AS(kernels::scale(2, Tensor::zeros({2}, DType::kInt32, cpu), cpu), DtypeError);
+}
+
+}  // namespace hew

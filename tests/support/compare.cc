@@ -1,0 +1,58 @@
+#include "tests/support/compare.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "core/error.h"
+
+namespace hew::test {
+namespace {
+
+std::vector<double> widen(const Tensor& t) {
+  std::vector<double> out;
+  if (t.dtype() == DType::kFloat64) return t.to_vector<double>();
+  if (t.dtype() == DType::kFloat32) {
+    for (const float x : t.to_vector<float>()) out.push_back(static_cast<double>(x));
+  } else if (t.dtype() == DType::kBFloat16) {
+    for (const BFloat16 x : t.to_vector<BFloat16>()) out.push_back(static_cast<float>(x));
+  } else if (t.dtype() == DType::kInt64) {
+    for (const std::int64_t x : t.to_vector<std::int64_t>()) out.push_back(static_cast<double>(x));
+  } else {
+    for (const std::int32_t x : t.to_vector<std::int32_t>()) out.push_back(x);
+  }
+  return out;
+}
+
+}  // namespace
+
+Comparison compare(const Tensor& a, const Tensor& b, double relative, double absolute) {
+  if (a.shape() != b.shape()) {
+    return {false, fmt::format("shapes {} and {}", to_string(a.shape()), to_string(b.shape()))};
+  }
+  const std::vector<double> va = widen(a);
+  const std::vector<double> vb = widen(b);
+  std::size_t bad = 0;
+  std::size_t worst = 0;
+  double worst_excess = -1;
+  for (std::size_t i = 0; i < va.size(); ++i) {
+    const double error = std::abs(va[i] - vb[i]);
+    const double allowed = absolute + relative * std::abs(vb[i]);
+    if (error <= allowed) continue;  // false for NaN
+    const double excess = std::isnan(error) ? INFINITY : error - allowed;
+    if (excess > worst_excess) {
+      worst_excess = excess;
+      worst = i;
+    }
+    ++bad;
+  }
+  if (bad == 0) return {true, {}};
+  return {false, fmt::format("{} of {} elements differ; worst at {}: {:.9g} against {:.9g}", bad,
+                             va.size(), worst, va[worst], vb[worst])};
+}
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         std::memcmp(a.view().data, b.view().data, static_cast<std::size_t>(a.nbytes())) == 0;
+}
+
+}  // namespace hew::test
