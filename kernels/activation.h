@@ -1,0 +1,39 @@
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+
+#include "core/tensor.h"
+#include "kernels/dispatch.h"
+
+namespace hew::kernels {
+
+/// Elementwise nonlinearity that a linear product can end with.
+///   kRelu      max(x, 0)
+///   kGelu      x·Φ(x), Φ the standard normal distribution function
+///   kGeluTanh  x/2·(1 + tanh(√(2/π)·(x + 0.044715·x³)))   (GPT-2's form)
+///   kSilu      x / (1 + e^−x)
+enum class Activation : std::uint8_t { kNone, kRelu, kGelu, kGeluTanh, kSilu };
+
+/// "none", "relu", "gelu", "gelu_tanh", "silu". Throws ConfigError.
+Activation parse_activation(std::string_view name);
+std::string_view name_of(Activation activation);
+
+/// y ← act(x), one shape. y may be x.
+void activation_forward(Activation activation, const ConstView& x, const View& y,
+                        const Stream& stream);
+/// dx ← dy ⊙ act'(x), where x is what activation_forward was given. dx may be dy.
+void activation_backward(Activation activation, const ConstView& x, const ConstView& dy,
+                         const View& dx, const Stream& stream);
+
+template <class T>
+void activation_forward(Cpu, Activation activation, const ConstView& x, const View& y);
+template <class T>
+void activation_backward(Cpu, Activation activation, const ConstView& x, const ConstView& dy,
+                         const View& dx);
+
+/// y[i] ← act(x[i]), i < n, on the calling thread: the epilogue of the CPU products. y may be x.
+template <class T>
+void apply_activation(Activation activation, const T* x, T* y, std::int64_t n);
+
+}  // namespace hew::kernels
