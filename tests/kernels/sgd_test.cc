@@ -1,0 +1,91 @@
+#include "kernels/sgd.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace hew {
+
+TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
+  const Stream cpu = make_cpu_stream();
+  const double tolerance = std::is_same_v<T, float> ? 2e-5 : 1e-12;
+  for (const bool nesterov : {false, true}) {
+    for (const std::int64_t n : {1, 7, 10007}) {
+      Tensor w = test::random_tensor({n}, kDTypeOf<T>, cpu, 1);
+      Tensor buffer = Tensor::zeros({n}, kDTypeOf<T>, cpu);
+      const std::vector<T> start = w.template to_vector<T>();
+      std::vector<double> w_hand(start.begin(), start.end());
+      std::vector<double> b_hand(w_hand.size());
+      for (std::uint64_t step = 0; step < 20; ++step) {
+        const Tensor g = test::random_tensor({n}, kDTypeOf<T>, cpu, 100 + step);
+        kernels::sgd({.lr = 0.05,
+                      .momentum = 0.9,
+                      .nesterov = nesterov,
+                      .weight_decay = 0.01,
+                      .grad_scale = 0.5},
+                     g, w, buffer, cpu);
+        for (std::size_t i = 0; i < w_hand.size(); ++i) {
+          const double d = 0.5 * static_cast<double>(g.template data<T>()[i]) + 0.01 * w_hand[i];
+          b_hand[i] = step == 0 ? d : 0.9 * b_hand[i] + d;
+          w_hand[i] -= 0.05 * (nesterov ? d + 0.9 * b_hand[i] : b_hand[i]);
+        }
+      }
+      HEW_CHECK_CLOSE(w, Tensor::from(w_hand, {n}, cpu), tolerance, tolerance);
+      HEW_CHECK_CLOSE(buffer, Tensor::from(b_hand, {n}, cpu), tolerance, tolerance);
+    }
+  }
+}
+
+// torch 1.13, float64:
+//   w = Parameter(tensor([0.5, -1.0, 2.0, 0.0, -0.25]))
+//   opt = SGD([w], lr=0.05, momentum=MOMENTUM, weight_decay=0.01, nesterov=NESTEROV)
+//   for i in range(20): w.grad = cos(i * (arange(5) + 1)) + 0.1 * w.detach(); opt.step()
+TEST_CASE("sgd agrees with torch.optim.SGD") {
+  struct Case {
+    double momentum;
+    bool nesterov;
+    std::vector<double> torch;
+  };
+  const std::vector<Case> cases{{0.9,
+                                 false,
+                                 {0.09733424608461899, -0.5991586713409952, 0.7200572437102122,
+                                  -0.14890362816102728, -0.22344814789208406}},
+                                {0.9,
+                                 true,
+                                 {0.06360836332479487, -0.602289925528722, 0.6731015174893454,
+                                  -0.15494780481038803, -0.20962604163580492}},
+                                {0,
+                                 false,
+                                 {0.3936656701916002, -0.9467145683906594, 1.7453416187326152,
+                                  -0.036637780362209944, -0.24175928538010813}}};
+  const Stream cpu = make_cpu_stream();
+  for (const auto& [momentum, nesterov, torch] : cases) {
+    Tensor w = Tensor::from(std::vector<double>{0.5, -1.0, 2.0, 0.0, -0.25}, {5}, cpu);
+    Tensor g = Tensor::zeros({5}, DType::kFloat64, cpu);
+    Tensor buffer = Tensor::zeros({5}, DType::kFloat64, cpu);
+    for (std::int64_t step = 0; step < 20; ++step) {
+      for (std::int64_t k = 0; k < 5; ++k) {
+        g.data<double>()[k] =
+            std::cos(static_cast<double>(step * (k + 1))) + 0.1 * w.data<double>()[k];
+      }
+      kernels::sgd({.lr = 0.05, .momentum = momentum, .nesterov = nesterov, .weight_decay = 0.01},
+                   g, w, momentum == 0 ? View{} : buffer.view(), cpu);
+    }
+    HEW_CHECK_CLOSE(w, Tensor::from(torch, {5}, cpu), 1e-12);
+  }
+}
+
+TEST_CASE("sgd refuses what does not fit") {
+  const Stream cpu = make_cpu_stream();
+  Tensor w = Tensor::zeros({4}, DType::kFloat32, cpu);
+  CHECK_THROWS_AS(kernels::sgd({}, Tensor::zeros({5}, DType::kFloat32, cpu), w, View{}, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(kernels::sgd({}, w, w, Tensor::zeros({4}, DType::kFloat64, cpu).view(), cpu),
+                  DtypeError);
+  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, w, w, View{}, cpu), ConfigError);
+}
+
+}  // namespace hew
