@@ -1,0 +1,82 @@
+#include "kernels/norm.h"
+
+namespace hew::kernels {
+namespace {
+
+// Checks arguments against x: those of x's shape, of one row's shape, and of one value a row.
+class Checker {
+ public:
+  Checker(std::string_view op, const ConstView& x) : op_(op), x_(x) {
+    require<ShapeError>(x.shape.rank() >= 1 && x.shape[-1] > 0,
+                        "[{}] x has shape {}, expected [..., C] with C > 0", op,
+                        to_string(x.shape));
+  }
+  void full(std::string_view what, const ConstView& view) const { check(what, view, x_.shape); }
+  void row(std::string_view what, const ConstView& view) const {
+    check(what, view, {x_.shape[-1]});
+  }
+  void column(std::string_view what, const ConstView& view) const {
+    check(what, view, {x_.numel() / x_.shape[-1]});
+  }
+
+ private:
+  void check(std::string_view what, const ConstView& view, const Shape& shape) const {
+    require_shape(op_, what, view, shape);
+    require_like(op_, what, view, x_);
+  }
+
+  std::string_view op_;
+  ConstView x_;
+};
+
+}  // namespace
+
+void layer_norm_forward(const LayerNormForward& args, const Stream& /*stream*/) {
+  const Checker check("layer_norm", args.x);
+  check.row("weight", args.weight);
+  if (args.bias)
+    check.row("bias", args.bias);
+  check.full("y", args.y);
+  check.column("mean", args.mean);
+  check.column("rstd", args.rstd);
+  dispatch("layer_norm", args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { layer_norm_forward<T>(backend, args); });
+}
+
+void layer_norm_backward(const LayerNormBackward& args, const Stream& stream) {
+  const Checker check("layer_norm_backward", args.x);
+  check.row("weight", args.weight);
+  check.column("mean", args.mean);
+  check.column("rstd", args.rstd);
+  check.full("dy", args.dy);
+  check.full("dx", args.dx);
+  if (args.dweight)
+    check.row("dweight", args.dweight);
+  if (args.dbias)
+    check.row("dbias", args.dbias);
+  dispatch("layer_norm_backward", args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { layer_norm_backward<T>(backend, args, stream); });
+}
+
+void rms_norm_forward(const RmsNormForward& args, const Stream& /*stream*/) {
+  const Checker check("rms_norm", args.x);
+  check.row("weight", args.weight);
+  check.full("y", args.y);
+  check.column("rstd", args.rstd);
+  dispatch("rms_norm", args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { rms_norm_forward<T>(backend, args); });
+}
+
+void rms_norm_backward(const RmsNormBackward& args, const Stream& stream) {
+  const Checker check("rms_norm_backward", args.x);
+  check.row("weight", args.weight);
+  check.column("rstd", args.rstd);
+  check.full("dy", args.dy);
+  check.full("dx", args.dx);
+  if (args.dweight)
+    check.row("dweight", args.dweight);
+  dispatch("rms_norm_backward", args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { rms_norm_backward<T>(backend, args, stream); });
+}
+
+}  // namespace hew::kernels

@@ -1,0 +1,68 @@
+#pragma once
+
+#include "core/tensor.h"
+#include "kernels/dispatch.h"
+
+namespace hew::kernels {
+
+/// Per row of x, C wide (Ba et al. 2016):
+///   mean = Σ x / C,  rstd = 1/√(Σ (x − mean)² / C + eps),  y = (x − mean)·rstd ⊙ weight + bias
+struct LayerNormForward {
+  ConstView x;       // [..., C], M rows
+  ConstView weight;  // [C]
+  ConstView bias;    // [C]; empty for none
+  double eps = 1e-5;
+  View y;     // [..., C]; may be x
+  View mean;  // [M]
+  View rstd;  // [M]
+};
+
+/// Gradients of LayerNormForward from its inputs and what it saved.
+struct LayerNormBackward {
+  ConstView x;       // [..., C]
+  ConstView weight;  // [C]
+  ConstView mean;    // [M]
+  ConstView rstd;    // [M]
+  ConstView dy;      // [..., C]
+  View dx;           // [..., C]; may be dy
+  View dweight;      // [C]; empty if not wanted
+  View dbias;        // [C]; empty if not wanted
+};
+
+/// Per row of x, C wide (Zhang and Sennrich 2019):
+///   rstd = 1/√(Σ x² / C + eps),  y = x·rstd ⊙ weight
+struct RmsNormForward {
+  ConstView x;       // [..., C], M rows
+  ConstView weight;  // [C]
+  double eps = 1e-5;
+  View y;     // [..., C]; may be x
+  View rstd;  // [M]
+};
+
+/// Gradients of RmsNormForward from its inputs and what it saved.
+struct RmsNormBackward {
+  ConstView x;       // [..., C]
+  ConstView weight;  // [C]
+  ConstView rstd;    // [M]
+  ConstView dy;      // [..., C]
+  View dx;           // [..., C]; may be dy
+  View dweight;      // [C]; empty if not wanted
+};
+
+/// Sums over rows are taken in an order that does not depend on the number of threads.
+/// All throw ShapeError, DtypeError.
+void layer_norm_forward(const LayerNormForward& args, const Stream& stream);
+void layer_norm_backward(const LayerNormBackward& args, const Stream& stream);
+void rms_norm_forward(const RmsNormForward& args, const Stream& stream);
+void rms_norm_backward(const RmsNormBackward& args, const Stream& stream);
+
+template <class T>
+void layer_norm_forward(Cpu, const LayerNormForward& args);
+template <class T>
+void layer_norm_backward(Cpu, const LayerNormBackward& args, const Stream& stream);
+template <class T>
+void rms_norm_forward(Cpu, const RmsNormForward& args);
+template <class T>
+void rms_norm_backward(Cpu, const RmsNormBackward& args, const Stream& stream);
+
+}  // namespace hew::kernels
