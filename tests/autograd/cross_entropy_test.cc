@@ -1,0 +1,172 @@
+#include "autograd/cross_entropy.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "autograd/gradcheck.h"
+#include "core/error.h"
+#include "core/rng.h"
+#include "kernels/cross_entropy.h"
+#include "tests/support/compare.h"
+#include "tests/support/gradients.h"
+#include "tests/support/random.h"
+
+namespace hew {
+namespace {
+
+// Every third target is not counted.
+Tensor random_targets(std::int64_t tokens, std::int64_t vocabulary, const Stream& stream) {
+  std::vector<std::int32_t> targets;
+  for (std::int64_t m = 0; m < tokens; ++m) {
+    const auto drawn =
+        uniform_below(4, 0, static_cast<std::uint64_t>(m), static_cast<std::uint64_t>(vocabulary));
+    targets.push_back(m % 3 == 2 ? kernels::kIgnoredTarget : static_cast<std::int32_t>(drawn));
+  }
+  return Tensor::from(targets, {tokens}, stream);
+}
+
+Tensor targets_of(const std::vector<std::int32_t>& values, const Stream& stream) {
+  return Tensor::from(values, {static_cast<std::int64_t>(values.size())}, stream);
+}
+
+struct Expected {
+  std::vector<double> losses;
+  double mean = 0;
+};
+
+template <class T>
+Expected closed_form(const Tensor& logits, const Tensor& targets) {
+  Expected out;
+  double counted = 0;
+  const std::int64_t vocabulary = logits.size(1);
+  for (std::int64_t m = 0; m < logits.size(0); ++m) {
+    const T* row = logits.data<T>() + m * vocabulary;
+    double total = 0;
+    for (std::int64_t v = 0; v < vocabulary; ++v) total += std::exp(double(row[v]));
+    const std::int32_t target = targets.data<std::int32_t>()[m];
+    out.losses.push_back(target < 0 ? 0 : std::log(total) - double(row[target]));
+    out.mean += out.losses.back();
+    counted += target < 0 ? 0 : 1;
+  }
+  out.mean /= counted;
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("cross entropy matches its closed form, token by token and in the mean", T,
+                   float, double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t vocabulary : {1, 2, 257, 1024}) {
+    for (const std::int64_t tokens : {1, 7, 61}) {
+      // A loss of up to a dozen nats, and a sum of V exponentials.
+      const double tolerance =
+          16 * std::sqrt(double(vocabulary)) * double(std::numeric_limits<T>::epsilon());
+      const Tensor logits = test::random_tensor({tokens, vocabulary}, kDTypeOf<T>, cpu, 1);
+      const Tensor targets = random_targets(tokens, vocabulary, cpu);
+      Tensor losses = Tensor::empty({tokens}, kDTypeOf<T>, cpu);
+      Tensor lse = Tensor::empty({tokens}, kDTypeOf<T>, cpu);
+      kernels::token_losses({.logits = logits, .targets = targets, .losses = losses, .lse = lse},
+                            cpu);
+      const Expected expected = closed_form<T>(logits, targets);
+      HEW_CHECK_CLOSE(losses, Tensor::from(expected.losses, {tokens}, cpu), tolerance, tolerance);
+      const ag::Variable mean = ag::cross_entropy(ag::Variable(logits), targets, 0.25);
+      REQUIRE(mean.shape() == Shape{});
+      HEW_CHECK_CLOSE(mean.value(),
+                      Tensor::from(std::vector<double>{0.25 * expected.mean}, {}, cpu), tolerance,
+                      tolerance);
+    }
+  }
+}
+
+TEST_CASE("cross entropy gradients agree with central differences") {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t vocabulary : {2, 7, 31}) {
+    for (const std::int64_t tokens : {1, 2, 11}) {
+      const Tensor targets = random_targets(tokens, vocabulary, cpu);
+      const auto result = ag::gradcheck(
+          [&](const std::vector<ag::Variable>& in) {
+            return ag::cross_entropy(in[0], targets, 0.5);
+          },
+          {test::random_tensor({tokens, vocabulary}, DType::kFloat64, cpu, 2)});
+      CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
+    }
+  }
+}
+
+TEST_CASE("cross entropy without counted targets is zero, and so is its gradient") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor targets = targets_of({-1, -1}, cpu);
+  const auto out = test::value_and_gradients(
+      [&](const std::vector<ag::Variable>& in) { return ag::cross_entropy(in[0], targets); },
+      {test::random_tensor({2, 5}, DType::kFloat32, cpu, 3)});
+  CHECK(out[0].to_vector<float>() == std::vector<float>{0});
+  CHECK(out[1].to_vector<float>() == std::vector<float>(10, 0.0F));
+}
+
+TEST_CASE("cross entropy is finite for large logits, and NaN where a logit is NaN") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor targets = targets_of({0, 1}, cpu);
+  const Tensor large =
+      Tensor::from(std::vector<float>{1e4F, -1e4F, 0, 1e4F, -1e4F, 0}, {2, 3}, cpu);
+  auto loss = [&](const std::vector<ag::Variable>& in) {
+    return ag::cross_entropy(in[0], targets);
+  };
+  const auto out = test::value_and_gradients(loss, {large});
+  CHECK(out[0].to_vector<float>()[0] == 1e4F);
+  for (const float value : out[1].to_vector<float>()) CHECK(std::isfinite(value));
+  for (const std::int64_t width : {3, 64}) {
+    for (std::int64_t at = 0; at < width; ++at) {
+      Tensor bad = test::random_tensor({2, width}, DType::kFloat32, cpu, 1);
+      bad.data<float>()[at] = NAN;
+      REQUIRE(std::isnan(loss({ag::Variable(bad)}).value().to_vector<float>()[0]));
+    }
+  }
+}
+
+TEST_CASE("the gradient may take the place of the logits") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor targets = random_targets(29, 331, cpu);
+  const Tensor logits = test::random_tensor({29, 331}, DType::kFloat32, cpu, 1);
+  Tensor losses = Tensor::empty({29}, DType::kFloat32, cpu);
+  Tensor lse = Tensor::empty({29}, DType::kFloat32, cpu);
+  kernels::token_losses({.logits = logits, .targets = targets, .losses = losses, .lse = lse}, cpu);
+  const Tensor one = Tensor::from(std::vector<float>{1}, {}, cpu);
+  auto backward = [&](const Tensor& from, Tensor& to) {
+    kernels::cross_entropy_backward({.logits = from,
+                                     .targets = targets,
+                                     .lse = lse,
+                                     .weight = one,
+                                     .dmean = one,
+                                     .dlogits = to},
+                                    cpu);
+  };
+  Tensor apart = Tensor::empty({29, 331}, DType::kFloat32, cpu);
+  backward(logits, apart);
+  Tensor in_place = logits.clone();
+  backward(in_place, in_place);
+  CHECK(test::same_bytes(in_place, apart));
+}
+
+TEST_CASE("cross entropy does not depend on the number of threads") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor targets = random_targets(101, 257, cpu);
+  CHECK(test::independent_of_threads(
+      [&](const std::vector<ag::Variable>& in) { return ag::cross_entropy(in[0], targets); },
+      {test::random_tensor({101, 257}, DType::kFloat32, cpu, 1)}));
+}
+
+TEST_CASE("cross entropy names the position of a target it does not have") {
+  const Stream cpu = make_cpu_stream();
+  const ag::Variable logits(test::random_tensor({3, 5}, DType::kFloat32, cpu, 1));
+  CHECK_THROWS_WITH_AS(ag::cross_entropy(logits, targets_of({0, -1, 5}, cpu)),
+                       "[cross_entropy] target 5 at position 2 is outside a vocabulary of 5",
+                       DataError);
+  CHECK_THROWS_AS(ag::cross_entropy(logits, targets_of({0, -2, 4}, cpu)), DataError);
+  CHECK_THROWS_AS(ag::cross_entropy(logits, targets_of({0, 1}, cpu)), ShapeError);
+  CHECK_THROWS_AS(ag::cross_entropy(logits, Tensor::zeros({3}, DType::kInt64, cpu)), DtypeError);
+}
+
+}  // namespace hew
