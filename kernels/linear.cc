@@ -1,0 +1,61 @@
+#include "kernels/linear.h"
+
+namespace hew::kernels {
+namespace {
+
+void require_matrix(std::string_view op, std::string_view what, const ConstView& view) {
+  require<ShapeError>(view.shape.rank() == 2, "[{}] {} has shape {}, expected a matrix", op, what,
+                      to_string(view.shape));
+}
+
+}  // namespace
+
+void linear_forward(const LinearForwardArgs& args, const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "linear_forward";
+  require_matrix(kOp, "x", args.x);
+  require_matrix(kOp, "w", args.w);
+  const std::int64_t n = args.w.shape[0];
+  require_shape(kOp, "w", args.w, {n, args.x.shape[1]});
+  require_like(kOp, "w", args.w, args.x);
+  require_shape(kOp, "y", args.y, {args.x.shape[0], n});
+  require_like(kOp, "y", args.y, args.x);
+  if (args.bias) {
+    require_shape(kOp, "bias", args.bias, {n});
+    require_like(kOp, "bias", args.bias, args.x);
+  }
+  if (args.pre) {
+    require_shape(kOp, "pre", args.pre, args.y.shape);
+    require_like(kOp, "pre", args.pre, args.x);
+  }
+  dispatch(kOp, args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { linear_forward<T>(backend, args); });
+}
+
+void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& dx,
+                           const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "linear_input_gradient";
+  require_matrix(kOp, "dy", dy);
+  require_matrix(kOp, "w", w);
+  require_shape(kOp, "w", w, {dy.shape[1], w.shape[1]});
+  require_shape(kOp, "dx", dx, {dy.shape[0], w.shape[1]});
+  require_like(kOp, "w", w, dy);
+  require_like(kOp, "dx", dx, dy);
+  dispatch(kOp, dy.device, dy.dtype,
+           [&]<class T>(auto backend) { linear_input_gradient<T>(backend, dy, w, dx); });
+}
+
+void linear_weight_gradient(const ConstView& dy, const ConstView& x, const View& dw,
+                            bool accumulate, const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "linear_weight_gradient";
+  require_matrix(kOp, "dy", dy);
+  require_matrix(kOp, "x", x);
+  require_shape(kOp, "x", x, {dy.shape[0], x.shape[1]});
+  require_shape(kOp, "dw", dw, {dy.shape[1], x.shape[1]});
+  require_like(kOp, "x", x, dy);
+  require_like(kOp, "dw", dw, dy);
+  dispatch(kOp, dy.device, dy.dtype, [&]<class T>(auto backend) {
+    linear_weight_gradient<T>(backend, dy, x, dw, accumulate);
+  });
+}
+
+}  // namespace hew::kernels
