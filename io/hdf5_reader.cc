@@ -3,6 +3,7 @@
 
 #include "core/memory.h"
 #include "io/hdf5.h"
+#include "io/hdf5_attribute.h"
 #include "io/hdf5_calls.h"
 #include "io/seal.h"
 
@@ -43,58 +44,13 @@ Shape shape_of(const h5::Dataset& dataset, const Place& place) {
   return Shape(std::vector<std::int64_t>(extents.begin(), extents.end()));
 }
 
-std::string string_value(const h5::Attribute& attribute, const Type& type, const Place& place) {
-  if (check(H5Tis_variable_str(type.get()), place) > 0) {
-    const Type memory = h5::make_string_type();
-    char* text = nullptr;
-    check(H5Aread(attribute.get(), memory.get(), static_cast<void*>(&text)), place);
-    std::string value = text == nullptr ? "" : text;
-    H5free_memory(text);
-    return value;
-  }
-  std::string value(H5Tget_size(type.get()), '\0');
-  check(H5Aread(attribute.get(), type.get(), value.data()), place);
-  return value.substr(0, value.find('\0'));
-}
-
-template <class T>
-T plain_value(const h5::Attribute& attribute, hid_t memory_type, const Place& place) {
-  T value{};
-  check(H5Aread(attribute.get(), memory_type, &value), place);
-  return value;
-}
-
-H5Attribute attribute_value(const h5::Object& object, const Place& place) {
-  require<DataError>(H5Aexists(object.get(), place.name.c_str()) > 0, "{}: {} '{}' is missing",
-                     place.file, place.what, place.name);
-  const h5::Attribute attribute(
-      check(H5Aopen(object.get(), place.name.c_str(), H5P_DEFAULT), place));
-  const Space space(check(H5Aget_space(attribute.get()), place));
-  require<DataError>(H5Sget_simple_extent_npoints(space.get()) == 1,
-                     "{}: {} '{}' is not a single value", place.file, place.what, place.name);
-  const Type type(check(H5Aget_type(attribute.get()), place));
-  switch (H5Tget_class(type.get())) {
-    case H5T_STRING:
-      return string_value(attribute, type, place);
-    case H5T_INTEGER:
-      return plain_value<std::int64_t>(attribute, H5T_NATIVE_INT64, place);
-    case H5T_FLOAT:
-      return plain_value<double>(attribute, H5T_NATIVE_DOUBLE, place);
-    case H5T_ENUM:
-      return plain_value<signed char>(attribute, h5::make_bool_type().get(), place) != 0;
-    default:
-      throw DataError(fmt::format("{}: {} '{}' is of a type that hew does not read", place.file,
-                                  place.what, place.name));
-  }
-}
-
 DType dtype_of(const h5::Dataset& dataset, const Place& place) {
   const Type type(check(H5Dget_type(dataset.get()), place));
   const hid_t id = type.get();
   if (H5Aexists(dataset.get(), h5::kDtypeAttribute) > 0 && H5Tequal(id, H5T_STD_U16LE) > 0) {
-    const h5::Object object(check(H5Oopen(dataset.get(), ".", H5P_DEFAULT), place));
     const std::string attribute = h5::kDtypeAttribute;
-    const H5Attribute value = attribute_value(object, {place.file, "attribute", attribute});
+    const H5Attribute value =
+        h5::get_attribute(dataset.get(), {place.file, "attribute", attribute});
     if (value == H5Attribute(std::string(name_of(DType::kBFloat16))))
       return DType::kBFloat16;
   } else {
@@ -271,7 +227,7 @@ bool H5Reader::has_attribute(const std::string& object, const std::string& name)
 H5Attribute H5Reader::attribute(const std::string& object, const std::string& name) const {
   const h5::Session session;
   const Place place{impl_->name, kAttribute, name};
-  return attribute_value(open_object(impl_->file.get(), object, place), place);
+  return h5::get_attribute(open_object(impl_->file.get(), object, place).get(), place);
 }
 
 std::string H5Reader::attribute_string(const std::string& object, const std::string& name) const {

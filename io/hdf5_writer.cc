@@ -3,6 +3,7 @@
 
 #include "core/memory.h"
 #include "io/hdf5.h"
+#include "io/hdf5_attribute.h"
 #include "io/hdf5_calls.h"
 #include "io/hdf5_sink.h"
 #include "io/seal.h"
@@ -35,40 +36,6 @@ Properties make_link_properties(const Place& place) {
   Properties properties(check(H5Pcreate(H5P_LINK_CREATE), place));
   check(H5Pset_create_intermediate_group(properties.get(), 1), place);
   return properties;
-}
-
-struct AttributeTypes {
-  hid_t file;
-  hid_t memory;
-};
-
-void set_attribute(hid_t object, AttributeTypes types, const void* value, const Place& place) {
-  if (check(H5Aexists(object, place.name.c_str()), place) > 0) {
-    check(H5Adelete(object, place.name.c_str()), place);
-  }
-  const Space space(check(H5Screate(H5S_SCALAR), place));
-  const h5::Attribute attribute(check(
-      H5Acreate2(object, place.name.c_str(), types.file, space.get(), H5P_DEFAULT, H5P_DEFAULT),
-      place));
-  check(H5Awrite(attribute.get(), types.memory, value), place);
-}
-
-void set_attribute(hid_t object, const H5Attribute& value, const Place& place) {
-  if (const auto* text = std::get_if<std::string>(&value)) {
-    require<DataError>(text->find('\0') == std::string::npos, "{}: {} '{}' holds a zero byte",
-                       place.file, place.what, place.name);
-    const h5::Type type = h5::make_string_type();
-    const char* data = text->c_str();
-    set_attribute(object, {type.get(), type.get()}, &data, place);
-  } else if (const auto* flag = std::get_if<bool>(&value)) {
-    const h5::Type type = h5::make_bool_type();
-    const auto byte = static_cast<signed char>(*flag);
-    set_attribute(object, {type.get(), type.get()}, &byte, place);
-  } else if (const auto* number = std::get_if<double>(&value)) {
-    set_attribute(object, {H5T_IEEE_F64LE, H5T_NATIVE_DOUBLE}, number, place);
-  } else {
-    set_attribute(object, {H5T_STD_I64LE, H5T_NATIVE_INT64}, &std::get<std::int64_t>(value), place);
-  }
 }
 
 }  // namespace
@@ -117,7 +84,7 @@ h5::Dataset H5Writer::Impl::create(const std::string& full_name, DType dtype,
             place));
   if (dtype == DType::kBFloat16) {
     const std::string attribute = h5::kDtypeAttribute;
-    set_attribute(dataset.get(), std::string(name_of(dtype)), {name, "attribute", attribute});
+    h5::set_attribute(dataset.get(), std::string(name_of(dtype)), {name, "attribute", attribute});
   }
   return dataset;
 }
@@ -141,6 +108,11 @@ void H5Writer::Impl::append(const std::string& full_name, const ConstView& value
   if (H5Lexists(file.get(), full_name.c_str(), H5P_DEFAULT) > 0) {
     dataset = h5::Dataset(check(H5Dopen2(file.get(), full_name.c_str(), H5P_DEFAULT), place));
     const Space space(check(H5Dget_space(dataset.get()), place));
+    const h5::Type type(check(H5Dget_type(dataset.get()), place));
+    require<DataError>(H5Sget_simple_extent_ndims(space.get()) == 1 &&
+                           H5Tequal(type.get(), h5::file_type(values.dtype)) > 0,
+                       "{}: {} '{}': it is not 1-D {}", name, place.what, full_name,
+                       name_of(values.dtype));
     check(H5Sget_simple_extent_dims(space.get(), &old_size, nullptr), place);
   } else {
     const hsize_t unlimited = H5S_UNLIMITED;
@@ -225,7 +197,7 @@ void H5Writer::attribute(const std::string& object, const std::string& name,
   {
     const h5::Session session;
     const h5::Object target = impl_->open_or_make_group(object);
-    set_attribute(target.get(), value, {impl_->name, "cannot write attribute", name});
+    h5::set_attribute(target.get(), value, {impl_->name, "cannot write attribute", name});
   }
   impl_->sink.rethrow();
 }
