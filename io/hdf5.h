@@ -30,6 +30,9 @@ class H5Writer {
   H5Writer& operator=(const H5Writer&) = delete;
   ~H5Writer();
 
+  /// The path as it was given.
+  const std::string& file() const;
+
   /// One dataset of the view's shape and dtype, which must be in host memory.
   void write(const std::string& name, const ConstView& values);
   /// The same from any device.
@@ -72,6 +75,7 @@ class H5Reader {
   H5Reader& operator=(const H5Reader&) = delete;
   ~H5Reader();
 
+  /// The path as it was given.
   const std::string& file() const;
   /// The layout version that the file was written with, 1 … max_version.
   int version() const;

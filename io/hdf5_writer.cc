@@ -159,6 +159,10 @@ H5Writer::H5Writer(const std::filesystem::path& path, std::string_view kind, int
 H5Writer::H5Writer(H5Writer&& other) noexcept = default;
 H5Writer::~H5Writer() = default;
 
+const std::string& H5Writer::file() const {
+  return impl_->name;
+}
+
 void H5Writer::write(const std::string& name, const ConstView& values) {
   impl_->require_open();
   require<DataError>(values.device.is_cpu() && (values || values.numel() == 0),
