@@ -1,0 +1,73 @@
+#include "kernels/blocks.h"
+
+namespace hew::kernels {
+namespace {
+
+// [R, C] of a matrix cut into blocks.
+Shape grid_of(std::string_view op, const ConstView& dense, std::int64_t block) {
+  require<ShapeError>(dense.shape.rank() == 2, "[{}] a matrix has shape {}", op,
+                      to_string(dense.shape));
+  require<ShapeError>(block > 0, "[{}] block is {}", op, block);
+  return {(dense.shape[0] + block - 1) / block, (dense.shape[1] + block - 1) / block};
+}
+
+void require_norms(std::string_view op, const View& norms, const Shape& shape,
+                   const ConstView& of) {
+  require_shape(op, "norms", norms, shape);
+  require<DtypeError>(norms.dtype == DType::kFloat64, "[{}] norms are {}, expected float64", op,
+                      name_of(norms.dtype));
+  if (norms.device != of.device)
+    throw BackendError(op, 0, "norms are on another device");
+}
+
+}  // namespace
+
+void block_norms(const ConstView& dense, std::int64_t block, const View& norms,
+                 const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "block_norms";
+  require_norms(kOp, norms, grid_of(kOp, dense, block), dense);
+  dispatch(kOp, dense.device, dense.dtype,
+           [&]<class T>(auto backend) { block_norms<T>(backend, dense, block, norms); });
+}
+
+void live_block_norms(const ConstView& values, const BsrIndex& index, const View& norms,
+                      const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "live_block_norms";
+  require_bsr(kOp, index, values);
+  require_norms(kOp, norms, {index.nnzb}, values);
+  dispatch(kOp, values.device, values.dtype,
+           [&]<class T>(auto backend) { live_block_norms<T>(backend, values, index, norms); });
+}
+
+void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
+                   const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "gather_blocks";
+  require_bsr(kOp, index, values);
+  require_shape(kOp, "dense", dense, {index.rows, index.cols});
+  require_like(kOp, "values", values, dense);
+  dispatch(kOp, dense.device, dense.dtype,
+           [&]<class T>(auto backend) { gather_blocks<T>(backend, dense, index, values); });
+}
+
+void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
+                    const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "scatter_blocks";
+  require_bsr(kOp, index, values);
+  require_shape(kOp, "dense", dense, {index.rows, index.cols});
+  require_like(kOp, "dense", dense, values);
+  dispatch(kOp, values.device, values.dtype,
+           [&]<class T>(auto backend) { scatter_blocks<T>(backend, values, index, dense); });
+}
+
+void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
+               const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "block_dot";
+  require_shape(kOp, "dots", dots, grid_of(kOp, g, block));
+  require_shape(kOp, "w", w, g.shape);
+  require_like(kOp, "w", w, g);
+  require_like(kOp, "dots", dots, g);
+  dispatch(kOp, g.device, g.dtype,
+           [&]<class T>(auto backend) { block_dot<T>(backend, g, w, block, dots); });
+}
+
+}  // namespace hew::kernels

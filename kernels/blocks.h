@@ -1,0 +1,40 @@
+#pragma once
+
+#include "core/tensor.h"
+#include "kernels/bsr.h"
+
+namespace hew::kernels {
+
+// A dense [N, K] seen as R × C blocks of b × b, the last row and column of blocks ragged: R =
+// ⌈N/b⌉, C = ⌈K/b⌉. Sums run over an element order that does not depend on the number of threads.
+
+/// norms[r, c] ← ‖W[r, c]‖_F / √(real elements of the block); W [N, K], norms float64 [R, C].
+/// Throws ShapeError, DtypeError.
+void block_norms(const ConstView& dense, std::int64_t block, const View& norms,
+                 const Stream& stream);
+/// The same of values [nnzb, b, b] into norms float64 [nnzb].
+void live_block_norms(const ConstView& values, const BsrIndex& index, const View& norms,
+                      const Stream& stream);
+/// values[p] ← the p-th live block of dense [N, K], padding zero.
+void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
+                   const Stream& stream);
+/// dense [N, K] ← the live blocks, zero where blocks are dead.
+void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
+                    const Stream& stream);
+/// dots[r, c] ← Σ over block (r, c) of g ⊙ w, summed in float64; g and w [N, K], dots [R, C] of
+/// their dtype.
+void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
+               const Stream& stream);
+
+template <class T>
+void block_norms(Cpu, const ConstView& dense, std::int64_t block, const View& norms);
+template <class T>
+void live_block_norms(Cpu, const ConstView& values, const BsrIndex& index, const View& norms);
+template <class T>
+void gather_blocks(Cpu, const ConstView& dense, const BsrIndex& index, const View& values);
+template <class T>
+void scatter_blocks(Cpu, const ConstView& values, const BsrIndex& index, const View& dense);
+template <class T>
+void block_dot(Cpu, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
+
+}  // namespace hew::kernels

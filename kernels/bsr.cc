@@ -1,0 +1,66 @@
+#include "kernels/bsr.h"
+
+namespace hew::kernels {
+namespace {
+
+// The tokens M of a [M, width] argument.
+std::int64_t require_tokens(std::string_view op, std::string_view what, const ConstView& view,
+                            std::int64_t width) {
+  require<ShapeError>(view.shape.rank() == 2 && view.shape[1] == width,
+                      "[{}] {} has shape {}, expected [M, {}]", op, what, to_string(view.shape),
+                      width);
+  return view.shape[0];
+}
+
+}  // namespace
+
+void require_bsr(std::string_view op, const BsrIndex& index, const ConstView& values) {
+  require<ShapeError>(index.block >= 8 && index.block <= 128 && index.block % 8 == 0,
+                      "[{}] block is {}, expected a multiple of 8 up to 128", op, index.block);
+  require_shape(op, "values", values, {index.nnzb, index.block, index.block});
+}
+
+void bsr_forward(const BsrForwardArgs& args, const Stream& stream) {
+  constexpr std::string_view kOp = "bsr_forward";
+  require_bsr(kOp, args.index, args.values);
+  const std::int64_t tokens = require_tokens(kOp, "x", args.x, args.index.cols);
+  require_shape(kOp, "y", args.y, {tokens, args.index.rows});
+  require_like(kOp, "values", args.values, args.x);
+  require_like(kOp, "y", args.y, args.x);
+  if (args.bias) {
+    require_shape(kOp, "bias", args.bias, {args.index.rows});
+    require_like(kOp, "bias", args.bias, args.x);
+  }
+  if (args.pre) {
+    require_shape(kOp, "pre", args.pre, args.y.shape);
+    require_like(kOp, "pre", args.pre, args.x);
+  }
+  dispatch(kOp, args.x.device, args.x.dtype,
+           [&]<class T>(auto backend) { bsr_forward<T>(backend, args, stream); });
+}
+
+void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
+                        const View& dx, const Stream& stream) {
+  constexpr std::string_view kOp = "bsr_input_gradient";
+  require_bsr(kOp, index, values);
+  const std::int64_t tokens = require_tokens(kOp, "dy", dy, index.rows);
+  require_shape(kOp, "dx", dx, {tokens, index.cols});
+  require_like(kOp, "values", values, dy);
+  require_like(kOp, "dx", dx, dy);
+  dispatch(kOp, dy.device, dy.dtype, [&]<class T>(auto backend) {
+    bsr_input_gradient<T>(backend, dy, values, index, dx, stream);
+  });
+}
+
+void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream) {
+  constexpr std::string_view kOp = "bsr_weight_gradient";
+  require_bsr(kOp, args.index, args.dvalues);
+  const std::int64_t tokens = require_tokens(kOp, "dy", args.dy, args.index.rows);
+  require_shape(kOp, "x", args.x, {tokens, args.index.cols});
+  require_like(kOp, "x", args.x, args.dy);
+  require_like(kOp, "dvalues", args.dvalues, args.dy);
+  dispatch(kOp, args.dy.device, args.dy.dtype,
+           [&]<class T>(auto backend) { bsr_weight_gradient<T>(backend, args, stream); });
+}
+
+}  // namespace hew::kernels

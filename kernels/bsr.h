@@ -1,0 +1,73 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/tensor.h"
+#include "kernels/activation.h"
+#include "kernels/dispatch.h"
+
+namespace hew::kernels {
+
+/// Where the live blocks of an N × K matrix W are: BSR by block rows, with the transposed index
+/// beside it. Live block p lies in block column col[p], ordered by (block row, block column); entry
+/// q of the transposed index is block position[q], in block row row[q], ordered by (block column,
+/// block row). N and K need not be multiples of the block: values pad the last blocks with zeros.
+/// Owns nothing; the arrays lie on the device of the values.
+struct BsrIndex {
+  std::int64_t rows = 0;   // N
+  std::int64_t cols = 0;   // K
+  std::int64_t block = 0;  // b, a multiple of 8 up to 128
+  std::int64_t nnzb = 0;
+  const std::int32_t* crow = nullptr;      // [R + 1]
+  const std::int32_t* col = nullptr;       // [nnzb]
+  const std::int32_t* ccol = nullptr;      // [C + 1]
+  const std::int32_t* row = nullptr;       // [nnzb]
+  const std::int32_t* position = nullptr;  // [nnzb]
+
+  std::int64_t block_rows() const { return (rows + block - 1) / block; }
+  std::int64_t block_cols() const { return (cols + block - 1) / block; }
+};
+
+/// y[M, N] ← act(x[M, K]·Wᵀ + bias[N])
+struct BsrForwardArgs {
+  ConstView x;
+  ConstView values;  // [nnzb, b, b]
+  BsrIndex index;
+  ConstView bias = {};  // may be null
+  Activation activation = Activation::kNone;
+  View y;
+  View pre = {};  // may be null; x·Wᵀ + bias [M, N] for the backward pass, where activated
+};
+
+/// dvalues[p] ← dy[:, block row of p]ᵀ·x[:, block column of p] for each live block p; padding
+/// exactly zero.
+struct BsrWeightGradientArgs {
+  ConstView dy;  // [M, N]
+  ConstView x;   // [M, K]
+  BsrIndex index;
+  View dvalues;             // [nnzb, b, b]
+  bool accumulate = false;  // add to what dvalues holds
+};
+
+/// All views of one dtype, float32 or float64; no output overlaps an input. Cost 2·M·nnzb·b² FLOPs.
+/// No sum depends on the number of threads. The contents of the index are not checked. Throws
+/// ShapeError, DtypeError, BackendError.
+void bsr_forward(const BsrForwardArgs& args, const Stream& stream);
+/// dx[M, K] ← dy[M, N]·W, through the transposed index.
+void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
+                        const View& dx, const Stream& stream);
+void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream);
+
+/// Throws ShapeError unless the block is a multiple of 8 up to 128 and values have shape [nnzb, b,
+/// b].
+void require_bsr(std::string_view op, const BsrIndex& index, const ConstView& values);
+
+template <class T>
+void bsr_forward(Cpu, const BsrForwardArgs& args, const Stream& stream);
+template <class T>
+void bsr_input_gradient(Cpu, const ConstView& dy, const ConstView& values, const BsrIndex& index,
+                        const View& dx, const Stream& stream);
+template <class T>
+void bsr_weight_gradient(Cpu, const BsrWeightGradientArgs& args, const Stream& stream);
+
+}  // namespace hew::kernels

@@ -1,0 +1,116 @@
+#include "kernels/blocks.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/block_pattern.h"
+#include "tests/support/compare.h"
+#include "tests/support/product.h"
+#include "tests/support/random.h"
+
+namespace hew {
+namespace {
+
+struct Grid {
+  std::int64_t n, k, b;
+};
+
+// One element, ragged both ways, whole, one block wider than the matrix.
+constexpr std::array<Grid, 4> kGrids{{{1, 1, 8}, {37, 43, 8}, {64, 96, 32}, {5, 130, 64}}};
+
+// Σ over block (r, c) of u ⊙ v, and how many elements it has.
+std::pair<double, double> sum_over_block(const Tensor& u, const Tensor& v, const Grid& g,
+                                         std::int64_t r, std::int64_t c) {
+  const Tensor wide_u = test::widen(u);
+  const Tensor wide_v = test::widen(v);
+  double sum = 0;
+  double count = 0;
+  for (std::int64_t i = r * g.b; i < std::min(g.n, (r + 1) * g.b); ++i) {
+    for (std::int64_t j = c * g.b; j < std::min(g.k, (c + 1) * g.b); ++j) {
+      sum += wide_u.data<double>()[i * g.k + j] * wide_v.data<double>()[i * g.k + j];
+      ++count;
+    }
+  }
+  return {sum, count};
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("block norms and dots match their formulas", T, float, double) {
+  const Stream cpu = make_cpu_stream();
+  for (const Grid& g : kGrids) {
+    CAPTURE(g.n);
+    const Tensor w = test::random_tensor({g.n, g.k}, kDTypeOf<T>, cpu, 1);
+    const Tensor grad = test::random_tensor({g.n, g.k}, kDTypeOf<T>, cpu, 2);
+    const Shape grid{(g.n + g.b - 1) / g.b, (g.k + g.b - 1) / g.b};
+    Tensor norms = Tensor::empty(grid, DType::kFloat64, cpu);
+    Tensor dots = Tensor::empty(grid, kDTypeOf<T>, cpu);
+    kernels::block_norms(w, g.b, norms, cpu);
+    kernels::block_dot(grad, w, g.b, dots, cpu);
+    for (std::int64_t r = 0; r < grid[0]; ++r) {
+      for (std::int64_t c = 0; c < grid[1]; ++c) {
+        const auto [squares, count] = sum_over_block(w, w, g, r, c);
+        CHECK(norms.data<double>()[r * grid[1] + c] ==
+              doctest::Approx(std::sqrt(squares / count)).epsilon(1e-13));
+        const auto [dot, unused] = sum_over_block(grad, w, g, r, c);
+        // The sum is in float64; what is left is one rounding to T and the sum's own error.
+        const double epsilon = std::is_same_v<T, float> ? 0x1p-23 : 0x1p-52;
+        CHECK(std::abs(static_cast<double>(dots.template data<T>()[r * grid[1] + c]) - dot) <=
+              epsilon * std::abs(dot) + 1e-12);
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("blocks gather, scatter and keep their norms", T, float, double) {
+  const Stream cpu = make_cpu_stream();
+  for (const Grid& g : kGrids) {
+    for (const double density : {0.0, 0.5, 1.0}) {
+      CAPTURE(g.n);
+      CAPTURE(density);
+      const test::BlockPattern pattern = test::random_pattern(g.n, g.k, g.b, density, 3);
+      const Tensor values = test::with_zero_padding(
+          test::random_tensor(pattern.values_shape(), kDTypeOf<T>, cpu, 1), pattern);
+      Tensor dense = Tensor::empty({g.n, g.k}, kDTypeOf<T>, cpu);
+      kernels::scatter_blocks(values, pattern.index(), dense, cpu);
+      CHECK(test::same_bytes(dense, test::fold(values, pattern)));
+      Tensor back = Tensor::empty(values.shape(), kDTypeOf<T>, cpu);
+      kernels::gather_blocks(dense, pattern.index(), back, cpu);
+      CHECK(test::same_bytes(back, values));
+      // Equal bits: a method may compare the norm of a live block with one of the dense matrix.
+      Tensor live = Tensor::empty({pattern.nnzb()}, DType::kFloat64, cpu);
+      kernels::live_block_norms(values, pattern.index(), live, cpu);
+      const std::int64_t columns = (g.k + g.b - 1) / g.b;
+      Tensor all = Tensor::empty({(g.n + g.b - 1) / g.b, columns}, DType::kFloat64, cpu);
+      kernels::block_norms(dense, g.b, all, cpu);
+      for (std::size_t r = 0; r + 1 < pattern.crow.size(); ++r) {
+        for (auto p = pattern.crow[r]; p < pattern.crow[r + 1]; ++p) {
+          const auto c = pattern.col[static_cast<std::size_t>(p)];
+          CHECK(live.data<double>()[p] ==
+                all.data<double>()[static_cast<std::int64_t>(r) * columns + c]);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("block kernels refuse what does not fit") {
+  const Stream cpu = make_cpu_stream();
+  const test::BlockPattern pattern = test::random_pattern(16, 24, 8, 1, 3);
+  Tensor values = Tensor::zeros(pattern.values_shape(), DType::kFloat32, cpu);
+  Tensor dense = Tensor::zeros({16, 24}, DType::kFloat32, cpu);
+  Tensor other = Tensor::zeros({24, 16}, DType::kFloat32, cpu);
+  Tensor norms = Tensor::zeros({2, 3}, DType::kFloat32, cpu);
+  const kernels::BsrIndex index = pattern.index();
+  CHECK_THROWS_AS(kernels::gather_blocks(other, index, values, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::gather_blocks(dense, index, dense, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::scatter_blocks(values, index, other, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::block_norms(dense, 8, norms, cpu), DtypeError);
+  CHECK_THROWS_AS(kernels::block_dot(dense, other, 8, norms, cpu), ShapeError);
+  CHECK_THROWS_AS(
+      kernels::live_block_norms(values, index, Tensor::zeros({5}, DType::kFloat64, cpu), cpu),
+      ShapeError);
+}
+
+}  // namespace hew

@@ -1,0 +1,261 @@
+#include "kernels/bsr.h"
+
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include <cmath>
+
+#include "tests/support/block_pattern.h"
+#include "tests/support/compare.h"
+#include "tests/support/product.h"
+#include "tests/support/random.h"
+
+namespace hew {
+namespace {
+
+using kernels::Activation;
+using test::BlockPattern;
+using test::random_pattern;
+using test::random_tensor;
+using test::reference_product;
+using test::Transpose;
+
+constexpr std::array<std::int64_t, 7> kBlocks{8, 16, 24, 32, 64, 120, 128};
+
+// A grid of 3 × 4 blocks, ragged (the last row one wide, the last column of an odd width) or whole.
+std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
+  const std::int64_t rows = ragged ? 2 * b + 1 : 3 * b;
+  const std::int64_t cols = ragged ? 3 * b + b / 2 + 1 : 4 * b;
+  std::vector<BlockPattern> out;
+  for (const double density : {0.0, 0.1, 0.5, 1.0}) {
+    out.push_back(random_pattern(rows, cols, b, density, /*seed=*/7));
+  }
+  out.push_back(test::make_pattern(
+      rows, cols, b, [](std::int64_t r, std::int64_t c) { return r == 2 && c == 3; }));
+  return out;
+}
+
+struct Case {
+  BlockPattern pattern;
+  Tensor x, dy, values;
+};
+
+Case make_case(const BlockPattern& pattern, std::int64_t tokens, DType dtype,
+               const Stream& stream) {
+  return {pattern, random_tensor({tokens, pattern.cols}, dtype, stream, 1),
+          random_tensor({tokens, pattern.rows}, dtype, stream, 2),
+          with_zero_padding(random_tensor(pattern.values_shape(), dtype, stream, 3), pattern)};
+}
+
+Tensor forward(const Case& c) {
+  Tensor y = Tensor::empty(c.dy.shape(), c.x.dtype(), c.x.stream());
+  kernels::bsr_forward({.x = c.x, .values = c.values, .index = c.pattern.index(), .y = y},
+                       c.x.stream());
+  return y;
+}
+
+Tensor input_gradient(const Case& c) {
+  Tensor dx = Tensor::empty(c.x.shape(), c.x.dtype(), c.x.stream());
+  kernels::bsr_input_gradient(c.dy, c.values, c.pattern.index(), dx, c.x.stream());
+  return dx;
+}
+
+Tensor weight_gradient(const Case& c) {
+  Tensor dvalues = Tensor::empty(c.values.shape(), c.x.dtype(), c.x.stream());
+  kernels::bsr_weight_gradient(
+      {.dy = c.dy, .x = c.x, .index = c.pattern.index(), .dvalues = dvalues}, c.x.stream());
+  return dvalues;
+}
+
+// dW at the live blocks, padding zero: what dvalues must be.
+Tensor live_part(const Tensor& dense, const BlockPattern& pattern) {
+  const std::int64_t b = pattern.block;
+  Tensor values = Tensor::zeros(pattern.values_shape(), DType::kFloat64, dense.stream());
+  for (std::size_t r = 0; r + 1 < pattern.crow.size(); ++r) {
+    for (auto p = pattern.crow[r]; p < pattern.crow[r + 1]; ++p) {
+      for (std::int64_t i = 0; i < b * b; ++i) {
+        const std::int64_t n = static_cast<std::int64_t>(r) * b + i / b;
+        const std::int64_t k = pattern.col[static_cast<std::size_t>(p)] * b + i % b;
+        if (n >= pattern.rows || k >= pattern.cols)
+          continue;
+        values.data<double>()[p * b * b + i] = dense.data<double>()[n * pattern.cols + k];
+      }
+    }
+  }
+  return values;
+}
+
+void check_products(const Case& c) {
+  const DType dtype = c.x.dtype();
+  const Tensor w = test::fold(c.values, c.pattern);
+  const auto y = reference_product(c.x, Transpose::kNo, w, Transpose::kYes);
+  HEW_CHECK_CLOSE(test::widen(forward(c)), y.value, 0, y.tolerance(dtype));
+  const auto dx = reference_product(c.dy, Transpose::kNo, w, Transpose::kNo);
+  HEW_CHECK_CLOSE(test::widen(input_gradient(c)), dx.value, 0, dx.tolerance(dtype));
+  const auto dw = reference_product(c.dy, Transpose::kYes, c.x, Transpose::kNo);
+  const Tensor dvalues = weight_gradient(c);
+  HEW_CHECK_CLOSE(test::widen(dvalues), live_part(dw.value, c.pattern), 0, dw.tolerance(dtype));
+  CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
+}
+
+// Runs `body` with that many threads, then puts the number back.
+template <class Body>
+auto with_threads(int threads, const Body& body) {
+  const int before = omp_get_max_threads();
+  omp_set_num_threads(threads);
+  auto result = body();
+  omp_set_num_threads(before);
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("block-sparse products match the triple loop over the folded matrix", T, float,
+                   double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t b : kBlocks) {
+    CAPTURE(b);
+    for (const bool ragged : {false, true}) {
+      CAPTURE(ragged);
+      for (const BlockPattern& pattern : patterns(b, ragged)) {
+        CAPTURE(pattern.nnzb());
+        check_products(make_case(pattern, 33, kDTypeOf<T>, cpu));
+      }
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("block-sparse products take any number of tokens and any grid", T, float,
+                   double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t tokens : {0, 1, 7, 257, 1031}) {
+    CAPTURE(tokens);
+    check_products(make_case(random_pattern(97, 131, 16, 0.5, 8), tokens, kDTypeOf<T>, cpu));
+  }
+  // Wider than the span of the epilogue; a tile of many output blocks; narrower than a block.
+  check_products(make_case(random_pattern(1100, 40, 8, 0.3, 9), 50, kDTypeOf<T>, cpu));
+  check_products(make_case(random_pattern(24, 1500, 32, 0.3, 9), 50, kDTypeOf<T>, cpu));
+  check_products(make_case(random_pattern(3, 5, 64, 1, 9), 50, kDTypeOf<T>, cpu));
+}
+
+TEST_CASE("the comparison finds one wrong block") {
+  const Stream cpu = make_cpu_stream();
+  const Case good = make_case(random_pattern(96, 128, 16, 0.5, 8), 33, DType::kFloat32, cpu);
+  Case bad = good;
+  bad.values = good.values.clone();
+  float* block = bad.values.data<float>() + 5 * 16 * 16;
+  for (int i = 0; i < 16 * 16; ++i) block[i] *= 1.001F;
+  const Tensor w = test::fold(good.values, good.pattern);
+  const auto y = reference_product(good.x, Transpose::kNo, w, Transpose::kYes);
+  const double tolerance = y.tolerance(DType::kFloat32);
+  CHECK(test::compare(test::widen(forward(good)), y.value, 0, tolerance).ok);
+  CHECK_FALSE(test::compare(test::widen(forward(bad)), y.value, 0, tolerance).ok);
+  const auto dx = reference_product(good.dy, Transpose::kNo, w, Transpose::kNo);
+  CHECK_FALSE(
+      test::compare(test::widen(input_gradient(bad)), dx.value, 0, dx.tolerance(DType::kFloat32))
+          .ok);
+}
+
+TEST_CASE("bsr_weight_gradient accumulates") {
+  const Stream cpu = make_cpu_stream();
+  const Case c = make_case(random_pattern(97, 131, 32, 0.5, 8), 300, DType::kFloat64, cpu);
+  const Tensor once = weight_gradient(c);
+  Tensor twice = once.clone();
+  kernels::bsr_weight_gradient(
+      {.dy = c.dy, .x = c.x, .index = c.pattern.index(), .dvalues = twice, .accumulate = true},
+      cpu);
+  Tensor doubled = once.clone();
+  for (std::int64_t i = 0; i < doubled.numel(); ++i) doubled.data<double>()[i] *= 2;
+  // |Σ of 300 products| stays below 150; the order of summation differs.
+  HEW_CHECK_CLOSE(twice, doubled, 0, 300 * 150 * 0x1p-53);
+  CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
+}
+
+TEST_CASE("an infinity beside the edge stays out of the padding") {
+  const Stream cpu = make_cpu_stream();
+  Case c = make_case(random_pattern(17, 19, 8, 1, 8), 9, DType::kFloat32, cpu);
+  c.x.data<float>()[18] = INFINITY;
+  c.dy.data<float>()[16] = INFINITY;
+  const Tensor dvalues = weight_gradient(c);
+  CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
+}
+
+TEST_CASE_TEMPLATE("block-sparse products do not depend on the number of threads", T, float,
+                   double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t tokens : {5, 700}) {
+    const Case c = make_case(random_pattern(200, 300, 24, 0.4, 8), tokens, kDTypeOf<T>, cpu);
+    auto run = [&] { return std::array{forward(c), input_gradient(c), weight_gradient(c)}; };
+    const auto one = with_threads(1, run);
+    for (const int threads : {2, 3}) {
+      const auto many = with_threads(threads, run);
+      for (std::size_t i = 0; i < one.size(); ++i) CHECK(test::same_bytes(one[i], many[i]));
+    }
+  }
+}
+
+TEST_CASE("bsr_forward adds the bias, keeps the pre-activation, then applies the activation") {
+  const Stream cpu = make_cpu_stream();
+  const Case c = make_case(random_pattern(601, 70, 16, 0.5, 8), 77, DType::kFloat64, cpu);
+  const Tensor bias = random_tensor({601}, DType::kFloat64, cpu, 4);
+  Tensor expected_pre = forward(c);
+  for (std::int64_t i = 0; i < expected_pre.numel(); ++i) {
+    expected_pre.data<double>()[i] += bias.data<double>()[i % 601];
+  }
+  for (const Activation kind : {Activation::kNone, Activation::kGelu, Activation::kSilu}) {
+    CAPTURE(kernels::name_of(kind));
+    Tensor expected = Tensor::empty(expected_pre.shape(), DType::kFloat64, cpu);
+    kernels::activation_forward(kind, expected_pre, expected, cpu);
+    Tensor y = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
+    Tensor pre = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
+    kernels::bsr_forward({.x = c.x,
+                          .values = c.values,
+                          .index = c.pattern.index(),
+                          .bias = bias,
+                          .activation = kind,
+                          .y = y,
+                          .pre = pre},
+                         cpu);
+    HEW_CHECK_CLOSE(y, expected, 0, 1e-13);
+    if (kind != Activation::kNone)
+      HEW_CHECK_CLOSE(pre, expected_pre, 0, 1e-13);
+    Tensor without_pre = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
+    kernels::bsr_forward({.x = c.x,
+                          .values = c.values,
+                          .index = c.pattern.index(),
+                          .bias = bias,
+                          .activation = kind,
+                          .y = without_pre},
+                         cpu);
+    CHECK(test::same_bytes(without_pre, y));
+  }
+}
+
+TEST_CASE("block-sparse products refuse what does not fit") {
+  const Stream cpu = make_cpu_stream();
+  const Case c = make_case(random_pattern(32, 48, 16, 1, 8), 4, DType::kFloat32, cpu);
+  const kernels::BsrIndex index = c.pattern.index();
+  Tensor y = Tensor::zeros({4, 32}, DType::kFloat32, cpu);
+  Tensor wide = Tensor::zeros({4, 32}, DType::kFloat64, cpu);
+  kernels::BsrIndex odd = index;
+  odd.block = 12;
+  CHECK_THROWS_AS(kernels::bsr_forward({.x = c.x, .values = c.values, .index = odd, .y = y}, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(
+      kernels::bsr_forward({.x = c.dy, .values = c.values, .index = index, .y = y}, cpu),
+      ShapeError);
+  CHECK_THROWS_AS(kernels::bsr_forward({.x = c.x, .values = c.x, .index = index, .y = y}, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(
+      kernels::bsr_forward({.x = c.x, .values = c.values, .index = index, .y = wide}, cpu),
+      DtypeError);
+  CHECK_THROWS_AS(kernels::bsr_forward(
+                      {.x = c.x, .values = c.values, .index = index, .bias = c.x, .y = y}, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(kernels::bsr_input_gradient(c.dy, c.values, index, y, cpu), ShapeError);
+  CHECK_THROWS_AS(
+      kernels::bsr_weight_gradient({.dy = c.dy, .x = c.x, .index = index, .dvalues = y}, cpu),
+      ShapeError);
+}
+
+}  // namespace hew
