@@ -154,8 +154,7 @@ TEST_CASE("every invariant has a planted fault that is found and named") {
   constexpr std::size_t kLowerEdge = 128 + 3 * 8;     // block 2: row 16 + 3 of 19
   CHECK(error(padding(kRightEdge, 2)) ==
         "values[1, 7, 5] is 2, but lies outside of the matrix and must be 0");
-  CHECK(error(padding(kLowerEdge, 1e-30F))
-            .starts_with("values[2, 3, 0] is 1.0"));
+  CHECK(error(padding(kLowerEdge, 1e-30F)).starts_with("values[2, 3, 0] is 1.0"));
   CHECK(error(padding(191, NAN)) ==
         "values[2, 7, 7] is nan, but lies outside of the matrix and must be 0");
   BsrRecord sound = ragged<float>("w", cpu);
