@@ -1,0 +1,99 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "core/device.h"
+#include "core/named_enum.h"
+#include "layers/config.h"
+#include "optim/config.h"
+#include "sparsity/rule.h"
+
+namespace hew::train {
+
+enum class Precision : std::uint8_t { kFp32, kFp64 };
+
+struct RunConfig {
+  std::string dir;
+  std::int64_t seed = 1;
+  Device device;
+  std::int64_t threads = 0;  // 0: all this process may use
+  std::int64_t hash_check_every = 100;
+  friend bool operator==(const RunConfig&, const RunConfig&) = default;
+};
+
+/// Paths or globs of corpora, relative to the working directory.
+struct DataConfig {
+  std::vector<std::string> train;
+  std::vector<std::string> valid;
+  friend bool operator==(const DataConfig&, const DataConfig&) = default;
+};
+
+struct TrainConfig {
+  std::int64_t steps = 0;
+  std::int64_t batch = 0;        // sequences a step, over all ranks
+  std::int64_t micro_batch = 0;  // sequences a rank computes at a time; 0: its whole share
+  Precision precision = Precision::kFp32;
+  std::int64_t log_every = 10;
+  std::int64_t eval_every = 0;    // 0: only at the end
+  std::int64_t eval_batches = 0;  // 0: the whole split
+  friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
+};
+
+struct CheckpointConfig {
+  std::int64_t every = 0;  // 0: only at the end
+  std::int64_t keep = 3;
+  friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
+};
+
+/// Everything a training run depends on. A Recipe that came from load_recipe or parse_recipe has
+/// every default filled in, every step resolved, and no contradictions. docs/recipe.md has the
+/// keys.
+struct Recipe {
+  RunConfig run;
+  layers::ModelConfig model;
+  DataConfig data;
+  TrainConfig train;
+  optim::OptimConfig optim;
+  std::vector<sparsity::SparsityRule> sparsity;
+  CheckpointConfig checkpoint;
+  friend bool operator==(const Recipe&, const Recipe&) = default;
+};
+
+/// Reads YAML, then applies `key=value` overrides in order (dotted keys, list items by number:
+/// `sparsity.0.block=16`; a whole section or list may be given in YAML's one-line form:
+/// `sparsity=[]`). Throws one ConfigError with a line for every problem found, each with its place:
+/// `recipe.yaml:12: optim.lrr: unknown key, did you mean optim.lr?`.
+Recipe parse_recipe(std::string_view text, std::string_view source_name,
+                    const std::vector<std::string>& overrides = {});
+/// parse_recipe of a file. Throws ConfigError also if the file cannot be read.
+Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides = {});
+
+/// The effective recipe: every key that applies, defaults included. Steps are written as they were
+/// given, so parse_recipe(to_yaml(r)) == r.
+std::string to_yaml(const Recipe& recipe);
+
+/// What `wanted` changes in a saved run that a resume may not change: anything but train.steps,
+/// checkpoint.* and run.*; one line a key. Percentages and steps counted from the end follow a
+/// changed train.steps.
+std::vector<std::string> resume_conflicts(const Recipe& saved, const Recipe& wanted);
+
+/// The page docs/recipe.md: every key with type, range, default and meaning.
+std::string recipe_reference_markdown();
+
+}  // namespace hew::train
+
+namespace hew {
+
+template <>
+struct EnumNames<train::Precision> {
+  using E = train::Precision;
+  static constexpr auto kTable =
+      std::to_array<std::pair<E, std::string_view>>({{E::kFp32, "fp32"}, {E::kFp64, "fp64"}});
+};
+
+}  // namespace hew

@@ -1,0 +1,200 @@
+#include "train/recipe_schema.h"
+
+namespace hew::train {
+
+namespace {
+
+using layers::ModelConfig;
+using layers::ModelFamily;
+using optim::LrScheduleConfig;
+using optim::OptimConfig;
+
+bool is_llama(const Recipe& recipe) {
+  return recipe.model.family == ModelFamily::kLlama;
+}
+
+// 4·width, or for a gated MLP as many parameters in three matrices, in whole 64s.
+std::int64_t usual_mlp_width(const ModelConfig& model) {
+  if (model.family == ModelFamily::kGpt2)
+    return 4 * model.width;
+  return (8 * model.width + 3 * 64 - 1) / (3 * 64) * 64;
+}
+
+Limit<std::vector<std::string>> not_empty() {
+  return {"", [](const std::vector<std::string>& list) {
+            for (const std::string& item : list) {
+              if (item.empty())
+                return false;
+            }
+            return !list.empty();
+          }};
+}
+
+Limit<StepMark> not_negative() {
+  return {"≥ 0", [](const StepMark& mark) { return mark.amount >= 0; }};
+}
+
+void add_model_options(std::vector<Field<Recipe>>& fields) {
+  Section model(
+      fields, "model", [](auto& r) -> auto& { return r.model; });
+  model.add("tied_embeddings", &ModelConfig::tied_embeddings, "The head is the token embedding.")
+      .defaults_to("gpt2: true, llama: false",
+                   [](Recipe& r, const Written&) { r.model.tied_embeddings = !is_llama(r); });
+  model.add("bias", &ModelConfig::bias, "Linear layers and LayerNorms have biases; Llama has none.")
+      .defaults_to("gpt2: true, llama: false",
+                   [](Recipe& r, const Written&) { r.model.bias = !is_llama(r); });
+  model.add("activation", &ModelConfig::activation, "Activation of the MLP; in Llama of its gate.")
+      .defaults_to("gpt2: gelu_tanh, llama: silu", [](Recipe& r, const Written&) {
+        r.model.activation =
+            is_llama(r) ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh;
+      });
+  model.add("dropout", &ModelConfig::dropout, below_one(),
+            "Probability of dropping an activation while training.");
+  model.add("norm_eps", &ModelConfig::norm_eps, positive(),
+            "ε under the root of LayerNorm or RMSNorm.");
+  model.add("rope_theta", &ModelConfig::rope_theta, positive(), "Base of the rotary embedding.")
+      .only_with("model.family", "llama", is_llama);
+  model.add("init_std", &ModelConfig::init_std, positive(),
+            "Standard deviation of the initial weights.");
+}
+
+void add_lr_schedule_fields(std::vector<Field<Recipe>>& fields) {
+  Section schedule(
+      fields, "optim.schedule", [](auto& r) -> auto& { return r.optim.schedule; });
+  schedule.add(
+      "name", &LrScheduleConfig::kind,
+      "Course of the learning rate after the warm-up; wsd stays at the peak until its decay.");
+  schedule.add("warmup", &LrScheduleConfig::warmup, not_negative(),
+               "Number of steps over which the learning rate rises linearly from 0.");
+  schedule
+      .add("final", &LrScheduleConfig::final, from_to(0, 1),
+           "Learning rate of the last step as a fraction of `optim.lr`.")
+      .only_with("optim.schedule.name", "linear, cosine or wsd", [](const Recipe& r) {
+        return r.optim.schedule.kind != optim::LrScheduleKind::kConstant;
+      });
+  schedule
+      .add("decay", &LrScheduleConfig::decay, not_negative(),
+           "Number of last steps over which the learning rate falls linearly.")
+      .only_with("optim.schedule.name", "wsd", [](const Recipe& r) {
+        return r.optim.schedule.kind == optim::LrScheduleKind::kWsd;
+      });
+}
+
+}  // namespace
+
+void add_run_fields(std::vector<Field<Recipe>>& fields) {
+  Section run(
+      fields, "run", [](auto& r) -> auto& { return r.run; });
+  run.add("dir", &RunConfig::dir,
+          {"that is not empty", [](const std::string& s) { return !s.empty(); }},
+          "Folder of the run: recipe, metrics, checkpoints.")
+      .required();
+  run.add("seed", &RunConfig::seed, at_least<std::int64_t>(0),
+          "Seed of initial weights, sample order, dropout and random masks.");
+  run.add("device", &RunConfig::device, "Where the run computes.");
+  run.add("threads", &RunConfig::threads, at_least<std::int64_t>(0),
+          "Threads a rank; 0: all that it may use.");
+  run.add("hash_check_every", &RunConfig::hash_check_every, at_least<std::int64_t>(0),
+          "Steps between comparisons of all ranks' parameters and masks; 0: never.");
+}
+
+void add_model_fields(std::vector<Field<Recipe>>& fields) {
+  Section model(
+      fields, "model", [](auto& r) -> auto& { return r.model; });
+  const auto size = at_least<std::int64_t>(1);
+  model.add("family", &ModelConfig::family, "Architecture.").required();
+  model.add("layers", &ModelConfig::layers, size, "Transformer blocks.").required();
+  model.add("heads", &ModelConfig::heads, size, "Attention heads; must divide `model.width`.")
+      .required();
+  model
+      .add("kv_heads", &ModelConfig::kv_heads, size,
+           "Heads of keys and values; must divide `model.heads`, and equal it in gpt2.")
+      .defaults_to("`model.heads`",
+                   [](Recipe& r, const Written&) { r.model.kv_heads = r.model.heads; });
+  model.add("width", &ModelConfig::width, size, "Channels of the residual stream.").required();
+  model.add("mlp_width", &ModelConfig::mlp_width, size, "Channels inside the MLP.")
+      .defaults_to("gpt2: 4·width, llama: 8/3·width rounded up to a multiple of 64",
+                   [](Recipe& r, const Written&) { r.model.mlp_width = usual_mlp_width(r.model); });
+  model.add("context", &ModelConfig::context, size, "Tokens of a sequence.").required();
+  model.add("vocab", &ModelConfig::vocab, at_least<std::int64_t>(0),
+            "Vocabulary; 0: that of the corpus.");
+  add_model_options(fields);
+}
+
+void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
+  Section data(
+      fields, "data", [](auto& r) -> auto& { return r.data; });
+  data.add("train", &DataConfig::train, not_empty(),
+           "Corpora to train on: paths or globs, relative to the working directory.")
+      .required();
+  data.add("valid", &DataConfig::valid, "Corpora to evaluate on.");
+  Section train(
+      fields, "train", [](auto& r) -> auto& { return r.train; });
+  const auto count = at_least<std::int64_t>(1);
+  const auto count_or_zero = at_least<std::int64_t>(0);
+  train.add("steps", &TrainConfig::steps, count, "Optimizer steps of the whole run.").required();
+  train.add("batch", &TrainConfig::batch, count, "Sequences a step, over all ranks.").required();
+  train.add(
+      "micro_batch", &TrainConfig::micro_batch, count_or_zero,
+      "Sequences a rank computes at a time; must divide its share of the batch; 0: all of it.");
+  train.add("precision", &TrainConfig::precision, "Floating-point type of weights and compute.");
+  train.add("log_every", &TrainConfig::log_every, count, "Steps between lines of metrics.");
+  train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
+            "Steps between evaluations on `data.valid`; 0: only at the end.");
+  train.add("eval_batches", &TrainConfig::eval_batches, count_or_zero,
+            "Batches an evaluation; 0: the whole split.");
+}
+
+void add_optim_fields(std::vector<Field<Recipe>>& fields) {
+  Section optim(
+      fields, "optim", [](auto& r) -> auto& { return r.optim; });
+  const auto is_adamw = [](const Recipe& r) {
+    return r.optim.kind == optim::OptimizerKind::kAdamW;
+  };
+  optim.add("name", &OptimConfig::kind, "Optimizer; sgd has momentum.");
+  optim.add("lr", &OptimConfig::lr, positive(), "Peak learning rate.").required();
+  optim
+      .add("betas", &OptimConfig::betas,
+           {"≥ 0 and < 1",
+            [](const std::array<double, 2>& b) {
+              return b[0] >= 0 && b[0] < 1 && b[1] >= 0 && b[1] < 1;
+            }},
+           "Decay of the first and second moments.")
+      .only_with("optim.name", "adamw", is_adamw);
+  optim.add("eps", &OptimConfig::eps, positive(), "ε beside the root of the second moment.")
+      .only_with("optim.name", "adamw", is_adamw);
+  optim.add("momentum", &OptimConfig::momentum, below_one(), "Momentum.")
+      .only_with("optim.name", "sgd", [is_adamw](const Recipe& r) { return !is_adamw(r); });
+  optim.add(
+      "weight_decay", &OptimConfig::weight_decay, at_least(0.0),
+      "Decay of matrices a step, times the learning rate; biases, norms and positions have none.");
+  optim.add("clip_norm", &OptimConfig::clip_norm, at_least(0.0),
+            "Largest global norm of the gradient; 0: no clipping.");
+  add_lr_schedule_fields(fields);
+}
+
+void add_checkpoint_fields(std::vector<Field<Recipe>>& fields) {
+  Section checkpoint(
+      fields, "checkpoint", [](auto& r) -> auto& { return r.checkpoint; });
+  checkpoint.add("every", &CheckpointConfig::every, at_least<std::int64_t>(0),
+                 "Steps between checkpoints; 0: only at the end.");
+  checkpoint.add("keep", &CheckpointConfig::keep, at_least<std::int64_t>(1),
+                 "Newest checkpoints that are kept.");
+}
+
+Schema make_schema() {
+  Schema schema;
+  add_run_fields(schema.recipe);
+  add_model_fields(schema.recipe);
+  add_data_and_train_fields(schema.recipe);
+  add_optim_fields(schema.recipe);
+  add_checkpoint_fields(schema.recipe);
+  add_rule_fields(schema.rule);
+  return schema;
+}
+
+bool may_change_on_resume(std::string_view key) {
+  return key == "train.steps" || key.starts_with("checkpoint.") || key.starts_with("run.");
+}
+
+}  // namespace hew::train
