@@ -10,16 +10,19 @@ namespace {
 constexpr std::int64_t kChunk = 1024;
 constexpr std::uint64_t kWords = 4;  // elements that share one draw of Philox
 
-// uniforms[i] ← uniform(key, stream, 4·first_draw + i) for i < 4·count: the draws of four
-// neighbours come from one counter, and the loop over counters is vectorised.
+// words[i] ← the bits of uniform(key, stream, 4·first_draw + i) for i < 4·count. Neighbours share a
+// counter; written out word by word, the loop over counters is vectorised.
 void draw(const DropoutOptions& options, std::uint64_t first_draw, std::uint64_t count,
-          float* uniforms) {
+          std::uint32_t* words) {
+  const std::uint64_t key = options.key;
+  const std::uint64_t stream = options.stream;
 #pragma omp simd
   for (std::uint64_t i = 0; i < count; ++i) {
-    const auto words = philox(options.key, options.stream, first_draw + i);
-    for (std::uint64_t j = 0; j < kWords; ++j) {
-      uniforms[kWords * i + j] = static_cast<float>(words[j] >> 8U) * 0x1p-24F;
-    }
+    const auto drawn = philox(key, stream, first_draw + i);
+    words[kWords * i] = drawn[0];
+    words[kWords * i + 1] = drawn[1];
+    words[kWords * i + 2] = drawn[2];
+    words[kWords * i + 3] = drawn[3];
   }
 }
 
@@ -35,12 +38,16 @@ void dropout(Cpu /*backend*/, const DropoutOptions& options, const ConstView& x,
     const std::int64_t count = std::min(kChunk, n - begin);
     const std::uint64_t first = options.first_element + static_cast<std::uint64_t>(begin);
     const std::uint64_t last = first + static_cast<std::uint64_t>(count) - 1;
-    std::array<float, kChunk + 2 * kWords> uniforms;
-    draw(options, first / kWords, last / kWords - first / kWords + 1, uniforms.data());
-    const float* u = uniforms.data() + first % kWords;
+    std::array<std::uint32_t, kChunk + 2 * kWords> words;
+    draw(options, first / kWords, last / kWords - first / kWords + 1, words.data());
+    const std::uint32_t* word = words.data() + first % kWords;
     const T* px = x.as<T>() + begin;
     T* py = y.as<T>() + begin;
-    for (std::int64_t i = 0; i < count; ++i) py[i] = u[i] >= p ? px[i] * kept : T(0);
+#pragma omp simd
+    for (std::int64_t i = 0; i < count; ++i) {
+      const float uniform = static_cast<float>(word[i] >> 8U) * 0x1p-24F;
+      py[i] = uniform >= p ? px[i] * kept : T(0);
+    }
   }
 }
 
