@@ -3,7 +3,8 @@
 namespace hew::ag {
 
 Variable activation(const Variable& x, kernels::Activation kind) {
-  if (kind == kernels::Activation::kNone) return x;
+  if (kind == kernels::Activation::kNone)
+    return x;
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.stream());
   kernels::activation_forward(kind, x.value(), y, x.stream());
   return record("activation", y, {x},

@@ -32,10 +32,10 @@ void accumulate(Pending& pending, const Tensor& grad) {
 // Sums a broadcast gradient down to the input's shape and checks what the rule returned.
 Tensor fit(const Node& node, std::size_t index, const Tensor& grad) {
   const Tensor& value = node.inputs[index].value();
-  require<DtypeError>(grad.dtype() == value.dtype(),
-                      "[{}] gradient of input {} is {}, expected {}", node.op, index,
-                      name_of(grad.dtype()), name_of(value.dtype()));
-  if (grad.shape() == value.shape()) return grad;
+  require<DtypeError>(grad.dtype() == value.dtype(), "[{}] gradient of input {} is {}, expected {}",
+                      node.op, index, name_of(grad.dtype()), name_of(value.dtype()));
+  if (grad.shape() == value.shape())
+    return grad;
   require<ShapeError>(grad.shape().rank() > value.shape().rank(),
                       "[{}] gradient of input {} has shape {}, expected {}", node.op, index,
                       to_string(grad.shape()), to_string(value.shape()));
@@ -53,8 +53,10 @@ std::vector<Node*> consumers_first(Node* root, const auto& producer_of) {
     stack.pop_back();
     for (const Variable& input : node->inputs) {
       Node* producer = producer_of(input);
-      if (producer == nullptr) continue;
-      if (consumers[producer]++ == 0) stack.push_back(producer);
+      if (producer == nullptr)
+        continue;
+      if (consumers[producer]++ == 0)
+        stack.push_back(producer);
     }
   }
   std::vector<Node*> order;
@@ -66,7 +68,8 @@ std::vector<Node*> consumers_first(Node* root, const auto& producer_of) {
     order.push_back(node);
     for (const Variable& input : node->inputs) {
       Node* producer = producer_of(input);
-      if (producer != nullptr && --consumers[producer] == 0) stack.push_back(producer);
+      if (producer != nullptr && --consumers[producer] == 0)
+        stack.push_back(producer);
     }
   }
   return order;
@@ -93,15 +96,18 @@ void backward(const Variable& root, const Tensor& grad) {
   auto producer_of = [](const Variable& v) -> Node* {
     return v.requires_grad() ? v.state_->producer.get() : nullptr;
   };
-  if (producer_of(root) == nullptr) return add_to_leaf(root.state_, seed.clone());
+  if (producer_of(root) == nullptr)
+    return add_to_leaf(root.state_, seed.clone());
 
   std::unordered_map<Node*, Pending> pending;
   pending[producer_of(root)].grad = std::move(seed);
   for (Node* node : consumers_first(producer_of(root), producer_of)) {
     const auto found = pending.find(node);
     const Tensor grad_output = found == pending.end() ? Tensor() : std::move(found->second.grad);
-    if (found != pending.end()) pending.erase(found);
-    if (!grad_output.defined()) continue;  // every consumer said "zero"
+    if (found != pending.end())
+      pending.erase(found);
+    if (!grad_output.defined())
+      continue;  // every consumer said "zero"
     require<Error>(static_cast<bool>(node->rule), "[{}] backward ran twice over one tape",
                    node->op);
     std::vector<bool> needs;
@@ -112,7 +118,8 @@ void backward(const Variable& root, const Tensor& grad) {
     require<ShapeError>(grads.size() == needs.size(), "[{}] rule returned {} gradients for {}",
                         node->op, grads.size(), needs.size());
     for (std::size_t i = 0; i < grads.size(); ++i) {
-      if (!needs[i] || !grads[i].defined()) continue;
+      if (!needs[i] || !grads[i].defined())
+        continue;
       Tensor fitted = fit(*node, i, grads[i]);
       grads[i] = Tensor();
       if (Node* producer = producer_of(node->inputs[i])) {

@@ -44,7 +44,8 @@ GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variabl
   for (std::size_t k = 0; k < inputs.size(); ++k) {
     const auto n = static_cast<std::size_t>(inputs[k].numel());
     std::vector<double> analytic(n, 0.0);
-    if (variables[k].grad().defined()) analytic = variables[k].grad().to_vector<double>();
+    if (variables[k].grad().defined())
+      analytic = variables[k].grad().to_vector<double>();
     std::vector<double> numeric(n);
     std::vector<Variable> moved = leaves(inputs, /*requires_grad=*/false);
     double* x = moved[k].mutable_value().data<double>();
@@ -55,7 +56,8 @@ GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variabl
         x[i] = centre + offset;
         return project(f(moved).value(), weights);
       };
-      numeric[i] = (-at(2 * kStep) + 8 * at(kStep) - 8 * at(-kStep) + at(-2 * kStep)) / (12 * kStep);
+      numeric[i] =
+          (-at(2 * kStep) + 8 * at(kStep) - 8 * at(-kStep) + at(-2 * kStep)) / (12 * kStep);
       x[i] = centre;
       largest = std::max(largest, std::abs(numeric[i]));
     }
@@ -67,7 +69,8 @@ GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variabl
         result.max_relative_error = error;
         result.worst = fmt::format("input {} element {}: analytic {:.12g}, numeric {:.12g}", k, i,
                                    analytic[i], numeric[i]);
-        if (std::isnan(error)) return result;
+        if (std::isnan(error))
+          return result;
       }
     }
   }

@@ -15,9 +15,9 @@ struct GradcheckResult {
 };
 
 /// Compares backward() of f with five-point central differences in float64, on every element of
-/// every input. f's output is reduced to a scalar by a fixed random projection. An element's error is
-/// |analytic − numeric| / max(|analytic|, |numeric|, 1e-3·max|numeric|, 1e-7).
-/// Inputs must be float64; throws DtypeError otherwise.
+/// every input. f's output is reduced to a scalar by a fixed random projection. An element's error
+/// is |analytic − numeric| / max(|analytic|, |numeric|, 1e-3·max|numeric|, 1e-7). Inputs must be
+/// float64; throws DtypeError otherwise.
 GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variable>&)>& f,
                           const std::vector<Tensor>& inputs);
 

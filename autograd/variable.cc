@@ -23,7 +23,9 @@ Tensor& Variable::mutable_value() {
   return state_->value;
 }
 
-bool Variable::requires_grad() const { return state_ != nullptr && state_->requires_grad; }
+bool Variable::requires_grad() const {
+  return state_ != nullptr && state_->requires_grad;
+}
 
 Tensor& Variable::grad() {
   assert(state_ != nullptr);
@@ -35,7 +37,9 @@ const Tensor& Variable::grad() const {
   return state_->grad;
 }
 
-Variable Variable::detach() const { return Variable(value()); }
+Variable Variable::detach() const {
+  return Variable(value());
+}
 
 Variable record(const char* op, Tensor value, std::vector<Variable> inputs, BackwardRule rule) {
   const bool needed = std::any_of(inputs.begin(), inputs.end(),
@@ -51,7 +55,8 @@ Node::~Node() {
   std::vector<std::shared_ptr<Variable::State>> stack;
   auto take_inputs = [&stack](std::vector<Variable>& from) {
     for (Variable& input : from) {
-      if (input.state_ != nullptr) stack.push_back(std::move(input.state_));
+      if (input.state_ != nullptr)
+        stack.push_back(std::move(input.state_));
     }
     from.clear();
   };

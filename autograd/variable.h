@@ -41,8 +41,9 @@ class Variable {
 
  private:
   friend struct Node;
-  friend Variable record(const char*, Tensor, std::vector<Variable>,
-                         std::function<std::vector<Tensor>(const Tensor&, const std::vector<bool>&)>);
+  friend Variable record(
+      const char*, Tensor, std::vector<Variable>,
+      std::function<std::vector<Tensor>(const Tensor&, const std::vector<bool>&)>);
   friend void backward(const Variable&, const Tensor&);
 
   std::shared_ptr<State> state_;

@@ -36,7 +36,8 @@ void* CpuAllocator::allocate(std::int64_t bytes) {
     blocks.pop_back();
   } else {
     data = std::aligned_alloc(kAlignment, static_cast<std::size_t>(size));
-    if (data == nullptr) throw std::bad_alloc();
+    if (data == nullptr)
+      throw std::bad_alloc();
     blocks.reserve(blocks.capacity() + 1);  // release() must not throw
     stats_.reserved += size;
     ++stats_.system_allocations;

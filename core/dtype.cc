@@ -22,17 +22,24 @@ constexpr std::array<Entry, 7> kTable{{{DType::kFloat32, "float32", "fp32", 4},
                                        {DType::kUInt16, "uint16", "uint16", 2},
                                        {DType::kUInt8, "uint8", "uint8", 1}}};
 
-const Entry& entry(DType dtype) { return kTable[static_cast<std::size_t>(dtype)]; }
+const Entry& entry(DType dtype) {
+  return kTable[static_cast<std::size_t>(dtype)];
+}
 
 }  // namespace
 
-std::int64_t size_of(DType dtype) { return entry(dtype).size; }
+std::int64_t size_of(DType dtype) {
+  return entry(dtype).size;
+}
 
-std::string_view name_of(DType dtype) { return entry(dtype).name; }
+std::string_view name_of(DType dtype) {
+  return entry(dtype).name;
+}
 
 DType parse_dtype(std::string_view name) {
   for (const Entry& e : kTable) {
-    if (e.name == name || e.alias == name) return e.dtype;
+    if (e.name == name || e.alias == name)
+      return e.dtype;
   }
   throw ConfigError(fmt::format("[dtype] '{}' is not a dtype (fp32, fp64, bf16, …)", name));
 }

@@ -24,9 +24,9 @@ struct BFloat16 {
   BFloat16() = default;
   explicit BFloat16(float value) {
     const auto word = std::bit_cast<std::uint32_t>(value);
-    bits = std::isnan(value) ? std::uint16_t{0x7fc0}
-                             : static_cast<std::uint16_t>(
-                                   (word + 0x7fffU + ((word >> 16U) & 1U)) >> 16U);
+    bits = std::isnan(value)
+               ? std::uint16_t{0x7fc0}
+               : static_cast<std::uint16_t>((word + 0x7fffU + ((word >> 16U) & 1U)) >> 16U);
   }
   explicit operator float() const {
     return std::bit_cast<float>(static_cast<std::uint32_t>(bits) << 16U);

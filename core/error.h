@@ -48,7 +48,8 @@ class BackendError : public Error {
 /// Throws E with `format` unless `condition` holds. The text is only formatted on failure.
 template <class E, class... Args>
 void require(bool condition, fmt::format_string<Args...> format, Args&&... args) {
-  if (!condition) throw E(fmt::format(format, std::forward<Args>(args)...));
+  if (!condition)
+    throw E(fmt::format(format, std::forward<Args>(args)...));
 }
 
 }  // namespace hew

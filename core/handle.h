@@ -29,7 +29,8 @@ class UniqueHandle {
   Value get() const noexcept { return value_; }
   explicit operator bool() const noexcept { return value_ != Traits::null(); }
   void reset() noexcept {
-    if (value_ != Traits::null()) Traits::destroy(value_);
+    if (value_ != Traits::null())
+      Traits::destroy(value_);
     value_ = Traits::null();
   }
 

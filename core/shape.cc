@@ -34,7 +34,8 @@ std::int64_t Shape::numel() const {
 std::string to_string(const Shape& shape) {
   std::string text = "[";
   for (int i = 0; i < shape.rank(); ++i) {
-    if (i > 0) text += ", ";
+    if (i > 0)
+      text += ", ";
     text += std::to_string(shape[i]);
   }
   return text + "]";

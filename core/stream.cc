@@ -2,6 +2,8 @@
 
 namespace hew {
 
-Stream make_cpu_stream() { return {.device = {}, .allocator = std::make_shared<CpuAllocator>()}; }
+Stream make_cpu_stream() {
+  return {.device = {}, .allocator = std::make_shared<CpuAllocator>()};
+}
 
 }  // namespace hew

@@ -70,13 +70,16 @@ Tensor Tensor::rows(std::int64_t begin, std::int64_t count) const {
 }
 
 Tensor Tensor::clone() const {
-  if (!defined() || is_meta()) return *this;
+  if (!defined() || is_meta())
+    return *this;
   Tensor t = empty(shape_, dtype_, stream_);
   t.copy_from(*this);
   return t;
 }
 
-void Tensor::fill_zero() { zero_memory(view().data, device(), nbytes(), stream_); }
+void Tensor::fill_zero() {
+  zero_memory(view().data, device(), nbytes(), stream_);
+}
 
 void Tensor::copy_from(const Tensor& other) {
   require<ShapeError>(other.shape_ == shape_, "[copy] source has shape {}, expected {}",

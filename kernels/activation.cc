@@ -11,7 +11,8 @@ constexpr std::array<std::string_view, 5> kNames{"none", "relu", "gelu", "gelu_t
 
 Activation parse_activation(std::string_view name) {
   for (std::size_t i = 0; i < kNames.size(); ++i) {
-    if (kNames[i] == name) return static_cast<Activation>(i);
+    if (kNames[i] == name)
+      return static_cast<Activation>(i);
   }
   throw ConfigError(
       fmt::format("[activation] '{}' is not one of none, relu, gelu, gelu_tanh, silu", name));

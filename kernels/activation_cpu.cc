@@ -41,11 +41,11 @@ void derivative(Activation activation, const ConstArrayMap<T>& x, const ConstArr
                  x * kInvSqrtTwoPi<T> * (T(-0.5) * x.square()).exp());
       break;
     case Activation::kGeluTanh: {
-      const Array<T> t =
-          (kSqrtTwoOverPi<T> * x * (T(1) + kGeluCubic<T> * x.square())).tanh();
+      const Array<T> t = (kSqrtTwoOverPi<T> * x * (T(1) + kGeluCubic<T> * x.square())).tanh();
       dx = dy * T(0.5) *
-           (T(1) + t + x * (T(1) - t.square()) * kSqrtTwoOverPi<T> *
-                           (T(1) + T(3) * kGeluCubic<T> * x.square()));
+           (T(1) + t +
+            x * (T(1) - t.square()) * kSqrtTwoOverPi<T> *
+                (T(1) + T(3) * kGeluCubic<T> * x.square()));
       break;
     }
     case Activation::kSilu: {
@@ -83,13 +83,11 @@ void apply_activation(Activation activation, const T* x, T* y, std::int64_t n) {
 }
 
 template <class T>
-void activation_forward(Cpu /*backend*/, Activation activation, const ConstView& x,
-                        const View& y) {
+void activation_forward(Cpu /*backend*/, Activation activation, const ConstView& x, const View& y) {
   const std::int64_t n = x.numel();
 #pragma omp parallel for if (n > kChunk)
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
-    apply_activation(activation, x.as<T>() + begin, y.as<T>() + begin,
-                     std::min(kChunk, n - begin));
+    apply_activation(activation, x.as<T>() + begin, y.as<T>() + begin, std::min(kChunk, n - begin));
   }
 }
 
@@ -106,10 +104,10 @@ void activation_backward(Cpu /*backend*/, Activation activation, const ConstView
   }
 }
 
-#define HEW_INSTANTIATE(T)                                                                        \
-  template void apply_activation<T>(Activation, const T*, T*, std::int64_t);                      \
-  template void activation_forward<T>(Cpu, Activation, const ConstView&, const View&);            \
-  template void activation_backward<T>(Cpu, Activation, const ConstView&, const ConstView&,       \
+#define HEW_INSTANTIATE(T)                                                                  \
+  template void apply_activation<T>(Activation, const T*, T*, std::int64_t);                \
+  template void activation_forward<T>(Cpu, Activation, const ConstView&, const View&);      \
+  template void activation_backward<T>(Cpu, Activation, const ConstView&, const ConstView&, \
                                        const View&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)

@@ -10,7 +10,8 @@
 namespace hew::kernels {
 
 /// Tags that pick the implementation of a kernel by overload: `template <class T> void
-/// layer_norm_forward(Cpu, …)` in `layer_norm_cpu.cc`, the same with `Cuda` in `layer_norm_cuda.cu`.
+/// layer_norm_forward(Cpu, …)` in `layer_norm_cpu.cc`, the same with `Cuda` in
+/// `layer_norm_cuda.cu`.
 struct Cpu {};
 struct Cuda {};
 
@@ -20,11 +21,14 @@ struct Cuda {};
 template <class Body>
 void dispatch(std::string_view op, Device device, DType dtype, Body&& body) {
   auto with_backend = [&](auto backend) {
-    if (dtype == DType::kFloat32) return body.template operator()<float>(backend);
-    if (dtype == DType::kFloat64) return body.template operator()<double>(backend);
+    if (dtype == DType::kFloat32)
+      return body.template operator()<float>(backend);
+    if (dtype == DType::kFloat64)
+      return body.template operator()<double>(backend);
     throw DtypeError(fmt::format("[{}] cannot compute in {}", op, name_of(dtype)));
   };
-  if (device.is_cpu()) return with_backend(Cpu{});
+  if (device.is_cpu())
+    return with_backend(Cpu{});
 #ifdef HEW_CUDA
   return with_backend(Cuda{});
 #else

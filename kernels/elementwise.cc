@@ -19,8 +19,7 @@ void add(const ConstView& a, const ConstView& b, const View& y, const Stream& /*
   require_shape("add", "y", y, a.shape);
   require_like("add", "b", b, a);
   require_like("add", "y", y, a);
-  dispatch("add", a.device, a.dtype,
-           [&]<class T>(auto backend) { add<T>(backend, a, b, y); });
+  dispatch("add", a.device, a.dtype, [&]<class T>(auto backend) { add<T>(backend, a, b, y); });
 }
 
 void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& /*stream*/) {
@@ -33,7 +32,8 @@ void multiply(const ConstView& a, const ConstView& b, const View& y, const Strea
 }
 
 void scale(double factor, const View& y, const Stream& /*stream*/) {
-  dispatch("scale", y.device, y.dtype, [&]<class T>(auto backend) { scale<T>(backend, factor, y); });
+  dispatch("scale", y.device, y.dtype,
+           [&]<class T>(auto backend) { scale<T>(backend, factor, y); });
 }
 
 void fill(double value, const View& y, const Stream& /*stream*/) {

@@ -26,8 +26,10 @@ void cast_elements(const ConstView& x, const View& y) {
 
 template <class From>
 void cast_from(const ConstView& x, const View& y) {
-  if (y.dtype == DType::kFloat32) return cast_elements<From, float>(x, y);
-  if (y.dtype == DType::kFloat64) return cast_elements<From, double>(x, y);
+  if (y.dtype == DType::kFloat32)
+    return cast_elements<From, float>(x, y);
+  if (y.dtype == DType::kFloat64)
+    return cast_elements<From, double>(x, y);
   if constexpr (std::is_same_v<From, BFloat16>) {
     std::copy_n(x.as<BFloat16>(), x.numel(), y.as<BFloat16>());
   } else {
@@ -121,18 +123,20 @@ double sum_of_squares(Cpu /*backend*/, const ConstView& x) {
 }
 
 void cast(Cpu /*backend*/, const ConstView& x, const View& y) {
-  if (x.dtype == DType::kFloat32) return cast_from<float>(x, y);
-  if (x.dtype == DType::kFloat64) return cast_from<double>(x, y);
+  if (x.dtype == DType::kFloat32)
+    return cast_from<float>(x, y);
+  if (x.dtype == DType::kFloat64)
+    return cast_from<double>(x, y);
   cast_from<BFloat16>(x, y);
 }
 
-#define HEW_INSTANTIATE(T)                                                                  \
-  template void add<T>(Cpu, const ConstView&, const ConstView&, const View&);               \
-  template void multiply<T>(Cpu, const ConstView&, const ConstView&, const View&);          \
-  template void scale<T>(Cpu, double, const View&);                                         \
-  template void fill<T>(Cpu, double, const View&);                                          \
-  template void add_broadcast<T>(Cpu, const ConstView&, const ConstView&, const View&);     \
-  template void sum_leading<T>(Cpu, const ConstView&, const View&);                         \
+#define HEW_INSTANTIATE(T)                                                              \
+  template void add<T>(Cpu, const ConstView&, const ConstView&, const View&);           \
+  template void multiply<T>(Cpu, const ConstView&, const ConstView&, const View&);      \
+  template void scale<T>(Cpu, double, const View&);                                     \
+  template void fill<T>(Cpu, double, const View&);                                      \
+  template void add_broadcast<T>(Cpu, const ConstView&, const ConstView&, const View&); \
+  template void sum_leading<T>(Cpu, const ConstView&, const View&);                     \
   template double sum_of_squares<T>(Cpu, const ConstView&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <array>
+#include <cmath>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -32,6 +33,10 @@ struct ModelConfig {
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 
   std::int64_t head_width() const { return width / heads; }
+  /// Of the two projections a block that end in a residual add: 1/√(2·layers) smaller (GPT-2).
+  double residual_init_std() const {
+    return init_std / std::sqrt(2.0 * static_cast<double>(layers));
+  }
 };
 
 }  // namespace hew::layers

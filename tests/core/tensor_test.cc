@@ -40,8 +40,8 @@ TEST_CASE("a step that repeats allocates nothing from the system") {
 
 TEST_CASE("bfloat16 rounds to nearest even and keeps NaN") {
   CHECK(static_cast<float>(BFloat16(1.0F)) == 1.0F);
-  CHECK(BFloat16(1.00390625F).bits == 0x3f80);   // halfway, to even
-  CHECK(BFloat16(1.01171875F).bits == 0x3f82);   // halfway, to even
+  CHECK(BFloat16(1.00390625F).bits == 0x3f80);  // halfway, to even
+  CHECK(BFloat16(1.01171875F).bits == 0x3f82);  // halfway, to even
   CHECK(std::isnan(static_cast<float>(BFloat16(NAN))));
 }
 

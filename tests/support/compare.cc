@@ -10,7 +10,8 @@ namespace {
 
 std::vector<double> widen(const Tensor& t) {
   std::vector<double> out;
-  if (t.dtype() == DType::kFloat64) return t.to_vector<double>();
+  if (t.dtype() == DType::kFloat64)
+    return t.to_vector<double>();
   if (t.dtype() == DType::kFloat32) {
     for (const float x : t.to_vector<float>()) out.push_back(static_cast<double>(x));
   } else if (t.dtype() == DType::kBFloat16) {
@@ -37,7 +38,8 @@ Comparison compare(const Tensor& a, const Tensor& b, double relative, double abs
   for (std::size_t i = 0; i < va.size(); ++i) {
     const double error = std::abs(va[i] - vb[i]);
     const double allowed = absolute + relative * std::abs(vb[i]);
-    if (error <= allowed) continue;  // false for NaN
+    if (error <= allowed)
+      continue;  // false for NaN
     const double excess = std::isnan(error) ? INFINITY : error - allowed;
     if (excess > worst_excess) {
       worst_excess = excess;
@@ -45,7 +47,8 @@ Comparison compare(const Tensor& a, const Tensor& b, double relative, double abs
     }
     ++bad;
   }
-  if (bad == 0) return {true, {}};
+  if (bad == 0)
+    return {true, {}};
   return {false, fmt::format("{} of {} elements differ; worst at {}: {:.9g} against {:.9g}", bad,
                              va.size(), worst, va[worst], vb[worst])};
 }

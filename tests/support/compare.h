@@ -19,10 +19,10 @@ Comparison compare(const Tensor& a, const Tensor& b, double relative, double abs
 bool same_bytes(const Tensor& a, const Tensor& b);
 
 /// CHECK(close(a, b, …)) with a message that says where they differ.
-#define HEW_CHECK_CLOSE(a, b, ...)                                            \
-  do {                                                                        \
-    const auto hew_comparison = ::hew::test::compare((a), (b), __VA_ARGS__);  \
-    CHECK_MESSAGE(hew_comparison.ok, hew_comparison.text);                    \
+#define HEW_CHECK_CLOSE(a, b, ...)                                           \
+  do {                                                                       \
+    const auto hew_comparison = ::hew::test::compare((a), (b), __VA_ARGS__); \
+    CHECK_MESSAGE(hew_comparison.ok, hew_comparison.text);                   \
   } while (false)
 
 }  // namespace hew::test

@@ -8,7 +8,8 @@ namespace hew::test {
 Tensor random_tensor(const Shape& shape, DType dtype, const Stream& stream, std::uint64_t seed) {
   std::vector<double> wide(static_cast<std::size_t>(shape.numel()));
   for (std::size_t i = 0; i < wide.size(); ++i) wide[i] = normal(seed, 0, i);
-  if (dtype == DType::kFloat64) return Tensor::from(wide, shape, stream);
+  if (dtype == DType::kFloat64)
+    return Tensor::from(wide, shape, stream);
   require<DtypeError>(dtype == DType::kFloat32, "[random_tensor] {}", name_of(dtype));
   std::vector<float> narrow(wide.begin(), wide.end());
   return Tensor::from(narrow, shape, stream);

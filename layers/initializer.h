@@ -1,0 +1,22 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/tensor.h"
+
+namespace hew::layers {
+
+/// Makes starting values that depend on (seed, parameter name, index) alone, not on the order in
+/// which a model is built.
+struct Initializer {
+  std::uint64_t seed = 0;
+  DType dtype = DType::kFloat32;
+  Stream stream;
+
+  /// N(0, std²)
+  Tensor normal(const std::string& name, const Shape& shape, double std) const;
+  Tensor constant(const Shape& shape, double value) const;
+};
+
+}  // namespace hew::layers

@@ -1,0 +1,63 @@
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "layers/attention.h"
+#include "layers/config.h"
+#include "layers/mlp.h"
+#include "layers/norm.h"
+
+namespace hew::layers {
+
+/// One pre-norm transformer block: x += attn(norm1(x)); x += mlp(norm2(x)), dropout on both
+/// branches.
+class TransformerBlock {
+ public:
+  TransformerBlock(const std::string& name, const ModelConfig& config, const Initializer& init);
+
+  ag::Variable forward(const ag::Variable& x, const SequenceShape& shape, KvCache::Layer* cache,
+                       std::int64_t cache_capacity, ag::ForwardContext& context) const;
+  void collect_parameters(std::vector<ag::Parameter*>& out);
+  void collect_weights(std::vector<sparsity::LinearWeight*>& out);
+
+ private:
+  double dropout_;
+  Norm norm1_;
+  SelfAttention attention_;
+  Norm norm2_;
+  Mlp mlp_;
+};
+
+/// GPT-2 (learned positions, LayerNorm, GELU) or Llama (rotary positions, RMSNorm, SwiGLU).
+/// Parameters: token_embedding.weight [V, C], position_embedding.weight [context, C] (GPT-2),
+/// blocks.N.…, final_norm.…, head.weight [V, C] (absent when tied to the token embedding).
+class LanguageModel {
+ public:
+  /// Starting values depend on init.seed and parameter names alone. Throws ConfigError where the
+  /// sizes do not fit one another.
+  LanguageModel(const ModelConfig& config, const Initializer& init);
+
+  const ModelConfig& config() const { return config_; }
+
+  /// ids int32 [B, T], T ≤ context → logits [B·T, V]. With a cache B is 1 and ids continue what it
+  /// holds; it grows by T. Throws ShapeError past the context.
+  ag::Variable forward(const Tensor& ids, ag::ForwardContext& context,
+                       KvCache* cache = nullptr) const;
+
+  /// All parameters by walking the layers, in a fixed order; pointers stay valid with the model.
+  std::vector<ag::Parameter*> parameters();
+  /// The linear weights that sparsity may select by name, in the same order.
+  std::vector<sparsity::LinearWeight*> linear_weights();
+
+ private:
+  ModelConfig config_;
+  ag::Parameter token_embedding_;
+  ag::Parameter position_embedding_;  // undefined for Llama
+  std::vector<std::unique_ptr<TransformerBlock>> blocks_;
+  Norm final_norm_;
+  std::unique_ptr<Linear> head_;  // null when tied
+};
+
+}  // namespace hew::layers

@@ -1,0 +1,137 @@
+#include "sparsity/linear_weight.h"
+
+#include <algorithm>
+
+#include "autograd/linear.h"
+#include "core/error.h"
+#include "kernels/elementwise.h"
+#include "sparsity/sparse_linear.h"
+
+namespace hew::sparsity {
+namespace {
+
+// Block p of the result is block source[p] of `values`; new blocks are 0, or what `fresh` has
+// there.
+Tensor move_blocks(const Tensor& values, const std::vector<std::int64_t>& source,
+                   const Tensor& fresh) {
+  const std::int64_t b = values.size(1);
+  const auto count = static_cast<std::int64_t>(source.size());
+  Tensor moved =
+      fresh.defined() ? fresh : Tensor::zeros({count, b, b}, values.dtype(), values.stream());
+  for (std::int64_t p = 0; p < count; ++p) {
+    const std::int64_t from = source[static_cast<std::size_t>(p)];
+    if (from >= 0)
+      moved.rows(p, 1).copy_from(values.rows(from, 1));
+  }
+  return moved;
+}
+
+}  // namespace
+
+LinearWeight::LinearWeight(std::string name, const Tensor& dense)
+    : name_(std::move(name)),
+      out_features_(dense.size(0)),
+      in_features_(dense.size(1)),
+      weight_{
+          .name = name_, .var = ag::Variable(dense, /*requires_grad=*/true), .weight_decay = true} {
+}
+
+void LinearWeight::collect_parameters(std::vector<ag::Parameter*>& out) {
+  out.push_back(&weight_);
+  if (has_scores())
+    out.push_back(&scores_);
+}
+
+ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bias,
+                                   kernels::Activation activation,
+                                   const ag::ForwardContext& context) const {
+  const ag::Variable weight = context.use(weight_);
+  switch (storage_) {
+    case Storage::kDense:
+      return ag::linear(x, weight, bias, activation);
+    case Storage::kLiveBlocks:
+      return sparse_linear({.x = x,
+                            .values = weight,
+                            .probe = context.training ? probe_ : ag::Variable(),
+                            .bias = bias,
+                            .pattern = pattern_,
+                            .activation = activation});
+    case Storage::kMaster:
+      return masked_linear({.x = x,
+                            .weight = weight,
+                            .scores = context.use(scores_),
+                            .probe = context.training ? probe_ : ag::Variable(),
+                            .bias = bias,
+                            .pattern = pattern_,
+                            .activation = activation});
+  }
+  throw Error("[linear_weight] unknown storage");
+}
+
+void LinearWeight::keep_live_blocks(const PatternPtr& pattern) {
+  require<Error>(storage_ == Storage::kDense, "[linear_weight] {} is not dense", name_);
+  restore(Storage::kLiveBlocks, pattern, gather(weight_.value(), *pattern), Tensor());
+}
+
+void LinearWeight::mask_master(const PatternPtr& pattern, const Tensor& scores) {
+  require<Error>(storage_ == Storage::kDense, "[linear_weight] {} is not dense", name_);
+  restore(Storage::kMaster, pattern, weight_.value(), scores);
+}
+
+void LinearWeight::drop_dead_blocks() {
+  require<Error>(storage_ == Storage::kMaster, "[linear_weight] {} has no master", name_);
+  restore(Storage::kLiveBlocks, pattern_, gather(weight_.value(), *pattern_), Tensor());
+}
+
+void LinearWeight::restore(Storage storage, const PatternPtr& pattern, const Tensor& values,
+                           const Tensor& scores) {
+  storage_ = storage;
+  pattern_ = pattern;
+  weight_.var = ag::Variable(values, /*requires_grad=*/true);
+  scores_ = {};
+  if (scores.defined()) {
+    scores_ = {.name = name_ + ".scores",
+               .var = ag::Variable(scores, /*requires_grad=*/true),
+               .weight_decay = true};
+  }
+}
+
+std::vector<std::int64_t> LinearWeight::set_pattern(const PatternPtr& pattern) {
+  require<Error>(pattern_ != nullptr, "[linear_weight] {} has no pattern to move from", name_);
+  std::vector<std::int64_t> source = pattern->sources_in(*pattern_);
+  const Tensor dense_grad = probe_ ? probe_.grad() : Tensor();
+  const Tensor grad = weight_.var.grad();
+  if (storage_ == Storage::kMaster) {
+    const Tensor& full = dense_grad.defined() ? dense_grad : grad;
+    if (full.defined())
+      weight_.var.grad() = scatter(gather(full, *pattern), *pattern);
+  } else {
+    weight_.var = ag::Variable(move_blocks(weight_.value(), source, Tensor()),
+                               /*requires_grad=*/true);
+    if (grad.defined()) {
+      weight_.var.grad() =
+          move_blocks(grad, source, dense_grad.defined() ? gather(dense_grad, *pattern) : Tensor());
+    }
+  }
+  pattern_ = pattern;
+  return source;
+}
+
+void LinearWeight::request_dense_gradient() {
+  const Tensor& held = weight_.value();
+  probe_ = ag::Variable(Tensor::meta({out_features_, in_features_}, held.dtype(), held.stream()),
+                        /*requires_grad=*/true);
+}
+
+Tensor LinearWeight::folded() const {
+  if (storage_ == Storage::kDense)
+    return weight_.value();
+  return scatter(live_values(), *pattern_);
+}
+
+Tensor LinearWeight::live_values() const {
+  require<Error>(pattern_ != nullptr, "[linear_weight] {} is dense", name_);
+  return storage_ == Storage::kLiveBlocks ? weight_.value() : gather(weight_.value(), *pattern_);
+}
+
+}  // namespace hew::sparsity

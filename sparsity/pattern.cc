@@ -1,0 +1,97 @@
+#include "sparsity/pattern.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "kernels/blocks.h"
+
+namespace hew::sparsity {
+
+BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream)
+    : grid_(grid) {
+  require<ShapeError>(static_cast<std::int64_t>(mask.size()) == grid.blocks(),
+                      "[bsr_pattern] mask has {} blocks, expected {}", mask.size(), grid.blocks());
+  const std::int64_t block_rows = grid.block_rows();
+  const std::int64_t block_cols = grid.block_cols();
+  std::vector<std::int32_t> crow{0};
+  std::vector<std::int32_t> col;
+  std::vector<std::vector<std::int32_t>> by_column(static_cast<std::size_t>(block_cols));
+  std::vector<std::vector<std::int32_t>> position_by_column(by_column.size());
+  for (std::int64_t r = 0; r < block_rows; ++r) {
+    for (std::int64_t c = 0; c < block_cols; ++c) {
+      const std::int64_t block = r * block_cols + c;
+      if (mask[static_cast<std::size_t>(block)] == 0)
+        continue;
+      const auto column = static_cast<std::size_t>(c);
+      by_column[column].push_back(static_cast<std::int32_t>(r));
+      position_by_column[column].push_back(static_cast<std::int32_t>(col.size()));
+      col.push_back(static_cast<std::int32_t>(c));
+      live_.push_back(block);
+    }
+    crow.push_back(static_cast<std::int32_t>(col.size()));
+  }
+  nnzb_ = static_cast<std::int64_t>(col.size());
+  std::vector<std::int32_t> ccol{0};
+  std::vector<std::int32_t> row;
+  std::vector<std::int32_t> position;
+  for (std::size_t c = 0; c < by_column.size(); ++c) {
+    row.insert(row.end(), by_column[c].begin(), by_column[c].end());
+    position.insert(position.end(), position_by_column[c].begin(), position_by_column[c].end());
+    ccol.push_back(static_cast<std::int32_t>(row.size()));
+  }
+  crow_ = Tensor::from(crow, {block_rows + 1}, stream);
+  col_ = Tensor::from(col, {nnzb_}, stream);
+  ccol_ = Tensor::from(ccol, {block_cols + 1}, stream);
+  row_ = Tensor::from(row, {nnzb_}, stream);
+  position_ = Tensor::from(position, {nnzb_}, stream);
+}
+
+kernels::BsrIndex BsrPattern::index() const {
+  return {.rows = grid_.rows,
+          .cols = grid_.cols,
+          .block = grid_.block,
+          .nnzb = nnzb_,
+          .crow = crow_.data<std::int32_t>(),
+          .col = col_.data<std::int32_t>(),
+          .ccol = ccol_.data<std::int32_t>(),
+          .row = row_.data<std::int32_t>(),
+          .position = position_.data<std::int32_t>()};
+}
+
+double BsrPattern::sparsity() const {
+  return 1.0 - static_cast<double>(nnzb_) / static_cast<double>(grid_.blocks());
+}
+
+MaskBytes BsrPattern::mask() const {
+  MaskBytes mask(static_cast<std::size_t>(grid_.blocks()), 0);
+  for (const std::int64_t block : live_) mask[static_cast<std::size_t>(block)] = 1;
+  return mask;
+}
+
+std::vector<std::int64_t> BsrPattern::sources_in(const BsrPattern& old) const {
+  require<ShapeError>(grid_ == old.grid_, "[bsr_pattern] grids differ");
+  std::vector<std::int64_t> sources;
+  sources.reserve(live_.size());
+  for (const std::int64_t block : live_) {
+    const auto found = std::lower_bound(old.live_.begin(), old.live_.end(), block);
+    const bool held = found != old.live_.end() && *found == block;
+    sources.push_back(held ? found - old.live_.begin() : -1);
+  }
+  return sources;
+}
+
+Tensor gather(const Tensor& dense, const BsrPattern& pattern) {
+  const std::int64_t b = pattern.grid().block;
+  Tensor values = Tensor::empty({pattern.nnzb(), b, b}, dense.dtype(), dense.stream());
+  kernels::gather_blocks(dense, pattern.index(), values, dense.stream());
+  return values;
+}
+
+Tensor scatter(const Tensor& values, const BsrPattern& pattern) {
+  Tensor dense =
+      Tensor::empty({pattern.grid().rows, pattern.grid().cols}, values.dtype(), values.stream());
+  kernels::scatter_blocks(values, pattern.index(), dense, values.stream());
+  return dense;
+}
+
+}  // namespace hew::sparsity

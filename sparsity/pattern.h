@@ -1,0 +1,60 @@
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/bsr.h"
+#include "sparsity/selection.h"
+
+namespace hew::sparsity {
+
+/// A matrix [N, K] cut into b×b blocks: R = ⌈N/b⌉ block rows, C = ⌈K/b⌉ block columns.
+struct BlockGrid {
+  std::int64_t rows = 0;   // N
+  std::int64_t cols = 0;   // K
+  std::int64_t block = 0;  // b
+
+  std::int64_t block_rows() const { return (rows + block - 1) / block; }
+  std::int64_t block_cols() const { return (cols + block - 1) / block; }
+  std::int64_t blocks() const { return block_rows() * block_cols(); }
+  friend bool operator==(const BlockGrid&, const BlockGrid&) = default;
+};
+
+/// Which blocks are live, as BSR indices with the transposed index beside them (methods.md §3),
+/// int32 on the stream's device. Immutable; shared by the tape and the weight.
+class BsrPattern {
+ public:
+  /// From one byte a block. Throws ShapeError if the mask does not have the grid's size.
+  BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream);
+
+  const BlockGrid& grid() const { return grid_; }
+  std::int64_t nnzb() const { return nnzb_; }
+  double sparsity() const;
+  /// The index arrays as the kernels take them; valid while this pattern lives.
+  kernels::BsrIndex index() const;
+  /// Block indices r·C + c of the live blocks, ascending: values[p] is block live_blocks()[p].
+  const std::vector<std::int64_t>& live_blocks() const { return live_; }
+  MaskBytes mask() const;
+  /// For each of this pattern's blocks, where it was in `old`, or −1.
+  std::vector<std::int64_t> sources_in(const BsrPattern& old) const;
+
+ private:
+  BlockGrid grid_;
+  std::int64_t nnzb_ = 0;
+  std::vector<std::int64_t> live_;
+  Tensor crow_;      // [R + 1]
+  Tensor col_;       // [nnzb]
+  Tensor ccol_;      // [C + 1]
+  Tensor row_;       // [nnzb]
+  Tensor position_;  // [nnzb]
+};
+
+using PatternPtr = std::shared_ptr<const BsrPattern>;
+
+/// The pattern's blocks of a dense [N, K] as values [nnzb, b, b], edges padded with zeros.
+Tensor gather(const Tensor& dense, const BsrPattern& pattern);
+/// values [nnzb, b, b] as a dense [N, K], zero where blocks are dead.
+Tensor scatter(const Tensor& values, const BsrPattern& pattern);
+
+}  // namespace hew::sparsity

@@ -1,0 +1,142 @@
+#include "sparsity/selection.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/error.h"
+
+namespace hew::sparsity {
+namespace {
+
+std::int64_t round_half_up(double x) {
+  return static_cast<std::int64_t>(std::floor(x + 0.5));
+}
+
+using Index = std::vector<std::int64_t>;
+
+// Sorts block indices best first by score; equal scores by index.
+void sort_best_first(Index& blocks, std::span<const double> score) {
+  for (const std::int64_t b : blocks) {
+    require<Error>(!std::isnan(score[static_cast<std::size_t>(b)]),
+                   "[selection] the score of block {} is NaN", b);
+  }
+  std::sort(blocks.begin(), blocks.end(), [score](std::int64_t a, std::int64_t b) {
+    const double sa = score[static_cast<std::size_t>(a)];
+    const double sb = score[static_cast<std::size_t>(b)];
+    return sa != sb ? sa > sb : a < b;
+  });
+}
+
+Index all_blocks(std::size_t n) {
+  Index blocks(n);
+  std::iota(blocks.begin(), blocks.end(), 0);
+  return blocks;
+}
+
+// K, best first.
+Index best_by_score(const RefreshInput& in) {
+  Index live;
+  Index dead;
+  for (std::size_t b = 0; b < in.live.size(); ++b) {
+    (in.live[b] != 0 ? live : dead).push_back(static_cast<std::int64_t>(b));
+  }
+  sort_best_first(live, in.score);
+  const auto wanted = static_cast<std::size_t>(in.wanted);
+  if (live.size() > wanted) {
+    live.resize(wanted);
+  } else if (live.size() < wanted) {
+    if (!in.growth.empty())
+      sort_best_first(dead, in.growth);
+    live.insert(live.end(), dead.begin(),
+                dead.begin() + static_cast<std::ptrdiff_t>(wanted - live.size()));
+  }
+  return live;
+}
+
+// D in order of growth: the k best of all blocks, minus those in `keep`.
+Index best_by_growth(const RefreshInput& in, const MaskBytes& keep) {
+  if (in.growth.empty())
+    return {};
+  Index grown = top_k(in.growth, in.wanted);
+  std::erase_if(grown, [&keep](std::int64_t b) { return keep[static_cast<std::size_t>(b)] != 0; });
+  return grown;
+}
+
+// Gives every pooled matrix one block at least, at the cost of the weakest of the others.
+void keep_one_per_matrix(const RefreshInput& in, Index& kept) {
+  const std::size_t matrices = in.matrix_begin.size() - 1;
+  std::vector<std::int64_t> count(matrices, 0);
+  auto matrix_of = [&in](std::int64_t b) {
+    const auto after = std::upper_bound(in.matrix_begin.begin(), in.matrix_begin.end(), b);
+    return static_cast<std::size_t>(after - in.matrix_begin.begin()) - 1;
+  };
+  for (const std::int64_t b : kept) ++count[matrix_of(b)];
+  for (std::size_t m = 0; m < matrices; ++m) {
+    if (count[m] > 0 || in.matrix_begin[m] == in.matrix_begin[m + 1])
+      continue;
+    Index candidates;
+    for (std::int64_t b = in.matrix_begin[m]; b < in.matrix_begin[m + 1]; ++b) {
+      if (in.live[static_cast<std::size_t>(b)] != 0)
+        candidates.push_back(b);
+    }
+    sort_best_first(candidates, in.score);
+    const std::int64_t best = candidates.empty() ? in.matrix_begin[m] : candidates.front();
+    const auto weakest = std::find_if(kept.rbegin(), kept.rend(),
+                                      [&](std::int64_t b) { return count[matrix_of(b)] > 1; });
+    if (weakest != kept.rend()) {
+      --count[matrix_of(*weakest)];
+      kept.erase(std::next(weakest).base());
+    }
+    kept.insert(kept.begin(), best);
+    ++count[m];
+  }
+}
+
+}  // namespace
+
+std::int64_t live_blocks(std::int64_t n, double sparsity) {
+  return std::max<std::int64_t>(1, n - round_half_up(sparsity * static_cast<double>(n)));
+}
+
+std::int64_t kept_blocks(std::int64_t n, double sparsity) {
+  return n - round_half_up(sparsity * static_cast<double>(n - 1));
+}
+
+std::vector<std::int64_t> top_k(std::span<const double> scores, std::int64_t k) {
+  Index blocks = all_blocks(scores.size());
+  sort_best_first(blocks, scores);
+  blocks.resize(static_cast<std::size_t>(
+      std::clamp<std::int64_t>(k, 0, static_cast<std::int64_t>(scores.size()))));
+  return blocks;
+}
+
+MaskBytes prune_and_grow(const RefreshInput& in) {
+  require<ShapeError>(in.score.size() == in.live.size() &&
+                          (in.growth.empty() || in.growth.size() == in.live.size()),
+                      "[prune_and_grow] {} live flags, {} scores, {} growth scores", in.live.size(),
+                      in.score.size(), in.growth.size());
+  require<ShapeError>(in.wanted >= 0 && in.wanted <= static_cast<std::int64_t>(in.live.size()),
+                      "[prune_and_grow] {} blocks wanted of {}", in.wanted, in.live.size());
+  Index kept = best_by_score(in);
+  if (in.matrix_begin.size() > 2)
+    keep_one_per_matrix(in, kept);
+  MaskBytes mask(in.live.size(), 0);
+  for (const std::int64_t b : kept) mask[static_cast<std::size_t>(b)] = 1;
+  if (in.regrow == Regrow::kNone)
+    return mask;
+
+  const Index grown = best_by_growth(in, mask);
+  std::size_t count = grown.size();
+  if (in.regrow == Regrow::kSwap) {
+    const auto most = std::floor(in.swap_fraction * static_cast<double>(kept.size()));
+    count = std::min(count, static_cast<std::size_t>(most));
+    for (std::size_t i = 0; i < count; ++i) {
+      mask[static_cast<std::size_t>(kept[kept.size() - 1 - i])] = 0;
+    }
+  }
+  for (std::size_t i = 0; i < count; ++i) mask[static_cast<std::size_t>(grown[i])] = 1;
+  return mask;
+}
+
+}  // namespace hew::sparsity

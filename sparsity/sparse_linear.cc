@@ -1,0 +1,137 @@
+#include "sparsity/sparse_linear.h"
+
+#include "kernels/blocks.h"
+#include "kernels/elementwise.h"
+#include "kernels/linear.h"
+
+namespace hew::sparsity {
+namespace {
+
+using kernels::Activation;
+
+struct Product {
+  Tensor y;         // [M, N]
+  Tensor pre = {};  // [M, N]; undefined without activation
+};
+
+ConstView view_or_null(const ag::Variable& v) {
+  return v.defined() ? ConstView(v.value()) : ConstView{};
+}
+
+Product forward(const Tensor& x, const Tensor& values, const ag::Variable& bias,
+                const BsrPattern& pattern, Activation activation) {
+  const Shape shape{x.size(0), pattern.grid().rows};
+  Product out{.y = Tensor::empty(shape, x.dtype(), x.stream())};
+  if (activation != Activation::kNone)
+    out.pre = Tensor::empty(shape, x.dtype(), x.stream());
+  kernels::bsr_forward({.x = x,
+                        .values = values,
+                        .index = pattern.index(),
+                        .bias = view_or_null(bias),
+                        .activation = activation,
+                        .y = out.y,
+                        .pre = out.pre.defined() ? View(out.pre) : View{}},
+                       x.stream());
+  return out;
+}
+
+// ∂L/∂(x·Wᵀ + bias)
+Tensor through_activation(Activation activation, const Tensor& pre, const Tensor& dy) {
+  if (activation == Activation::kNone)
+    return dy;
+  Tensor d = Tensor::empty(dy.shape(), dy.dtype(), dy.stream());
+  kernels::activation_backward(activation, pre, dy, d, dy.stream());
+  return d;
+}
+
+Tensor input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern) {
+  Tensor dx = Tensor::empty({d.size(0), pattern.grid().cols}, d.dtype(), d.stream());
+  kernels::bsr_input_gradient(d, values, pattern.index(), dx, d.stream());
+  return dx;
+}
+
+Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern) {
+  const std::int64_t b = pattern.grid().block;
+  Tensor g = Tensor::empty({pattern.nnzb(), b, b}, d.dtype(), d.stream());
+  kernels::bsr_weight_gradient({.dy = d, .x = x, .index = pattern.index(), .dvalues = g},
+                               d.stream());
+  return g;
+}
+
+Tensor dense_gradient(const Tensor& d, const Tensor& x) {
+  Tensor g = Tensor::empty({d.size(1), x.size(1)}, d.dtype(), d.stream());
+  kernels::linear_weight_gradient(d, x, g, /*accumulate=*/false, d.stream());
+  return g;
+}
+
+Tensor bias_gradient(const Tensor& d) {
+  Tensor g = Tensor::empty({d.size(1)}, d.dtype(), d.stream());
+  kernels::sum_leading(d, g, d.stream());
+  return g;
+}
+
+Tensor score_gradient(const Tensor& g, const Tensor& weight, const BlockGrid& grid) {
+  Tensor ds = Tensor::empty({grid.block_rows(), grid.block_cols()}, g.dtype(), g.stream());
+  kernels::block_dot(g, weight, grid.block, ds, g.stream());
+  return ds;
+}
+
+}  // namespace
+
+ag::Variable sparse_linear(const SparseLinearArgs& args) {
+  const Product out =
+      forward(args.x.value(), args.values.value(), args.bias, *args.pattern, args.activation);
+  auto rule = [x = args.x.value(), values = args.values.value(), pattern = args.pattern,
+               activation = args.activation,
+               pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {
+    const auto [needs_x, needs_values, needs_probe, needs_bias] =
+        std::tuple(needs[0], needs[1], needs[2], needs[3]);
+    const Tensor d = through_activation(activation, pre, dy);
+    std::vector<Tensor> grads(4);
+    if (needs_x)
+      grads[0] = input_gradient(d, values, *pattern);
+    if (needs_probe)
+      grads[2] = dense_gradient(d, x);
+    if (needs_values) {
+      grads[1] = needs_probe ? gather(grads[2], *pattern) : live_gradient(d, x, *pattern);
+    }
+    if (needs_bias)
+      grads[3] = bias_gradient(d);
+    return grads;
+  };
+  return ag::record("sparse_linear", out.y, {args.x, args.values, args.probe, args.bias},
+                    std::move(rule));
+}
+
+ag::Variable masked_linear(const MaskedLinearArgs& args) {
+  const Tensor values = gather(args.weight.value(), *args.pattern);
+  const Product out = forward(args.x.value(), values, args.bias, *args.pattern, args.activation);
+  auto rule = [x = args.x.value(), weight = args.weight.value(), values, pattern = args.pattern,
+               activation = args.activation,
+               pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {
+    const auto [needs_x, needs_weight, needs_scores, needs_probe, needs_bias] =
+        std::tuple(needs[0], needs[1], needs[2], needs[3], needs[4]);
+    const Tensor d = through_activation(activation, pre, dy);
+    std::vector<Tensor> grads(5);
+    if (needs_x)
+      grads[0] = input_gradient(d, values, *pattern);
+    Tensor g;
+    if (needs_scores || needs_probe)
+      g = dense_gradient(d, x);
+    if (needs_weight) {
+      grads[1] =
+          scatter(g.defined() ? gather(g, *pattern) : live_gradient(d, x, *pattern), *pattern);
+    }
+    if (needs_scores)
+      grads[2] = score_gradient(g, weight, pattern->grid());
+    if (needs_probe)
+      grads[3] = g;
+    if (needs_bias)
+      grads[4] = bias_gradient(d);
+    return grads;
+  };
+  return ag::record("masked_linear", out.y,
+                    {args.x, args.weight, args.scores, args.probe, args.bias}, std::move(rule));
+}
+
+}  // namespace hew::sparsity

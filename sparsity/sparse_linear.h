@@ -1,0 +1,36 @@
+#pragma once
+
+#include "autograd/variable.h"
+#include "kernels/activation.h"
+#include "sparsity/pattern.h"
+
+namespace hew::sparsity {
+
+/// y = act(x·Wᵀ + bias), x [M, K] → [M, N], W given by its live blocks `values` [nnzb, b, b].
+/// Gradients: x, values (live blocks only), bias, and `probe` if it is defined and requires one: a
+/// leaf of shape [N, K] without memory whose gradient is the dense G = dYᵀ·X of a refresh step.
+struct SparseLinearArgs {
+  ag::Variable x;
+  ag::Variable values;
+  ag::Variable probe;  // may be undefined
+  ag::Variable bias;   // may be undefined
+  PatternPtr pattern;
+  kernels::Activation activation = kernels::Activation::kNone;
+};
+ag::Variable sparse_linear(const SparseLinearArgs& args);
+
+/// y = act(x·(W ⊙ mask)ᵀ + bias) with a dense master W [N, K] (methods.md §2, straight-through).
+/// Gradients with G = ∂L/∂(W ⊙ mask): W gets G ⊙ mask, scores [R, C] get Σ over the block of G ⊙ W,
+/// for dead blocks too. Without scores G is computed for live blocks only.
+struct MaskedLinearArgs {
+  ag::Variable x;
+  ag::Variable weight;
+  ag::Variable scores;  // may be undefined
+  ag::Variable probe;   // may be undefined
+  ag::Variable bias;    // may be undefined
+  PatternPtr pattern;
+  kernels::Activation activation = kernels::Activation::kNone;
+};
+ag::Variable masked_linear(const MaskedLinearArgs& args);
+
+}  // namespace hew::sparsity

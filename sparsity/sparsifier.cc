@@ -1,0 +1,336 @@
+#include "sparsity/sparsifier.h"
+
+#include <algorithm>
+#include <charconv>
+
+#include "core/error.h"
+#include "core/name_hash.h"
+#include "sparsity/block_scores.h"
+#include "sparsity/schedule.h"
+#include "sparsity/selection.h"
+
+namespace hew::sparsity {
+namespace {
+
+constexpr std::string_view kBlockPrefix = "blocks.";
+
+// N of a parameter name `blocks.N.…`, or −1.
+std::int64_t transformer_block_of(std::string_view name) {
+  if (!name.starts_with(kBlockPrefix))
+    return -1;
+  std::int64_t number = -1;
+  std::from_chars(name.data() + kBlockPrefix.size(), name.data() + name.size(), number);
+  return number;
+}
+
+bool kept_dense(const SparsityRule& rule, std::string_view name, std::int64_t blocks) {
+  const std::int64_t block = transformer_block_of(name);
+  return block >= 0 && (block < rule.keep_dense_first || block >= blocks - rule.keep_dense_last);
+}
+
+// Rules may share a top-k only if they decide alike.
+bool same_slots(SparsityRule a, const SparsityRule& b) {
+  a.match = b.match;
+  a.method = b.method;
+  a.keep_dense_first = b.keep_dense_first;
+  a.keep_dense_last = b.keep_dense_last;
+  return a == b;
+}
+
+BlockGrid grid_of(const LinearWeight& weight, std::int64_t block) {
+  return {.rows = weight.out_features(), .cols = weight.in_features(), .block = block};
+}
+
+PatternPtr make_pattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream) {
+  return std::make_shared<const BsrPattern>(grid, mask, stream);
+}
+
+const Tensor& gradient_of(const LinearWeight& weight) {
+  const Tensor& gradient = weight.parameter().var.grad();
+  require<Error>(gradient.defined(), "[sparsifier] {} has no gradient", weight.name());
+  return gradient;
+}
+
+}  // namespace
+
+Sparsifier::Sparsifier(std::vector<SparsityRule> rules, const std::vector<LinearWeight*>& weights,
+                       std::int64_t transformer_blocks, std::uint64_t seed)
+    : rules_(std::move(rules)), seed_(seed) {
+  std::vector<bool> used(rules_.size(), false);
+  for (LinearWeight* weight : weights) {
+    const auto rule = find_rule(rules_, weight->name());
+    if (!rule)
+      continue;
+    used[*rule] = true;
+    if (!kept_dense(rules_[*rule], weight->name(), transformer_blocks)) {
+      targets_.push_back({.weight = weight, .rule = *rule});
+    }
+  }
+  for (std::size_t i = 0; i < rules_.size(); ++i) {
+    require<ConfigError>(used[i], "sparsity.{}: no linear weight is matched first by '{}'", i,
+                         fmt::join(rules_[i].match, "', '"));
+  }
+  build_pools();
+}
+
+void Sparsifier::build_pools() {
+  std::map<std::string, std::size_t> pool_of;
+  for (std::size_t t = 0; t < targets_.size(); ++t) {
+    const SparsityRule& rule = rules_[targets_[t].rule];
+    std::string key = "matrix:" + targets_[t].weight->name();
+    if (rule.scope == Scope::kGroup)
+      key = "group:" + rule.group;
+    if (rule.scope == Scope::kGlobal)
+      key = "global";
+    const auto [entry, fresh] = pool_of.try_emplace(key, pools_.size());
+    if (fresh)
+      pools_.emplace_back();
+    Pool& pool = pools_[entry->second];
+    pool.push_back(t);
+    require<ConfigError>(same_slots(rules_[targets_[pool.front()].rule], rule),
+                         "sparsity.{} and sparsity.{} share one top-k but differ in their slots",
+                         targets_[pool.front()].rule, targets_[t].rule);
+  }
+}
+
+bool Sparsifier::learned(const Target& target) const {
+  return rules_[target.rule].score == Score::kLearned;
+}
+
+std::uint64_t Sparsifier::weight_key(const Target& target) const {
+  return seed_ ^ name_hash(target.weight->name());
+}
+
+bool Sparsifier::frozen(const Target& target, std::int64_t step) const {
+  const auto& freeze = rules_[target.rule].freeze_scores_at;
+  return freeze.has_value() && step >= freeze->step;
+}
+
+double Sparsifier::wanted_sparsity(const Target& target, std::int64_t step) const {
+  const SparsityRule& rule = rules_[target.rule];
+  if (learned(target) && frozen(target, step))
+    step = rule.freeze_scores_at->step;
+  return sparsity_at(rule.schedule, step);
+}
+
+std::int64_t Sparsifier::wanted_blocks(const Pool& pool, std::int64_t step) const {
+  std::int64_t blocks = 0;
+  for (const std::size_t t : pool) {
+    blocks += grid_of(*targets_[t].weight, rules_[targets_[t].rule].block).blocks();
+  }
+  const Target& first = targets_[pool.front()];
+  const double sparsity = wanted_sparsity(first, step);
+  return learned(first) ? kept_blocks(blocks, sparsity) : live_blocks(blocks, sparsity);
+}
+
+void Sparsifier::initialise() {
+  for (const Pool& pool : pools_) choose_initial(pool);
+}
+
+void Sparsifier::choose_initial(const Pool& pool) {
+  std::vector<double> scores;
+  std::vector<std::int64_t> begin{0};
+  std::vector<Tensor> learned_scores;
+  for (const std::size_t t : pool) {
+    const Target& target = targets_[t];
+    const SparsityRule& rule = rules_[target.rule];
+    const BlockGrid grid = grid_of(*target.weight, rule.block);
+    const Tensor dense = target.weight->parameter().value();
+    std::vector<double> own;
+    if (rule.score == Score::kLearned) {
+      learned_scores.push_back(initial_scores(grid, weight_key(target), dense));
+      own = widen(learned_scores.back());
+    } else if (rule.score == Score::kMagnitude) {
+      own = dense_block_norms(dense, grid);
+    } else {
+      own = random_block_scores(grid, weight_key(target), 0);  // before any step
+    }
+    scores.insert(scores.end(), own.begin(), own.end());
+    begin.push_back(static_cast<std::int64_t>(scores.size()));
+  }
+  const MaskBytes all_live(scores.size(), 1);
+  const MaskBytes mask = prune_and_grow(
+      {.live = all_live, .score = scores, .wanted = wanted_blocks(pool, 0), .matrix_begin = begin});
+  for (std::size_t i = 0; i < pool.size(); ++i) {
+    const Target& target = targets_[pool[i]];
+    const SparsityRule& rule = rules_[target.rule];
+    const PatternPtr pattern =
+        make_pattern(grid_of(*target.weight, rule.block),
+                     MaskBytes(mask.begin() + begin[i], mask.begin() + begin[i + 1]),
+                     target.weight->parameter().var.stream());
+    if (rule.weights == Weights::kLive) {
+      target.weight->keep_live_blocks(pattern);
+    } else {
+      target.weight->mask_master(pattern, learned_scores.empty() ? Tensor() : learned_scores[i]);
+    }
+    if (rule.score == Score::kEma) {
+      averages_[target.weight->name()].assign(static_cast<std::size_t>(pattern->nnzb()), 0.0);
+    }
+  }
+}
+
+bool Sparsifier::may_grow(const Pool& pool, std::int64_t step) const {
+  const SparsityRule& rule = rules_[targets_[pool.front()].rule];
+  const bool grows =
+      rule.growth != Growth::kNone && rule.regrow != Regrow::kNone && step < rule.schedule.end.step;
+  std::int64_t live = 0;
+  for (const std::size_t t : pool) live += targets_[t].weight->pattern()->nnzb();
+  return grows || wanted_blocks(pool, step) > live;
+}
+
+std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
+  select_learned_masks(step);
+  std::vector<StorageChange> changes;
+  for (const Target& target : targets_) {
+    LinearWeight& weight = *target.weight;
+    if (learned(target) && frozen(target, step) && weight.storage() == Storage::kMaster) {
+      changes.push_back({.weight = &weight, .scores_name = weight.scores().name});
+      weight.drop_dead_blocks();
+    }
+  }
+  for (const Pool& pool : pools_) {
+    const Target& first = targets_[pool.front()];
+    if (learned(first) || !refreshes_at(rules_[first.rule], step) || !may_grow(pool, step)) {
+      continue;
+    }
+    for (const std::size_t t : pool) targets_[t].weight->request_dense_gradient();
+  }
+  return changes;
+}
+
+void Sparsifier::select_learned_masks(std::int64_t step) {
+  for (const Pool& pool : pools_) {
+    if (!targets_[pool.front()].weight->has_scores())
+      continue;
+    std::vector<double> scores;
+    std::vector<std::int64_t> begin{0};
+    for (const std::size_t t : pool) {
+      const std::vector<double> own = widen(targets_[t].weight->scores().value());
+      scores.insert(scores.end(), own.begin(), own.end());
+      begin.push_back(static_cast<std::int64_t>(scores.size()));
+    }
+    const MaskBytes all_live(scores.size(), 1);
+    const MaskBytes mask = prune_and_grow({.live = all_live,
+                                           .score = scores,
+                                           .wanted = wanted_blocks(pool, step),
+                                           .matrix_begin = begin});
+    for (std::size_t i = 0; i < pool.size(); ++i) {
+      LinearWeight& weight = *targets_[pool[i]].weight;
+      const MaskBytes own(mask.begin() + begin[i], mask.begin() + begin[i + 1]);
+      if (own == weight.pattern()->mask())
+        continue;
+      weight.set_pattern(
+          make_pattern(weight.pattern()->grid(), own, weight.parameter().var.stream()));
+    }
+  }
+}
+
+std::vector<LinearWeight*> Sparsifier::dense_gradient_weights() const {
+  std::vector<LinearWeight*> wanted;
+  for (const Target& target : targets_) {
+    if (target.weight->wants_dense_gradient())
+      wanted.push_back(target.weight);
+  }
+  return wanted;
+}
+
+void Sparsifier::update_average(const Target& target) {
+  const LinearWeight& weight = *target.weight;
+  const double decay = rules_[target.rule].ema_decay;
+  const std::vector<double> w = live_block_norms(weight, weight.parameter().value());
+  const std::vector<double> g = live_block_norms(weight, gradient_of(weight));
+  std::vector<double>& average = averages_[weight.name()];
+  for (std::size_t p = 0; p < average.size(); ++p) {
+    average[p] = decay * average[p] + (1 - decay) * w[p] * g[p];
+  }
+}
+
+std::vector<double> Sparsifier::live_scores(const Target& target, std::int64_t step) const {
+  const LinearWeight& weight = *target.weight;
+  switch (rules_[target.rule].score) {
+    case Score::kMagnitude:
+      return spread(*weight.pattern(), live_block_norms(weight, weight.parameter().value()));
+    case Score::kGradient:
+      return spread(*weight.pattern(), live_block_norms(weight, gradient_of(weight)));
+    case Score::kEma:
+      return spread(*weight.pattern(), averages_.at(weight.name()));
+    case Score::kRandom:
+      return random_block_scores(weight.pattern()->grid(), weight_key(target), 2 * (step + 1));
+    case Score::kLearned:
+      break;  // selected by select_learned_masks
+  }
+  throw Error(fmt::format("[sparsifier] {} has no score to refresh by", weight.name()));
+}
+
+std::vector<double> Sparsifier::growth_scores(const Target& target, std::int64_t step) const {
+  const SparsityRule& rule = rules_[target.rule];
+  if (rule.growth == Growth::kRandom)
+    return random_block_scores(target.weight->pattern()->grid(), weight_key(target),
+                               2 * (step + 1) + 1);
+  if (rule.growth == Growth::kNone || !target.weight->wants_dense_gradient())
+    return {};
+  return dense_block_norms(target.weight->dense_gradient(), target.weight->pattern()->grid());
+}
+
+void Sparsifier::refresh_pool(const Pool& pool, std::int64_t step,
+                              std::vector<PatternChange>& changes) {
+  const SparsityRule& rule = rules_[targets_[pool.front()].rule];
+  MaskBytes live;
+  std::vector<double> score;
+  std::vector<double> growth;
+  std::vector<std::int64_t> begin{0};
+  for (const std::size_t t : pool) {
+    const MaskBytes own = targets_[t].weight->pattern()->mask();
+    const std::vector<double> own_score = live_scores(targets_[t], step);
+    const std::vector<double> own_growth = growth_scores(targets_[t], step);
+    live.insert(live.end(), own.begin(), own.end());
+    score.insert(score.end(), own_score.begin(), own_score.end());
+    growth.insert(growth.end(), own_growth.begin(), own_growth.end());
+    begin.push_back(static_cast<std::int64_t>(live.size()));
+  }
+  const bool last = step >= rule.schedule.end.step;
+  const MaskBytes mask = prune_and_grow({.live = live,
+                                         .score = score,
+                                         .growth = growth,
+                                         .wanted = wanted_blocks(pool, step),
+                                         .regrow = last ? Regrow::kNone : rule.regrow,
+                                         .swap_fraction = swap_fraction_at(rule, step),
+                                         .matrix_begin = begin});
+  for (std::size_t i = 0; i < pool.size(); ++i) {
+    LinearWeight& weight = *targets_[pool[i]].weight;
+    const MaskBytes own(mask.begin() + begin[i], mask.begin() + begin[i + 1]);
+    if (own == weight.pattern()->mask())
+      continue;
+    PatternChange change{.weight = &weight,
+                         .source = weight.set_pattern(make_pattern(
+                             weight.pattern()->grid(), own, weight.parameter().var.stream()))};
+    if (rule.score == Score::kEma) {
+      std::vector<double>& average = averages_[weight.name()];
+      std::vector<double> moved;
+      for (const std::int64_t from : change.source) {
+        moved.push_back(from < 0 ? 0.0 : average[static_cast<std::size_t>(from)]);
+      }
+      average = std::move(moved);
+    }
+    if (weight.storage() == Storage::kLiveBlocks)
+      changes.push_back(std::move(change));
+  }
+}
+
+std::vector<PatternChange> Sparsifier::refresh(std::int64_t step) {
+  for (const Target& target : targets_) {
+    if (rules_[target.rule].score == Score::kEma)
+      update_average(target);
+  }
+  std::vector<PatternChange> changes;
+  for (const Pool& pool : pools_) {
+    const Target& first = targets_[pool.front()];
+    if (!learned(first) && refreshes_at(rules_[first.rule], step)) {
+      refresh_pool(pool, step, changes);
+    }
+  }
+  for (const Target& target : targets_) target.weight->clear_dense_gradient();
+  return changes;
+}
+
+}  // namespace hew::sparsity
