@@ -1,0 +1,75 @@
+#include "dist/hash.h"
+
+#include <array>
+#include <bit>
+#include <cstring>
+
+namespace hew::dist {
+namespace {
+
+constexpr std::uint64_t kPrime1 = 0x9E3779B185EBCA87U;
+constexpr std::uint64_t kPrime2 = 0xC2B2AE3D27D4EB4FU;
+constexpr std::uint64_t kPrime3 = 0x165667B19E3779F9U;
+constexpr std::uint64_t kPrime4 = 0x85EBCA77C2B2AE63U;
+constexpr std::uint64_t kPrime5 = 0x27D4EB2F165667C5U;
+
+template <class Word>
+std::uint64_t read(const std::byte* from) {
+  Word word{};
+  std::memcpy(&word, from, sizeof(word));
+  return word;
+}
+
+std::uint64_t round(std::uint64_t lane, std::uint64_t word) {
+  return std::rotl(lane + word * kPrime2, 31) * kPrime1;
+}
+
+}  // namespace
+
+std::uint64_t xxh64(std::span<const std::byte> bytes, std::uint64_t seed) {
+  const std::byte* p = bytes.data();
+  std::size_t left = bytes.size();
+  std::uint64_t hash = seed + kPrime5;
+  if (left >= 32) {
+    std::array<std::uint64_t, 4> lanes{seed + kPrime1 + kPrime2, seed + kPrime2, seed,
+                                       seed - kPrime1};
+    for (; left >= 32; left -= 32, p += 32) {
+      for (std::size_t i = 0; i < 4; ++i) {
+        lanes[i] = round(lanes[i], read<std::uint64_t>(p + 8 * i));
+      }
+    }
+    hash = std::rotl(lanes[0], 1) + std::rotl(lanes[1], 7) + std::rotl(lanes[2], 12) +
+           std::rotl(lanes[3], 18);
+    for (const std::uint64_t lane : lanes) hash = (hash ^ round(0, lane)) * kPrime1 + kPrime4;
+  }
+  hash += bytes.size();
+  for (; left >= 8; left -= 8, p += 8) {
+    hash = std::rotl(hash ^ round(0, read<std::uint64_t>(p)), 27) * kPrime1 + kPrime4;
+  }
+  for (; left >= 4; left -= 4, p += 4) {
+    hash = std::rotl(hash ^ (read<std::uint32_t>(p) * kPrime1), 23) * kPrime2 + kPrime3;
+  }
+  for (; left > 0; --left, ++p) {
+    hash = std::rotl(hash ^ (read<std::uint8_t>(p) * kPrime5), 11) * kPrime1;
+  }
+  hash = (hash ^ (hash >> 33U)) * kPrime2;
+  hash = (hash ^ (hash >> 29U)) * kPrime3;
+  return hash ^ (hash >> 32U);
+}
+
+std::uint64_t hash_of(const Tensor& tensor) {
+  Tensor host = tensor;
+  if (!tensor.device().is_cpu()) {
+    host = Tensor::empty(tensor.shape(), tensor.dtype(), make_cpu_stream());
+    host.copy_from(tensor);
+  }
+  std::uint64_t seed = static_cast<std::uint64_t>(tensor.dtype());
+  for (const std::int64_t extent : tensor.shape()) {
+    seed = round(seed, static_cast<std::uint64_t>(extent));
+  }
+  const std::span<const std::byte> bytes(static_cast<const std::byte*>(host.view().data),
+                                         static_cast<std::size_t>(host.nbytes()));
+  return xxh64(bytes, seed);
+}
+
+}  // namespace hew::dist
