@@ -1,0 +1,122 @@
+#include "sparsity/sparse_linear.h"
+
+#include <doctest/doctest.h>
+
+#include "autograd/gradcheck.h"
+#include "autograd/linear.h"
+#include "core/rng.h"
+#include "kernels/elementwise.h"
+#include "kernels/linear.h"
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace hew::sparsity {
+namespace {
+
+struct Case {
+  BlockGrid grid;
+  double density;
+};
+
+// Ragged in both directions, of several block sizes; 0 is one block.
+const std::vector<Case> kCases{{{13, 19, 8}, 0.5},
+                               {{24, 16, 8}, 1.0},
+                               {{17, 33, 16}, 0.4},
+                               {{40, 7, 32}, 1.0},
+                               {{9, 9, 8}, 0.0}};
+
+PatternPtr random_pattern(const Case& c, const Stream& stream) {
+  MaskBytes mask;
+  for (std::int64_t b = 0; b < c.grid.blocks(); ++b) {
+    mask.push_back(uniform(7, 0, static_cast<std::uint64_t>(b)) < c.density ? 1 : 0);
+  }
+  if (c.density == 0)
+    mask.back() = 1;
+  return std::make_shared<const BsrPattern>(c.grid, mask, stream);
+}
+
+}  // namespace
+
+TEST_CASE("gradients of the block-sparse product agree with central differences") {
+  const Stream cpu = make_cpu_stream();
+  for (const Case& c : kCases) {
+    for (const kernels::Activation act :
+         {kernels::Activation::kNone, kernels::Activation::kGeluTanh}) {
+      const PatternPtr pattern = random_pattern(c, cpu);
+      const Tensor dense = test::random_tensor({c.grid.rows, c.grid.cols}, DType::kFloat64, cpu, 2);
+      const auto result = ag::gradcheck(
+          [&](const std::vector<ag::Variable>& in) {
+            return sparse_linear({.x = in[0],
+                                  .values = in[1],
+                                  .probe = {},
+                                  .bias = in[2],
+                                  .pattern = pattern,
+                                  .activation = act});
+          },
+          {test::random_tensor({5, c.grid.cols}, DType::kFloat64, cpu, 1), gather(dense, *pattern),
+           test::random_tensor({c.grid.rows}, DType::kFloat64, cpu, 3)});
+      // Padding takes part in neither side: its numeric and analytic gradients are both zero.
+      CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
+    }
+  }
+}
+
+TEST_CASE("the probe's gradient is the dense G, whatever is live") {
+  const Stream cpu = make_cpu_stream();
+  const Case c{{13, 19, 8}, 0.4};
+  const PatternPtr pattern = random_pattern(c, cpu);
+  const ag::Variable x(test::random_tensor({7, 19}, DType::kFloat64, cpu, 1), true);
+  ag::Variable values(gather(test::random_tensor({13, 19}, DType::kFloat64, cpu, 2), *pattern),
+                      true);
+  ag::Variable probe(Tensor::meta({13, 19}, DType::kFloat64, cpu), true);
+  const Tensor dy = test::random_tensor({7, 13}, DType::kFloat64, cpu, 4);
+  ag::backward(
+      sparse_linear({.x = x, .values = values, .probe = probe, .bias = {}, .pattern = pattern}),
+      dy);
+  Tensor expected = Tensor::empty({13, 19}, DType::kFloat64, cpu);
+  kernels::linear_weight_gradient(dy, x.value(), expected, /*accumulate=*/false, cpu);
+  HEW_CHECK_CLOSE(probe.grad(), expected, 1e-14, 1e-14);
+  HEW_CHECK_CLOSE(values.grad(), gather(expected, *pattern), 1e-14, 1e-14);
+}
+
+TEST_CASE("a masked master follows methods.md section 2") {
+  const Stream cpu = make_cpu_stream();
+  for (const Case& c : kCases) {
+    const PatternPtr pattern = random_pattern(c, cpu);
+    const std::int64_t n = c.grid.rows;
+    const std::int64_t k = c.grid.cols;
+    const ag::Variable x(test::random_tensor({6, k}, DType::kFloat64, cpu, 1), true);
+    ag::Variable w(test::random_tensor({n, k}, DType::kFloat64, cpu, 2), true);
+    ag::Variable s(
+        test::random_tensor({c.grid.block_rows(), c.grid.block_cols()}, DType::kFloat64, cpu, 3),
+        true);
+    const Tensor dy = test::random_tensor({6, n}, DType::kFloat64, cpu, 4);
+    const ag::Variable y = masked_linear(
+        {.x = x, .weight = w, .scores = s, .probe = {}, .bias = {}, .pattern = pattern});
+    ag::backward(y, dy);
+    // The same through the dense product of the folded weight.
+    const ag::Variable folded(scatter(gather(w.value(), *pattern), *pattern), true);
+    const ag::Variable x2(x.value(), true);
+    const ag::Variable y2 = ag::linear(x2, folded);
+    ag::backward(y2, dy);
+    HEW_CHECK_CLOSE(y.value(), y2.value(), 1e-13, 1e-13);
+    HEW_CHECK_CLOSE(x.grad(), x2.grad(), 1e-13, 1e-13);
+    const MaskBytes mask = pattern->mask();
+    std::vector<double> dw(static_cast<std::size_t>(n * k));
+    std::vector<double> ds(mask.size(), 0.0);
+    for (std::int64_t i = 0; i < n; ++i) {
+      for (std::int64_t j = 0; j < k; ++j) {
+        const auto at = static_cast<std::size_t>(i * k + j);
+        const auto block =
+            static_cast<std::size_t>(i / c.grid.block * c.grid.block_cols() + j / c.grid.block);
+        const double g = folded.grad().data<double>()[at];
+        dw[at] = mask[block] != 0 ? g : 0;
+        ds[block] += g * w.value().data<double>()[at];
+      }
+    }
+    HEW_CHECK_CLOSE(w.grad(), Tensor::from(dw, {n, k}, cpu), 1e-13, 1e-13);
+    HEW_CHECK_CLOSE(s.grad(), Tensor::from(ds, s.shape(), cpu), 1e-12, 1e-12);
+  }
+}
+
+}  // namespace hew::sparsity
