@@ -109,12 +109,13 @@ class Section {
 
   /// The default shown is that of a default-constructed S.
   template <class T>
-  Field<S>& add(const std::string& word, T Part::*member, Limit<T> limit, std::string meaning) {
+  Field<S>& add(const std::string& word, T Part::*member, Limit<T> limit,
+                const std::string& meaning) {
     Field<S> field;
     field.key = name_.empty() ? word : name_ + "." + word;
     field.section = name_;
     field.expected = describe(T{}) + (limit.text.empty() ? "" : " " + limit.text);
-    field.meaning = std::move(meaning);
+    field.meaning = meaning;
     field.read = [get = get_, member, limit](const YAML::Node& node, S& target) {
       T value{};
       if (!read_value(node, value) || !limit.holds(value))
@@ -133,8 +134,8 @@ class Section {
     return fields_.back();
   }
   template <class T>
-  Field<S>& add(const std::string& word, T Part::*member, std::string meaning) {
-    return add(word, member, any_value<T>(), std::move(meaning));
+  Field<S>& add(const std::string& word, T Part::*member, const std::string& meaning) {
+    return add(word, member, any_value<T>(), meaning);
   }
 
  private:

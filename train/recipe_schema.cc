@@ -17,7 +17,9 @@ bool is_llama(const Recipe& recipe) {
 std::int64_t usual_mlp_width(const ModelConfig& model) {
   if (model.family == ModelFamily::kGpt2)
     return 4 * model.width;
-  return (8 * model.width + 3 * 64 - 1) / (3 * 64) * 64;
+  constexpr std::int64_t kStep = 64;
+  constexpr std::int64_t kThirds = 3 * kStep;
+  return (8 * model.width + kThirds - 1) / kThirds * kStep;
 }
 
 Limit<std::vector<std::string>> not_empty() {

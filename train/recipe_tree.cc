@@ -1,9 +1,11 @@
 #include "train/recipe_tree.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/error.h"
 #include "train/spelling.h"
+#include "train/yaml_document.h"
 
 namespace hew::train {
 namespace {
@@ -80,7 +82,7 @@ bool KeySet::is_list(std::string_view key) const {
 
 std::string KeySet::explain_unknown(std::string_view key, std::vector<std::string>& guesses) const {
   std::vector<std::string> known = leaves_;
-  known.insert(known.end(), sections_.begin(), sections_.end());
+  known.insert(known.end(), std::next(sections_.begin()), sections_.end());  // "" is the first
   const auto [pattern, index] = to_pattern(key);
   std::string text = "unknown key";
   const std::vector<std::string> similar = similar_keys(pattern, known);
@@ -91,7 +93,7 @@ std::string KeySet::explain_unknown(std::string_view key, std::vector<std::strin
   if (similar.empty()) {
     std::string siblings;
     for (const std::string& candidate : known) {
-      if (candidate.empty() || parent(candidate) != parent(pattern))
+      if (parent(candidate) != parent(pattern))
         continue;
       const std::string_view word = std::string_view(candidate).substr(candidate.rfind('.') + 1);
       siblings += fmt::format("{}{}", siblings.empty() ? ", expected one of " : ", ", word);
@@ -105,15 +107,7 @@ RecipeTree::RecipeTree(const KeySet& keys, std::string source_name, Problems& pr
     : keys_(keys), source_(std::move(source_name)), problems_(problems) {}
 
 void RecipeTree::add_text(std::string_view text) {
-  std::vector<YAML::Node> documents;
-  try {
-    documents = YAML::LoadAll(std::string(text));
-  } catch (const YAML::Exception& error) {
-    throw ConfigError(fmt::format("{}:{}: not YAML: {}", source_, error.mark.line + 1, error.msg));
-  }
-  require<ConfigError>(documents.size() == 1 && documents[0].IsMap(),
-                       "{}:1: expected one YAML mapping with the sections of a recipe", source_);
-  add_node(documents[0], "", {source_, 1, ""});
+  add_node(load_mapping(text, source_), "", {source_, 1, ""});
 }
 
 void RecipeTree::apply_override(const std::string& assignment) {
@@ -145,7 +139,7 @@ void RecipeTree::apply_override(const std::string& assignment) {
 
 void RecipeTree::add_node(const YAML::Node& node, const std::string& key, const Place& place) {
   if (keys_.is_leaf(key)) {
-    leaves_[key] = {node, place};
+    leaves_.emplace(key, Leaf{node, place});
   } else if (keys_.is_list(key)) {
     add_list(node, key, place);
   } else if (keys_.is_section(key)) {

@@ -18,10 +18,10 @@ int guess_cost(std::string_view key, std::string_view candidate) {
   const std::string_view word = last_word(key);
   const int allowed = std::max(1, static_cast<int>(word.size()) / 3);
   const int edits = edit_distance(key, candidate);
-  if (edits <= allowed)
-    return 2 * edits;
   constexpr int kElsewhere = 3;
-  return word == last_word(candidate) ? kElsewhere : kFar;
+  const int elsewhere = word == last_word(candidate) ? kElsewhere : kFar;
+  const bool is_near = edits <= allowed && edits < static_cast<int>(word.size());
+  return is_near ? std::min(2 * edits, elsewhere) : elsewhere;
 }
 
 }  // namespace

@@ -148,6 +148,9 @@ TEST_CASE("unknown keys get a hint") {
         "r.yaml:16: optim.lr: a dotted key is for the command line; nest it in the file");
   CHECK(errors_of(kDense, {"checkpoint.colour=red"}) ==
         "command line: checkpoint.colour=red: unknown key, expected one of every, keep");
+  CHECK(errors_of(kDense + "x: 3\n") ==
+        "r.yaml:16: x: unknown key, expected one of checkpoint, data, model, optim, run, "
+        "sparsity, train");
   CHECK(errors_of(kSparse, {"sparsity.#.block=8"}).find("unknown key") != std::string::npos);
   CHECK(errors_of(kSparse, {"sparsity.00.block=8"}).find("unknown key") != std::string::npos);
 }
@@ -289,8 +292,8 @@ TEST_CASE("overrides take lists and sections, and bare texts with any character"
 }
 
 TEST_CASE("text that is no recipe is refused in one line") {
-  for (const char* text :
-       {"", "[1, 2]", "a: b: c", "run: {", "--- {}\n--- {}\n", "\"", "&a [*a]"}) {
+  for (const char* text : {"", "[1, 2]", "a: b: c", "run: {", "--- {}\n--- {}\n", ",run: {}",
+                           "run: {}\n,", "\"", "&a [*a]"}) {
     const std::string error = errors_of(text);
     CHECK_MESSAGE(error.starts_with("r.yaml:"), error);
     CHECK_MESSAGE(error.find('\n') == std::string::npos, error);
