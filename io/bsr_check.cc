@@ -58,14 +58,15 @@ void check_rows(const BsrRecord& record, const Place& place) {
 void check_columns(const BsrRecord& record, const Place& place) {
   const std::int64_t columns = blocks(record.cols, record.block);
   for (std::int64_t r = 0; r + 1 < std::ssize(record.crow_indices); ++r) {
-    const std::int64_t begin = at(record.crow_indices, r);
-    for (std::int64_t p = begin; p < at(record.crow_indices, r + 1); ++p) {
+    std::int64_t previous = -1;
+    for (std::int64_t p = at(record.crow_indices, r); p < at(record.crow_indices, r + 1); ++p) {
       const std::int64_t column = at(record.col_indices, p);
       place.require(column >= 0 && column < columns, "col_indices[{}] is {}, outside of 0 to {}", p,
                     column, columns - 1);
-      place.require(p == begin || column > at(record.col_indices, p - 1),
+      place.require(column > previous,
                     "col_indices[{}] is {}, not above the {} before it in block row {}", p, column,
-                    at(record.col_indices, p - 1), r);
+                    previous, r);
+      previous = column;
     }
   }
 }
