@@ -18,8 +18,7 @@ constexpr std::int64_t kQueryRows = 32;
 // Elements of a 64-byte line of float32. Score rows start on lines and are padded to whole ones,
 // so that no exponential is left to a scalar tail.
 constexpr std::int64_t kLine = 16;
-// Below this many multiplications Eigen stays on one thread as well, so that a product made
-// outside a team of threads has the bits of one made inside.
+// Fewer multiplications than this are not worth a second thread.
 constexpr std::int64_t kParallel = 50000;
 
 template <class T>
