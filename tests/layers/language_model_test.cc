@@ -1,0 +1,238 @@
+// GPT-2 and Llama against the numpy models of tests/python/reference_models.py.
+
+#include "layers/language_model.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <nlohmann/json.hpp>
+
+#include "autograd/cross_entropy.h"
+#include "io/safetensors.h"
+#include "kernels/elementwise.h"
+#include "sparsity/sparsifier.h"
+#include "tests/support/compare.h"
+#include "tests/support/golden.h"
+
+namespace hew {
+namespace {
+
+using layers::LanguageModel;
+using layers::ModelConfig;
+using sparsity::LinearWeight;
+
+// Half of it relative to the element, a tenth of it relative to the tensor's largest element.
+double tolerance_of(DType dtype) {
+  return dtype == DType::kFloat32 ? 1e-5 : 1e-9;
+}
+
+// A gradient that is zero but for rounding (a key bias shifts every score of a query alike) is
+// judged by the size of the model's other gradients.
+constexpr double kVanishing = 1e-3;
+
+Tensor cast_to(const Tensor& x, DType dtype) {
+  if (x.dtype() == dtype)
+    return x;
+  Tensor out = Tensor::empty(x.shape(), dtype, x.stream());
+  kernels::cast(x, out, x.stream());
+  return out;
+}
+
+double largest(const Tensor& x) {
+  double out = 0;
+  for (const double value : cast_to(x, DType::kFloat64).to_vector<double>()) {
+    out = std::max(out, std::abs(value));
+  }
+  return out;
+}
+
+struct Pass {
+  Tensor logits;                            // [B·T, V]
+  Tensor loss;                              // []
+  std::map<std::string, Tensor> gradients;  // of matrices as [N, K], whatever their storage
+};
+
+// A recorded model, its input and what comes out of it.
+class Golden {
+ public:
+  explicit Golden(const std::string& family)
+      : file_(test::golden_path(family + "_tiny.safetensors")) {}
+
+  Tensor read(const std::string& name) const { return file_.read(name, stream_); }
+  Tensor targets() const { return flat(read("targets")); }
+
+  ModelConfig config() const {
+    const auto model = nlohmann::json::parse(file_.metadata().at("model"));
+    return {.family = *parse_named<layers::ModelFamily>(model.at("family").get<std::string>()),
+            .layers = model.at("layers"),
+            .heads = model.at("heads"),
+            .kv_heads = model.at("kv_heads"),
+            .width = model.at("width"),
+            .mlp_width = model.at("mlp_width"),
+            .context = model.at("context"),
+            .vocab = model.at("vocab"),
+            .tied_embeddings = model.at("tied_embeddings"),
+            .bias = model.at("bias"),
+            .norm_eps = model.at("norm_eps"),
+            .rope_theta = model.at("rope_theta")};
+  }
+
+  // The recorded parameters, by name, all of them.
+  std::unique_ptr<LanguageModel> model(DType dtype) const {
+    auto out = std::make_unique<LanguageModel>(
+        config(), layers::Initializer{.seed = 1, .dtype = dtype, .stream = stream_});
+    const std::vector<std::string> names = file_.names();
+    const auto recorded = std::count_if(names.begin(), names.end(), [](const std::string& name) {
+      return name.starts_with("parameter/");
+    });
+    CHECK(out->parameters().size() == static_cast<std::size_t>(recorded));
+    for (ag::Parameter* p : out->parameters()) {
+      p->var.mutable_value().copy_from(cast_to(read("parameter/" + p->name), dtype));
+    }
+    return out;
+  }
+
+  Pass pass(LanguageModel& model) const {
+    ag::ForwardContext context{.training = true};
+    const ag::Variable logits = model.forward(read("ids"), context);
+    const ag::Variable loss = ag::cross_entropy(logits, targets());
+    ag::backward(loss);
+    Pass out{.logits = logits.value(), .loss = loss.value(), .gradients = {}};
+    for (const ag::Parameter* p : model.parameters()) out.gradients[p->name] = p->var.grad();
+    for (const LinearWeight* weight : model.linear_weights()) {
+      if (weight->storage() != sparsity::Storage::kLiveBlocks)
+        continue;
+      Tensor& gradient = out.gradients.at(weight->name());
+      gradient = sparsity::scatter(gradient, *weight->pattern());
+    }
+    return out;
+  }
+
+  // The pass against what is recorded.
+  void check(const Pass& pass, DType dtype) const {
+    const double tolerance = tolerance_of(dtype);
+    const Tensor logits = read("logits");
+    HEW_CHECK_CLOSE(pass.logits, logits, tolerance / 2, tolerance / 10 * largest(logits));
+    HEW_CHECK_CLOSE(pass.loss.reshape({1}), read("loss"), tolerance);
+    double scale = 0;
+    for (const auto& [name, gradient] : pass.gradients) {
+      scale = std::max(scale, largest(read("gradient/" + name)));
+    }
+    for (const auto& [name, gradient] : pass.gradients) {
+      CAPTURE(name);
+      const Tensor wanted = read("gradient/" + name);
+      HEW_CHECK_CLOSE(gradient, wanted, tolerance / 2,
+                      tolerance / 10 * std::max(largest(wanted), kVanishing * scale));
+    }
+  }
+
+ private:
+  static Tensor flat(const Tensor& x) { return x.reshape({x.numel()}); }
+
+  Stream stream_ = make_cpu_stream();
+  SafetensorsReader file_;
+};
+
+// Puts every linear weight into live blocks that a fixed random choice leaves at `sparsity`.
+void make_sparse(LanguageModel& model, double sparsity) {
+  sparsity::SparsityRule rule;
+  rule.match = {"*"};
+  rule.method = sparsity::Method::kStatic;
+  rule.block = 8;
+  sparsity::apply_method(rule);
+  rule.schedule.initial = sparsity;
+  rule.schedule.final = sparsity;
+  sparsity::Sparsifier sparsifier({rule}, model.linear_weights(), model.config().layers,
+                                  /*seed=*/3);
+  sparsifier.initialise();
+}
+
+const std::vector<std::string> kFamilies{"gpt2", "llama"};
+
+}  // namespace
+
+TEST_CASE("loss, logits and all gradients agree with the numpy models") {
+  for (const std::string& family : kFamilies) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+      CAPTURE(family);
+      CAPTURE(name_of(dtype));
+      const Golden golden(family);
+      const auto model = golden.model(dtype);
+      golden.check(golden.pass(*model), dtype);
+    }
+  }
+}
+
+TEST_CASE("with all blocks live, block-sparse weights give the same") {
+  for (const std::string& family : kFamilies) {
+    for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
+      CAPTURE(family);
+      CAPTURE(name_of(dtype));
+      const Golden golden(family);
+      const auto model = golden.model(dtype);
+      make_sparse(*model, 0.0);
+      for (const LinearWeight* weight : model->linear_weights()) {
+        CHECK(weight->storage() == sparsity::Storage::kLiveBlocks);
+      }
+      golden.check(golden.pass(*model), dtype);
+    }
+  }
+}
+
+TEST_CASE("a sparse model is the dense model with zeros, gradients restricted to live blocks") {
+  constexpr double kTolerance = 1e-12;
+  for (const std::string& family : kFamilies) {
+    CAPTURE(family);
+    const Golden golden(family);
+    const auto sparse = golden.model(DType::kFloat64);
+    const auto dense = golden.model(DType::kFloat64);
+    make_sparse(*sparse, 0.5);
+    const std::vector<LinearWeight*> weights = sparse->linear_weights();
+    const std::vector<LinearWeight*> twins = dense->linear_weights();
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      twins[i]->parameter().var.mutable_value().copy_from(weights[i]->folded());
+    }
+    const Pass pass = golden.pass(*sparse);
+    Pass expected = golden.pass(*dense);
+    for (const LinearWeight* weight : weights) {
+      Tensor& gradient = expected.gradients.at(weight->name());
+      gradient =
+          sparsity::scatter(sparsity::gather(gradient, *weight->pattern()), *weight->pattern());
+    }
+    HEW_CHECK_CLOSE(pass.logits, expected.logits, kTolerance, kTolerance);
+    HEW_CHECK_CLOSE(pass.loss, expected.loss, kTolerance);
+    for (const auto& [name, gradient] : pass.gradients) {
+      CAPTURE(name);
+      HEW_CHECK_CLOSE(gradient, expected.gradients.at(name), kTolerance, kTolerance);
+    }
+  }
+}
+
+TEST_CASE("logits through the key-value cache are those of the whole sequence") {
+  for (const std::string& family : kFamilies) {
+    CAPTURE(family);
+    const Golden golden(family);
+    const auto model = golden.model(DType::kFloat64);
+    const std::int64_t context = model->config().context;
+    const Tensor ids = golden.read("ids").rows(1, 1);  // [1, T]
+    const Tensor wanted = golden.read("logits").rows(ids.size(1), ids.size(1));
+    layers::KvCache cache{.capacity = context, .length = 0, .layers = {}};
+    ag::ForwardContext forward{.training = false};
+    std::int64_t done = 0;
+    for (const std::int64_t tokens : {4, 1, 1, 3, 1, 1}) {
+      const Tensor next = ids.reshape({ids.size(1)}).rows(done, tokens).reshape({1, tokens});
+      const ag::Variable logits = model->forward(next, forward, &cache);
+      CHECK_FALSE(logits.requires_grad());
+      HEW_CHECK_CLOSE(logits.value(), wanted.rows(done, tokens), 1e-10, 1e-10);
+      done += tokens;
+      CHECK(cache.length == done);
+    }
+    CHECK(done == context);
+    CHECK_THROWS_AS(
+        model->forward(ids.reshape({ids.size(1)}).rows(0, 1).reshape({1, 1}), forward, &cache),
+        ShapeError);
+  }
+}
+
+}  // namespace hew
