@@ -105,7 +105,7 @@ def rotary(x, theta):
 
 
 def linear(params, name, x):
-    y = np.dot(x, params[f"{name}.weight"].T)
+    y = x @ params[f"{name}.weight"].T
     bias = params.get(f"{name}.bias")
     return y if bias is None else y + bias
 
@@ -155,7 +155,7 @@ def forward(shape, params, ids):
         x = x + mlp(shape, params, f"{block}.mlp", norm(shape, params, f"{block}.norm2", x))
     x = norm(shape, params, "final_norm", x)
     head = "token_embedding" if shape.tied_embeddings else "head"
-    return np.dot(x, params[f"{head}.weight"].T)
+    return x @ params[f"{head}.weight"].T
 
 
 def cross_entropy(logits, targets):
