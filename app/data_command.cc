@@ -1,0 +1,91 @@
+#include "app/data_command.h"
+
+#include <fmt/format.h>
+
+#include <map>
+#include <memory>
+
+#include "data/prepare.h"
+#include "data/token_corpus.h"
+
+namespace hew {
+namespace {
+
+std::string text_of(const std::optional<std::int64_t>& number) {
+  return number ? std::to_string(*number) : "not known";
+}
+
+void report(const std::string& path, const CorpusInfo& info) {
+  fmt::print(
+      "{}: {} tokens, {} documents, {} bytes of text ({:.3f} a token), tokenizer {} {:.12}\n", path,
+      info.tokens, text_of(info.documents), text_of(info.bytes),
+      static_cast<double>(info.bytes.value_or(0)) / static_cast<double>(info.tokens),
+      info.tokenizer_kind, info.tokenizer_sha256);
+}
+
+void tokenize(const PrepareOptions& options) {
+  const PrepareResult result = prepare_corpus(options);
+  report(options.output, result.train);
+  if (result.valid)
+    report(options.valid_output, *result.valid);
+}
+
+void print_info(const std::string& path) {
+  const CorpusInfo info = TokenCorpus::open({path}).info();
+  const bool known = !info.tokenizer_kind.empty();
+  fmt::print("file           {}\n", path);
+  fmt::print("format         {}\n", info.format);
+  fmt::print("tokens         {}\n", info.tokens);
+  fmt::print("documents      {}\n", text_of(info.documents));
+  fmt::print("bytes          {}\n", text_of(info.bytes));
+  fmt::print("vocab_size     {}\n", text_of(info.vocab_size));
+  fmt::print("largest_token  {}\n", text_of(info.largest_token));
+  fmt::print("tokenizer      {}\n", known ? info.tokenizer_kind : "not known");
+  if (known)
+    fmt::print("sha256         {}\n", info.tokenizer_sha256);
+}
+
+void add_tokenize(CLI::App& data) {
+  CLI::App* command = data.add_subcommand("tokenize", "Turn text files into a corpus of tokens");
+  const auto options = std::make_shared<PrepareOptions>();
+  TokenizerChoice& tokenizer = options->tokenizer;
+  command->add_option("inputs", options->inputs, "UTF-8 text files; - is standard input")
+      ->required();
+  command->add_option("-o,--output", options->output, "The corpus to write")->required();
+  command->add_option("--valid-output", options->valid_output, "A corpus for the held-out tail");
+  command->add_option("--valid-fraction", options->valid_fraction,
+                      "The part of the text, at its end, to hold out");
+  const std::map<std::string, Documents> documents = {
+      {"separator", Documents::kSeparator}, {"file", Documents::kFile}, {"line", Documents::kLine}};
+  command
+      ->add_option("--documents", options->documents,
+                   "What ends a document: a line <|endoftext|> (separator), a file, or a line")
+      ->transform(CLI::CheckedTransformer(documents));
+  command->add_flag("--force", options->force, "Overwrite outputs that exist");
+  command->add_option("--tokenizer", tokenizer.kind, "bytes, sentencepiece or gpt2")
+      ->check(CLI::IsMember({"bytes", "sentencepiece", "gpt2"}));
+  command->add_option("--vocab-size", tokenizer.vocab_size,
+                      "Train a SentencePiece model with so many pieces, on the training part");
+  command->add_option("--model-type", tokenizer.model_type, "Of that model: unigram or bpe");
+  command->add_option("--save-model", tokenizer.save_model, "Keep that model as a file too");
+  command->add_option("--sentencepiece-model", tokenizer.sentencepiece_model,
+                      "Use an existing SentencePiece model");
+  command->add_option("--gpt2-encoder", tokenizer.encoder_json, "GPT-2's encoder.json");
+  command->add_option("--gpt2-merges", tokenizer.vocab_bpe, "GPT-2's vocab.bpe");
+  command->callback([options] { tokenize(*options); });
+}
+
+}  // namespace
+
+void add_data_commands(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "Prepare corpora and look at them");
+  data->require_subcommand(1);
+  add_tokenize(*data);
+  CLI::App* info = data->add_subcommand("info", "Print what a corpus says of itself");
+  const auto path = std::make_shared<std::string>();
+  info->add_option("corpus", *path, "A sealed HDF5 corpus, or an llm.c or nanoGPT .bin")
+      ->required();
+  info->callback([path] { print_info(*path); });
+}
+
+}  // namespace hew

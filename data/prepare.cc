@@ -1,0 +1,164 @@
+#include "data/prepare.h"
+
+#include <filesystem>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <set>
+
+#include "core/error.h"
+#include "data/bpe_tokenizer.h"
+#include "data/corpus_writer.h"
+#include "data/sentencepiece_tokenizer.h"
+#include "io/atomic_file.h"
+
+namespace hew {
+namespace {
+
+// SentencePiece holds its training text several times over in memory; of more, lines spread evenly
+// over the text are taken.
+constexpr std::int64_t kTrainingBytes = std::int64_t{64} << 20U;
+constexpr std::int64_t kNoSplit = std::numeric_limits<std::int64_t>::max();
+
+void check_tokenizer_options(const TokenizerChoice& choice) {
+  const bool pieces = choice.kind == "sentencepiece";
+  const bool gpt2 = choice.kind == "gpt2";
+  require<ConfigError>(pieces || gpt2 || choice.kind == "bytes",
+                       "tokenizer '{}', expected bytes, sentencepiece or gpt2", choice.kind);
+  const bool load = !choice.sentencepiece_model.empty();
+  require<ConfigError>(!pieces || load != (choice.vocab_size > 0),
+                       "sentencepiece takes either --vocab-size or --sentencepiece-model");
+  require<ConfigError>(pieces || (!load && choice.vocab_size == 0 && choice.save_model.empty()),
+                       "tokenizer {} takes no SentencePiece option", choice.kind);
+  const bool files = !choice.encoder_json.empty() && !choice.vocab_bpe.empty();
+  const bool no_files = choice.encoder_json.empty() && choice.vocab_bpe.empty();
+  require<ConfigError>(gpt2 ? files : no_files,
+                       "tokenizer gpt2, and no other, takes --gpt2-encoder and --gpt2-merges");
+}
+
+void check_outputs(const PrepareOptions& options) {
+  require<ConfigError>(options.valid_fraction >= 0 && options.valid_fraction < 1,
+                       "held-out fraction {}, expected at least 0 and below 1",
+                       options.valid_fraction);
+  require<ConfigError>((options.valid_fraction > 0) == !options.valid_output.empty(),
+                       "--valid-fraction and --valid-output go together");
+  std::set<std::filesystem::path> seen;
+  for (const std::string& name :
+       {options.output, options.valid_output, options.tokenizer.save_model}) {
+    if (name.empty())
+      continue;
+    const auto path = std::filesystem::absolute(name).lexically_normal();
+    require<ConfigError>(seen.insert(path).second, "{}: is the name of two outputs", name);
+    require<ConfigError>(options.force || !std::filesystem::exists(path),
+                         "{}: exists already; --force overwrites it", name);
+  }
+}
+
+std::string read_file(const std::string& path) {
+  const FileDescriptor file = open_to_read(path);
+  std::string bytes(static_cast<std::size_t>(size_of_file(file, path)), '\0');
+  read_at(file, path, 0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
+std::string train_model(const PrepareOptions& options, const TextInputs& inputs,
+                        std::int64_t split) {
+  const std::int64_t bytes = std::min(inputs.bytes(), split);
+  const std::int64_t stride = (bytes + kTrainingBytes - 1) / kTrainingBytes;
+  LineReader lines(inputs, options.documents, /*require_utf8=*/true);
+  TextLine line;
+  std::int64_t number = 0;
+  const auto next_line = [&](std::string& text) {
+    do {
+      if (!lines.next(line) || line.offset >= split)
+        return false;
+    } while (number++ % stride != 0);
+    text = line.text.substr(0, line.text.find('\n'));
+    return true;
+  };
+  return train_sentencepiece(
+      {.vocab_size = options.tokenizer.vocab_size, .model_type = options.tokenizer.model_type},
+      next_line);
+}
+
+std::unique_ptr<Tokenizer> make(const PrepareOptions& options, const TextInputs& inputs,
+                                std::int64_t split) {
+  const TokenizerChoice& choice = options.tokenizer;
+  if (choice.kind == "bytes")
+    return std::make_unique<ByteTokenizer>();
+  if (choice.kind == "gpt2") {
+    return std::make_unique<BpeTokenizer>(
+        read_gpt2_vocabulary(choice.encoder_json, choice.vocab_bpe));
+  }
+  if (choice.sentencepiece_model.empty()) {
+    return std::make_unique<SentencePieceTokenizer>(train_model(options, inputs, split));
+  }
+  try {
+    return std::make_unique<SentencePieceTokenizer>(read_file(choice.sentencepiece_model));
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", choice.sentencepiece_model, error.what()));
+  }
+}
+
+/// Sends each line to the training or the held-out corpus.
+void write_documents(const PrepareOptions& options, const TextInputs& inputs, std::int64_t split,
+                     CorpusWriter& train, CorpusWriter* valid) {
+  TextLine line;
+  const bool require_utf8 = options.tokenizer.kind != "bytes";
+  for (LineReader lines(inputs, options.documents, require_utf8); lines.next(line);) {
+    CorpusWriter& part = line.offset < split ? train : *valid;
+    if (options.documents == Documents::kLine && line.text.ends_with('\n'))
+      line.text.pop_back();
+    if (line.starts_document)
+      part.end_document();
+    part.add_text(line.text);
+  }
+}
+
+/// Commits one after another; if one fails, takes away those before it.
+void commit_all(const std::vector<std::pair<std::string, std::function<void()>>>& outputs) {
+  auto next = outputs.begin();
+  try {
+    for (; next != outputs.end(); ++next) next->second();
+  } catch (...) {
+    std::error_code ignored;
+    for (auto done = outputs.begin(); done != next; ++done) {
+      std::filesystem::remove(done->first, ignored);
+    }
+    throw;
+  }
+}
+
+}  // namespace
+
+PrepareResult prepare_corpus(const PrepareOptions& options) {
+  check_tokenizer_options(options.tokenizer);
+  check_outputs(options);
+  require<ConfigError>(!options.inputs.empty(), "no input file is named");
+  const TextInputs inputs(options.inputs);
+  const bool split_off = options.valid_fraction > 0;
+  const std::int64_t split =
+      split_off ? find_split(inputs, options.documents, options.valid_fraction) : kNoSplit;
+  const std::unique_ptr<Tokenizer> tokenizer = make(options, inputs, split);
+
+  std::vector<std::pair<std::string, std::function<void()>>> outputs;
+  CorpusWriter train(options.output, *tokenizer);
+  outputs.emplace_back(options.output, [&] { train.commit(); });
+  std::optional<CorpusWriter> valid;
+  if (split_off) {
+    valid.emplace(options.valid_output, *tokenizer);
+    outputs.emplace_back(options.valid_output, [&] { valid->commit(); });
+  }
+  std::optional<AtomicFile> model;
+  if (!options.tokenizer.save_model.empty()) {
+    model.emplace(options.tokenizer.save_model);
+    const std::string blob = tokenizer->serialized();
+    model->write(std::as_bytes(std::span(blob)));
+    outputs.emplace_back(options.tokenizer.save_model, [&] { model->commit(); });
+  }
+  write_documents(options, inputs, split, train, valid ? &*valid : nullptr);
+  commit_all(outputs);
+  return {.train = train.info(), .valid = valid ? std::optional(valid->info()) : std::nullopt};
+}
+
+}  // namespace hew
