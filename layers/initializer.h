@@ -13,6 +13,7 @@ struct Initializer {
   std::uint64_t seed = 0;
   DType dtype = DType::kFloat32;
   Stream stream;
+  bool shapes_only = false;  // tensors without memory: a model to count, not to run
 
   /// N(0, std²)
   Tensor normal(const std::string& name, const Shape& shape, double std) const;

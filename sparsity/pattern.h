@@ -36,6 +36,9 @@ class BsrPattern {
   /// Block indices r·C + c of the live blocks, ascending: values[p] is block live_blocks()[p].
   const std::vector<std::int64_t>& live_blocks() const { return live_; }
   MaskBytes mask() const;
+  /// The index arrays on the host.
+  std::vector<std::int32_t> crow_indices() const { return crow_.to_vector<std::int32_t>(); }
+  std::vector<std::int32_t> col_indices() const { return col_.to_vector<std::int32_t>(); }
   /// For each of this pattern's blocks, where it was in `old`, or −1.
   std::vector<std::int64_t> sources_in(const BsrPattern& old) const;
 

@@ -15,6 +15,7 @@ void Problems::add(const Place& place, std::string_view key, std::string_view wh
   if (!key.empty() && (in_file || key != place.override_key))
     text += fmt::format(": {}", key);
   text += fmt::format(": {}", what);
+  std::replace(text.begin(), text.end(), '\n', ' ');  // a value may hold one; a problem is one line
   problems_.push_back({in_file ? place.line : std::numeric_limits<int>::max(), std::move(text)});
 }
 

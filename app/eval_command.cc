@@ -1,0 +1,97 @@
+#include "app/eval_command.h"
+
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "io/safetensors.h"
+#include "train/evaluation.h"
+#include "train/model_setup.h"
+
+namespace hew {
+namespace {
+
+struct EvalArguments {
+  std::string run;
+  std::vector<std::string> data;  // empty: the recipe's data.valid
+  std::int64_t batch = 8;
+  bool json = false;
+  std::string dump_logits;
+};
+
+std::shared_ptr<const TokenCorpus> open_corpus(const EvalArguments& arguments,
+                                               const train::TrainedModel& trained) {
+  const std::vector<std::string>& patterns =
+      arguments.data.empty() ? trained.recipe.data.valid : arguments.data;
+  require<ConfigError>(!patterns.empty(),
+                       "{}: its recipe names no data.valid; give --data corpus.h5", arguments.run);
+  auto corpus =
+      std::make_shared<const TokenCorpus>(TokenCorpus::open(patterns, trained.recipe.model.vocab));
+  if (!trained.tokenizer.sha256.empty())
+    corpus->require_tokenizer(trained.tokenizer.sha256);
+  return corpus;
+}
+
+// Logits of the corpus's first window: what an exported model is compared with.
+void dump_logits(const std::string& path, const layers::LanguageModel& model,
+                 const std::shared_ptr<const TokenCorpus>& corpus, const Stream& stream) {
+  SequentialBatches batches(std::make_shared<const TokenDataset>(corpus, model.config().context),
+                            stream, /*micro_batch=*/1, {}, /*max_windows=*/1);
+  const std::optional<Batch> batch = batches.next();
+  require<DataError>(batch.has_value(), "{}: shorter than one window", corpus->path());
+  ag::ForwardContext context;
+  const Tensor logits = model.forward(batch->inputs, context).value();
+  const Tensor ids = batch->inputs.reshape({batch->inputs.numel()});
+  const std::vector<TensorSpec> tensors{
+      {.name = "ids", .dtype = ids.dtype(), .shape = ids.shape()},
+      {.name = "logits", .dtype = logits.dtype(), .shape = logits.shape()}};
+  SafetensorsWriter writer(path, tensors, {});
+  writer.write("ids", ids);
+  writer.write("logits", logits);
+  writer.commit();
+}
+
+void run_eval(const EvalArguments& arguments, const AppContext& context) {
+  const Stream stream = make_cpu_stream();
+  const train::TrainedModel trained = train::load_trained_model(arguments.run, stream);
+  const std::shared_ptr<const TokenCorpus> corpus = open_corpus(arguments, trained);
+  const train::Evaluation result = train::evaluate(
+      *trained.parts.model, corpus, {.batch = arguments.batch}, context.comm, stream);
+  if (!context.root())
+    return;
+  if (!arguments.dump_logits.empty()) {
+    dump_logits(arguments.dump_logits, *trained.parts.model, corpus, stream);
+  }
+  if (!arguments.json) {
+    fmt::print("{}  step {}\n{}\n", trained.file, trained.progress.steps, to_string(result));
+    return;
+  }
+  nlohmann::ordered_json object{{"file", trained.file},
+                                {"step", trained.progress.steps},
+                                {"loss", result.loss},
+                                {"perplexity", result.perplexity()},
+                                {"tokens", result.tokens}};
+  if (result.bits_per_byte)
+    object["bits_per_byte"] = *result.bits_per_byte;
+  fmt::print("{}\n", object.dump());
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app, const AppContext& context) {
+  CLI::App* command = app.add_subcommand("eval", "Validation loss of a trained model");
+  auto arguments = std::make_shared<EvalArguments>();
+  command->add_option("run", arguments->run, "Run directory or checkpoint")->required();
+  command->add_option("--data", arguments->data, "Corpora instead of the recipe's data.valid");
+  command->add_option("--batch", arguments->batch, "Windows computed at a time")
+      ->check(CLI::PositiveNumber)
+      ->capture_default_str();
+  command->add_flag("--json", arguments->json, "Print one JSON object");
+  command->add_option("--dump-logits", arguments->dump_logits,
+                      "Also write ids and logits of the first window to this safetensors file");
+  command->callback([arguments, &context] { run_eval(*arguments, context); });
+}
+
+}  // namespace hew

@@ -1,0 +1,13 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "app/context.h"
+
+namespace hew {
+
+/// Adds `eval RUN [--data corpus…] [--batch N] [--json] [--dump-logits FILE]`. RUN is a run
+/// directory or a checkpoint. Parsing the command line runs it; it throws Error.
+void add_eval_command(CLI::App& app, const AppContext& context);
+
+}  // namespace hew

@@ -1,0 +1,121 @@
+#include <doctest/doctest.h>
+
+#include <cmath>
+
+#include "tests/support/mpi_world.h"
+#include "tests/train/tiny_run.h"
+#include "train/model_setup.h"
+
+namespace hew::test {
+namespace {
+
+// A folder that all ranks of the world see, made and removed by rank 0.
+class SharedScratch {
+ public:
+  SharedScratch() {
+    std::array<char, 512> path{};
+    if (world().rank() == 0) {
+      own_ = std::make_unique<Scratch>();
+      own_->path().string().copy(path.data(), path.size() - 1);
+    }
+    world().broadcast({path.data(), {std::ssize(path)}, DType::kUInt8, {}}, 0);
+    path_ = path.data();
+  }
+  SharedScratch(const SharedScratch&) = delete;
+  SharedScratch& operator=(const SharedScratch&) = delete;
+  ~SharedScratch() { world().barrier(); }
+  const std::filesystem::path& path() const { return path_; }
+
+ private:
+  std::unique_ptr<Scratch> own_;
+  std::filesystem::path path_;
+};
+
+void run_alone_and_together(const TinyRuns& runs, const std::vector<std::string>& overrides) {
+  run_training(runs.recipe("together", overrides), world());
+  if (world().rank() == 0) {
+    dist::LocalCommunicator alone;
+    run_training(runs.recipe("alone", overrides), alone);
+  }
+  world().barrier();
+}
+
+double largest_relative_difference(const std::vector<double>& a, const std::vector<double>& b) {
+  if (a.size() != b.size() || a.empty())
+    return INFINITY;
+  double largest = 0;
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    const double difference = std::abs(a[i] - b[i]) / std::abs(b[i]);
+    if (!(difference <= largest))
+      largest = difference;
+  }
+  return largest;
+}
+
+}  // namespace
+
+TEST_CASE("dense losses agree over any number of ranks, in float32 and with dropout") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  run_alone_and_together(runs, {"train.steps=50"});
+  CHECK(largest_relative_difference(losses_of(runs.directory("together")),
+                                    losses_of(runs.directory("alone"))) <= 1e-5);
+}
+
+TEST_CASE("micro-batches do not change a step") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  run_training(runs.recipe("small", {"train.steps=50", "train.micro_batch=1"}), world());
+  run_training(runs.recipe("whole", {"train.steps=50"}), world());
+  CHECK(largest_relative_difference(losses_of(runs.directory("small")),
+                                    losses_of(runs.directory("whole"))) <= 1e-5);
+}
+
+TEST_CASE("BLaST in float64 takes the same losses and masks over any number of ranks") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  std::vector<std::string> overrides = sparsity_overrides("blast");
+  overrides.emplace_back("train.precision=fp64");
+  run_alone_and_together(runs, overrides);
+  CHECK(largest_relative_difference(losses_of(runs.directory("together")),
+                                    losses_of(runs.directory("alone"))) <= 1e-10);
+  const Stream cpu = make_cpu_stream();
+  const train::TrainedModel together = train::load_trained_model(runs.directory("together"), cpu);
+  const train::TrainedModel alone = train::load_trained_model(runs.directory("alone"), cpu);
+  for (std::size_t i = 0; i < together.parts.sparsifier->targets().size(); ++i) {
+    CHECK(together.parts.sparsifier->targets()[i].weight->pattern()->mask() ==
+          alone.parts.sparsifier->targets()[i].weight->pattern()->mask());
+  }
+}
+
+TEST_CASE("a run resumes on another number of ranks from the same bytes") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  const train::Recipe recipe = runs.recipe("moves", sparsity_overrides("blast"));
+  run_training(recipe, world(), {.stop_after = 50});
+  const auto middle = runs.directory("moves") / "checkpoints/step-00000050.h5";
+  if (world().rank() == 0) {
+    dist::LocalCommunicator alone;
+    run_training(recipe, alone, {.resume = true, .stop_after = 60});
+  }
+  world().barrier();
+  run_training(recipe, world(), {.resume = true});
+  CHECK(losses_of(runs.directory("moves")).size() == 100);
+  // What a load puts into the model is what a save takes out, whoever does it.
+  const Stream cpu = make_cpu_stream();
+  const train::TrainedModel loaded = train::load_trained_model(middle, cpu);
+  const train::Checkpoint checkpoint(middle);
+  const auto optimizer =
+      optim::make_optimizer(loaded.recipe.optim, loaded.parts.model->parameters());
+  checkpoint.restore_optimizer(*optimizer, cpu);
+  const auto copy = scratch.path() / ("copy-of-rank-" + std::to_string(world().rank()) + ".h5");
+  train::save_checkpoint(copy, {.recipe = loaded.recipe,
+                                .progress = loaded.progress,
+                                .tokenizer = loaded.tokenizer,
+                                .model = *loaded.parts.model,
+                                .sparsifier = *loaded.parts.sparsifier,
+                                .optimizer = *optimizer});
+  CHECK(first_difference(middle, copy) == "");
+}
+
+}  // namespace hew::test

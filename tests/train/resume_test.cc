@@ -1,0 +1,106 @@
+#include <doctest/doctest.h>
+
+#include "optim/make_optimizer.h"
+#include "tests/train/tiny_run.h"
+#include "train/model_setup.h"
+
+namespace hew::test {
+namespace {
+
+constexpr const char* kMiddle = "checkpoints/step-00000050.h5";
+constexpr const char* kEnd = "checkpoints/step-00000100.h5";
+
+// Writes the checkpoint again with a changed progress, everything else through load and save.
+void rewrite(const std::filesystem::path& path,
+             const std::function<void(train::Progress&)>& change) {
+  const Stream cpu = make_cpu_stream();
+  const train::TrainedModel loaded = train::load_trained_model(path, cpu);
+  const train::Checkpoint checkpoint(path);
+  const auto optimizer =
+      optim::make_optimizer(loaded.recipe.optim, loaded.parts.model->parameters());
+  checkpoint.restore_optimizer(*optimizer, cpu);
+  train::Progress progress = loaded.progress;
+  change(progress);
+  train::save_checkpoint(path, {.recipe = loaded.recipe,
+                                .progress = progress,
+                                .tokenizer = loaded.tokenizer,
+                                .model = *loaded.parts.model,
+                                .sparsifier = *loaded.parts.sparsifier,
+                                .optimizer = *optimizer});
+}
+
+}  // namespace
+
+TEST_CASE("100 steps are 50 steps, a resume and 50 more, to the last byte") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  for (const std::string method : {"blast", "supermask", "rigl", "ema"}) {
+    CAPTURE(method);
+    const std::vector<std::string> sparsity = sparsity_overrides(method);
+    run_training(runs.recipe(method + "-whole", sparsity), alone);
+    const train::Recipe halves = runs.recipe(method + "-halves", sparsity);
+    run_training(halves, alone, {.stop_after = 50});
+    CHECK(first_difference(runs.directory(method + "-whole") / kMiddle,
+                           runs.directory(method + "-halves") / kMiddle) == "");
+    run_training(halves, alone, {.resume = true});
+    CHECK(first_difference(runs.directory(method + "-whole") / kEnd,
+                           runs.directory(method + "-halves") / kEnd) == "");
+    CHECK(losses_of(runs.directory(method + "-whole")) ==
+          losses_of(runs.directory(method + "-halves")));
+  }
+}
+
+TEST_CASE("a resume without the state of the random numbers is found out") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  const std::vector<std::string> sparsity = sparsity_overrides("blast");
+  run_training(runs.recipe("whole", sparsity), alone);
+  for (const bool forget : {false, true}) {
+    const std::string name = forget ? "forgetful" : "faithful";
+    const train::Recipe recipe = runs.recipe(name, sparsity);
+    run_training(recipe, alone, {.stop_after = 50});
+    rewrite(runs.directory(name) / kMiddle, [forget](train::Progress& progress) {
+      if (forget)
+        progress.rng_step = 0;
+    });
+    run_training(recipe, alone, {.resume = true});
+    const std::string difference =
+        first_difference(runs.directory("whole") / kEnd, runs.directory(name) / kEnd);
+    CHECK(difference.empty() == !forget);
+  }
+}
+
+TEST_CASE("the realised sparsity at the end is the target, exactly") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  for (const std::string method : {"blast", "magnitude", "ema"}) {
+    run_training(runs.recipe(method, sparsity_overrides(method)), alone);
+    const train::TrainedModel trained =
+        train::load_trained_model(runs.directory(method), make_cpu_stream());
+    CHECK(trained.parts.sparsifier->targets().size() == 4);
+    for (const sparsity::Sparsifier::Target& target : trained.parts.sparsifier->targets()) {
+      const sparsity::BsrPattern& pattern = *target.weight->pattern();
+      CHECK(pattern.nnzb() == sparsity::live_blocks(pattern.grid().blocks(), 0.7));
+      CHECK(target.weight->storage() == sparsity::Storage::kLiveBlocks);
+    }
+  }
+}
+
+TEST_CASE("a run learns, and a new run never overwrites an old one") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  const train::Recipe recipe = runs.recipe("once", {});
+  run_training(recipe, alone);
+  const std::vector<double> losses = losses_of(runs.directory("once"));
+  REQUIRE(losses.size() == 100);
+  CHECK(losses.front() >= 5.0);
+  CHECK(losses.back() <= 3.0);
+  CHECK(data_error_of([&] { run_training(recipe, alone); }).find("holds a run already") !=
+        std::string::npos);
+}
+
+}  // namespace hew::test

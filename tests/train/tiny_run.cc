@@ -1,0 +1,133 @@
+#include "tests/train/tiny_run.h"
+
+#include <cstring>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/rng.h"
+#include "data/corpus_writer.h"
+#include "io/hdf5.h"
+
+namespace hew::test {
+namespace {
+
+constexpr const char* kRecipe = R"(
+run: {dir: unset, seed: 3, hash_check_every: 7}
+model: {family: gpt2, layers: 2, heads: 2, width: 24, mlp_width: 44, context: 16, dropout: 0.1}
+data: {train: unset, valid: unset}
+train: {steps: 100, batch: 8, log_every: 1}
+optim: {lr: 3e-3, schedule: {name: cosine, warmup: 5}}
+checkpoint: {every: 50, keep: 5}
+)";
+
+std::string made_up_text(std::uint64_t seed, int words) {
+  const std::vector<std::string> vocabulary{"the",  "house", "of",   "sparse", "blocks", "stands",
+                                            "upon", "a",     "hill", "and",    "waits",  "."};
+  std::string text;
+  for (int i = 0; i < words; ++i) {
+    text += vocabulary[uniform_below(seed, 0, static_cast<std::uint64_t>(i), vocabulary.size())];
+    text += ' ';
+  }
+  return text;
+}
+
+void write_corpus(const std::filesystem::path& path, std::uint64_t seed, int words) {
+  const ByteTokenizer bytes;
+  CorpusWriter writer(path.string(), bytes);
+  writer.add_text(made_up_text(seed, words));
+  writer.commit();
+}
+
+bool same_dataset(const H5Reader& a, const H5Reader& b, const std::string& name,
+                  const Stream& stream) {
+  const Tensor x = a.read(name, stream);
+  const Tensor y = b.read(name, stream);
+  return x.shape() == y.shape() && x.dtype() == y.dtype() &&
+         std::memcmp(x.view().data, y.view().data, static_cast<std::size_t>(x.nbytes())) == 0;
+}
+
+std::string compare_group(const H5Reader& a, const H5Reader& b, const std::string& group,
+                          const Stream& stream) {
+  if (a.list(group) != b.list(group))
+    return group + " (names)";
+  for (const std::string& entry : a.list(group)) {
+    const std::string name = group == "/" ? entry : group + "/" + entry;
+    if (a.is_dataset(name)) {
+      if (!b.is_dataset(name) || !same_dataset(a, b, name, stream))
+        return name;
+    } else {
+      std::string difference = compare_group(a, b, name, stream);
+      if (!difference.empty())
+        return difference;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+TinyRuns::TinyRuns(const std::filesystem::path& folder, dist::Communicator& comm)
+    : folder_(folder) {
+  if (comm.rank() == 0) {
+    write_corpus(folder_ / "train.h5", 1, 4000);
+    write_corpus(folder_ / "valid.h5", 2, 500);
+  }
+  comm.barrier();
+}
+
+train::Recipe TinyRuns::recipe(const std::string& run,
+                               const std::vector<std::string>& overrides) const {
+  std::vector<std::string> all{"run.dir=" + directory(run).string(),
+                               "data.train=" + (folder_ / "train.h5").string(),
+                               "data.valid=" + (folder_ / "valid.h5").string()};
+  all.insert(all.end(), overrides.begin(), overrides.end());
+  return train::parse_recipe(kRecipe, "tiny", all);
+}
+
+void run_training(const train::Recipe& recipe, dist::Communicator& comm,
+                  const train::TrainOptions& options) {
+  const train::StopSignal stop_signal;
+  train::Trainer(recipe, options, comm, stop_signal, make_cpu_stream()).run();
+}
+
+std::vector<double> losses_of(const std::filesystem::path& run) {
+  std::vector<double> losses;
+  std::ifstream in(run / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    const auto object = nlohmann::json::parse(line);
+    if (object["kind"] == "train")
+      losses.push_back(object["loss"].get<double>());
+  }
+  return losses;
+}
+
+std::string first_difference(const std::filesystem::path& a, const std::filesystem::path& b) {
+  const Stream cpu = make_cpu_stream();
+  train::Progress left = train::Checkpoint(a).progress();
+  train::Progress right = train::Checkpoint(b).progress();
+  left.metrics_bytes = right.metrics_bytes = 0;
+  if (!(left == right))
+    return "progress";
+  return compare_group(H5Reader(a, "hew-checkpoint", 1), H5Reader(b, "hew-checkpoint", 1), "/",
+                       cpu);
+}
+
+std::vector<std::string> sparsity_overrides(const std::string& method) {
+  const std::string common = "match: blocks.*.mlp.*.weight, block: 8, every: 20, ";
+  const std::string schedule = "schedule: {name: cubic, initial: 0.1, final: 0.7, end: 75}";
+  const std::string fixed = "schedule: {name: constant, final: 0.6, end: 75}";
+  if (method == "supermask") {
+    return {
+        "sparsity=[{match: blocks.*.mlp.*.weight, block: 8, method: supermask, "
+        "schedule: {name: constant, final: 0.6}, freeze_scores_at: 70}]"};
+  }
+  if (method == "rigl")
+    return {"sparsity=[{" + common + "method: rigl, " + fixed + "}]"};
+  if (method == "ema") {
+    return {"sparsity=[{" + common + "method: blast, score: ema, " + schedule + "}]"};
+  }
+  return {"sparsity=[{" + common + "method: " + method + ", " + schedule + "}]"};
+}
+
+}  // namespace hew::test

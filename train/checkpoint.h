@@ -1,0 +1,71 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+
+#include "io/hdf5.h"
+#include "layers/language_model.h"
+#include "optim/optimizer.h"
+#include "sparsity/sparsifier.h"
+#include "train/recipe.h"
+
+namespace hew::train {
+
+/// How far a run has come. Everything random follows from these numbers.
+struct Progress {
+  std::int64_t steps = 0;          // completed optimizer steps
+  std::int64_t samples = 0;        // sequences consumed: the data position
+  std::uint64_t rng_seed = 0;      // key of all draws
+  std::uint64_t rng_step = 0;      // counter of the next step's draws
+  std::int64_t metrics_bytes = 0;  // length of metrics.jsonl at this step
+  double flops = 0;                // really computed so far, over all ranks (train/flops.h)
+  friend bool operator==(const Progress&, const Progress&) = default;
+};
+
+/// The tokenizer a model was trained with; kind is empty where the corpus did not say.
+struct TokenizerRecord {
+  std::string kind;
+  std::string blob;
+  std::string sha256;
+};
+
+/// Everything a checkpoint is made from.
+struct CheckpointSource {
+  const Recipe& recipe;
+  const Progress& progress;
+  const TokenizerRecord& tokenizer;
+  layers::LanguageModel& model;
+  sparsity::Sparsifier& sparsifier;
+  const optim::Optimizer& optimizer;
+};
+
+/// Writes docs/checkpoint-format.md: sealed HDF5, atomically. Live blocks only, where that is what
+/// the run stores. Throws DataError naming the file.
+void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& source);
+
+/// An opened and verified checkpoint. Every function throws DataError naming file and place.
+class Checkpoint {
+ public:
+  explicit Checkpoint(const std::filesystem::path& path);
+
+  const std::string& file() const { return reader_.file(); }
+  /// The recipe it was written with, its vocabulary filled in.
+  Recipe recipe() const;
+  Progress progress() const;
+  TokenizerRecord tokenizer() const;
+  /// Puts weights, patterns, scores and their averages into a freshly built model of the
+  /// checkpoint's recipe. Throws where names, shapes or dtypes do not fit.
+  void restore_model(layers::LanguageModel& model, sparsity::Sparsifier& sparsifier) const;
+  /// Moments and births, into an optimizer made after restore_model.
+  void restore_optimizer(optim::Optimizer& optimizer, const Stream& stream) const;
+
+ private:
+  void restore_weight(sparsity::LinearWeight& weight, const Stream& stream) const;
+  Tensor read_like(const std::string& name, const Shape& shape, const Tensor& like) const;
+
+  H5Reader reader_;
+};
+
+}  // namespace hew::train

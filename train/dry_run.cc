@@ -1,0 +1,161 @@
+#include "train/dry_run.h"
+
+#include <array>
+#include <map>
+#include <vector>
+
+#include "core/error.h"
+#include "data/token_corpus.h"
+#include "sparsity/schedule.h"
+#include "sparsity/selection.h"
+#include "train/flops.h"
+#include "train/model_setup.h"
+
+namespace hew::train {
+namespace {
+
+constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
+constexpr std::array<int, 5> kPercents{0, 25, 50, 75, 100};  // of the run, as table columns
+
+struct Row {
+  std::string name;
+  Shape shape;
+  const sparsity::Sparsifier::Target* target = nullptr;  // null: no rule
+  sparsity::BlockGrid grid;
+};
+
+std::int64_t step_at(const Recipe& recipe, int percent) {
+  return recipe.train.steps * percent / 100;
+}
+
+bool learned(const sparsity::SparsityRule& rule) {
+  return rule.score == sparsity::Score::kLearned;
+}
+
+std::int64_t wanted_live(const sparsity::Sparsifier& sparsifier, const Row& row,
+                         std::int64_t step) {
+  const double sparsity = sparsifier.wanted_sparsity(*row.target, step);
+  const std::int64_t blocks = row.grid.blocks();
+  return learned(sparsifier.rules()[row.target->rule]) ? sparsity::kept_blocks(blocks, sparsity)
+                                                       : sparsity::live_blocks(blocks, sparsity);
+}
+
+std::vector<Row> collect_rows(const SparseModel& parts) {
+  std::map<std::string, const sparsity::Sparsifier::Target*> targets;
+  for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
+    targets[target.weight->name()] = &target;
+  }
+  std::vector<Row> rows;
+  for (const ag::Parameter* parameter : parts.model->parameters()) {
+    Row row{.name = parameter->name, .shape = parameter->value().shape(), .grid = {}};
+    const auto found = targets.find(row.name);
+    if (found != targets.end()) {
+      row.target = found->second;
+      row.grid = {.rows = row.shape[0],
+                  .cols = row.shape[1],
+                  .block = parts.sparsifier->rules()[row.target->rule].block};
+    }
+    rows.push_back(std::move(row));
+  }
+  return rows;
+}
+
+// Elements of parameter, gradient and each moment that are stored at `step`.
+double stored_elements(const sparsity::Sparsifier& sparsifier, const Row& row, std::int64_t step) {
+  const auto all = static_cast<double>(row.shape.numel());
+  if (row.target == nullptr)
+    return all;
+  const sparsity::SparsityRule& rule = sparsifier.rules()[row.target->rule];
+  const auto live =
+      static_cast<double>(wanted_live(sparsifier, row, step) * row.grid.block * row.grid.block);
+  const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
+  if (rule.weights == sparsity::Weights::kLive || frozen)
+    return live;
+  return all + (learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0);
+}
+
+double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vector<Row>& rows,
+                std::int64_t step) {
+  std::map<std::string, const Row*> by_name;
+  for (const Row& row : rows) by_name[row.name] = &row;
+  std::vector<WeightCost> costs;
+  for (const sparsity::LinearWeight* weight : parts.model->linear_weights()) {
+    WeightCost cost{.out_features = weight->out_features(), .in_features = weight->in_features()};
+    const Row& row = *by_name.at(weight->name());
+    if (row.target != nullptr) {
+      const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
+      cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, step)) /
+                     static_cast<double>(row.grid.blocks());
+      const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
+      const bool grows = rule.growth != sparsity::Growth::kNone &&
+                         rule.regrow != sparsity::Regrow::kNone && step < rule.schedule.end.step;
+      cost.dense_gradient = learned(rule) ? !frozen : grows && refreshes_at(rule, step);
+    }
+    costs.push_back(cost);
+  }
+  return step_flops(recipe.model, recipe.train.batch, costs);
+}
+
+std::string layer_table(const Recipe& recipe, const SparseModel& parts,
+                        const std::vector<Row>& rows) {
+  std::string text = fmt::format("{:<32} {:>16} {:>13} {:>6} {:>8}", "parameter", "shape",
+                                 "elements", "block", "blocks");
+  for (const int percent : kPercents) text += fmt::format(" {:>8}", fmt::format("@{}%", percent));
+  text += "\n";
+  for (const Row& row : rows) {
+    text += fmt::format("{:<32} {:>16} {:>13}", row.name, to_string(row.shape), row.shape.numel());
+    if (row.target != nullptr) {
+      text += fmt::format(" {:>6} {:>8}", row.grid.block, row.grid.blocks());
+      for (const int percent : kPercents) {
+        text +=
+            fmt::format(" {:>8}", wanted_live(*parts.sparsifier, row, step_at(recipe, percent)));
+      }
+    }
+    text += "\n";
+  }
+  return text;
+}
+
+std::int64_t open_vocab(const Recipe& recipe) {
+  return resolve_vocab(recipe, TokenCorpus::open(recipe.data.train).info());
+}
+
+}  // namespace
+
+std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
+  if (recipe.model.vocab == 0)
+    recipe.model.vocab = open_vocab(recipe);
+  const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
+  const std::vector<Row> rows = collect_rows(parts);
+  std::string text = layer_table(recipe, parts, rows);
+
+  std::int64_t elements = 0;
+  for (const Row& row : rows) elements += row.shape.numel();
+  const auto width = static_cast<double>(size_of(compute_dtype(recipe.train.precision)));
+  const int moments = recipe.optim.kind == optim::OptimizerKind::kAdamW ? 2 : 1;
+  auto memory = [&](std::int64_t step) {
+    double stored = 0;
+    for (const Row& row : rows) stored += stored_elements(*parts.sparsifier, row, step);
+    return stored * width * (2 + moments) / kGiB;
+  };
+  double total = 0;
+  for (std::int64_t step = 0; step < recipe.train.steps; ++step) {
+    total += flops_at(recipe, parts, rows, step);
+  }
+  const std::int64_t last = recipe.train.steps - 1;
+  const double tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
+  text += fmt::format("\nparameters        {} in full\n", elements);
+  text += fmt::format(
+      "memory a rank     {:.3f} GiB at step 0, {:.3f} GiB at the last: weights, "
+      "gradients and {} moment(s)\n",
+      memory(0), memory(last), moments);
+  text += fmt::format("batch             {} sequences, {} tokens a step on {} rank(s)\n",
+                      recipe.train.batch, static_cast<std::int64_t>(tokens), ranks);
+  text += fmt::format("FLOPs a step      {:.4e} at step 0, {:.4e} at the last\n",
+                      flops_at(recipe, parts, rows, 0), flops_at(recipe, parts, rows, last));
+  text += fmt::format("FLOPs of the run  {:.4e} over {} steps, {:.3e} tokens\n", total,
+                      recipe.train.steps, tokens * static_cast<double>(recipe.train.steps));
+  return text;
+}
+
+}  // namespace hew::train

@@ -1,0 +1,17 @@
+#pragma once
+
+#include <string>
+
+#include "core/stream.h"
+#include "train/recipe.h"
+
+namespace hew::train {
+
+/// What a recipe would train, without allocating it: the layer table (parameter, shape, elements,
+/// block, wanted live blocks over the schedule), bytes of weights, gradients and optimizer state on
+/// each of `ranks` ranks at the first and the last step, and FLOPs a step and in all. Where blocks
+/// regrow as a union, more are live between refreshes than are wanted. The vocabulary is read from
+/// the corpus if the recipe leaves it open. Throws ConfigError, DataError.
+std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream);
+
+}  // namespace hew::train

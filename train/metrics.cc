@@ -1,0 +1,94 @@
+#include "train/metrics.h"
+
+#include <unistd.h>
+
+#include <cmath>
+#include <cstdio>
+#include <system_error>
+
+#include "core/error.h"
+
+namespace hew::train {
+namespace {
+
+std::string duration(double seconds) {
+  const auto total = static_cast<std::int64_t>(std::llround(std::max(seconds, 0.0)));
+  if (total >= 3600) {
+    return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
+  }
+  return fmt::format("{}:{:02}", total / 60, total % 60);
+}
+
+std::string rate(double per_second) {
+  if (per_second >= 1e6)
+    return fmt::format("{:.2f}M", per_second / 1e6);
+  if (per_second >= 1e3)
+    return fmt::format("{:.1f}k", per_second / 1e3);
+  return fmt::format("{:.0f}", per_second);
+}
+
+}  // namespace
+
+MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t keep_bytes) : path_(path) {
+  std::error_code code;
+  const auto there = std::filesystem::exists(path)
+                         ? static_cast<std::int64_t>(std::filesystem::file_size(path, code))
+                         : std::int64_t{0};
+  bytes_ = std::min(there, keep_bytes);
+  if (there > bytes_) {
+    std::filesystem::resize_file(path, static_cast<std::uintmax_t>(bytes_), code);
+  }
+  require<DataError>(!code, "{}: {}", path.string(), code.message());
+  out_.open(path, std::ios::app);
+  require<DataError>(out_.good(), "{}: cannot be opened for writing", path.string());
+}
+
+void MetricsFile::write(const nlohmann::ordered_json& object) {
+  const std::string line = object.dump() + "\n";
+  out_ << line << std::flush;
+  require<DataError>(out_.good(), "{}: cannot be written (disk full?)", path_.string());
+  bytes_ += static_cast<std::int64_t>(line.size());
+}
+
+std::string to_string(const ProgressLine& line) {
+  return fmt::format("step {}/{}  loss {:.4f}  {} tokens/s  lr {:.2e}  sparsity {:.1f} %  {} left",
+                     line.step, line.steps, line.loss, rate(line.tokens_per_second),
+                     line.learning_rate, 100 * line.sparsity, duration(line.seconds_left));
+}
+
+Console::Console(const std::filesystem::path& log)
+    : silent_(false), terminal_(isatty(STDOUT_FILENO) == 1), log_(log, std::ios::app) {
+  require<DataError>(log_.good(), "{}: cannot be opened for writing", log.string());
+}
+
+void Console::progress(const ProgressLine& line, bool milestone) {
+  if (silent_)
+    return;
+  const std::string text = to_string(line);
+  if (terminal_) {
+    fmt::print("\r\x1b[K{}", text);
+    live_ = true;
+  } else if (milestone) {
+    fmt::print("{}\n", text);
+  }
+  std::fflush(stdout);
+  if (milestone)
+    log_ << text << std::endl;
+}
+
+void Console::say(const std::string& text) {
+  if (silent_)
+    return;
+  end_live_line();
+  fmt::print("{}\n", text);
+  std::fflush(stdout);
+  log_ << text << std::endl;
+}
+
+void Console::end_live_line() {
+  if (live_)
+    fmt::print("\n");
+  live_ = false;
+}
+
+}  // namespace hew::train

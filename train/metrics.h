@@ -1,0 +1,62 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace hew::train {
+
+/// metrics.jsonl: one JSON object a line, flushed line by line. Only rank 0 has one.
+class MetricsFile {
+ public:
+  /// Opens for appending after cutting the file to `keep_bytes`: what a run wrote after the
+  /// checkpoint that it resumes from is written again. Throws DataError naming the file.
+  MetricsFile(const std::filesystem::path& path, std::int64_t keep_bytes);
+
+  void write(const nlohmann::ordered_json& object);
+  std::int64_t bytes() const { return bytes_; }
+
+ private:
+  std::filesystem::path path_;
+  std::ofstream out_;
+  std::int64_t bytes_ = 0;
+};
+
+/// What a progress line shows.
+struct ProgressLine {
+  std::int64_t step = 0;  // completed
+  std::int64_t steps = 0;
+  double loss = 0;  // nats a token
+  double tokens_per_second = 0;
+  double learning_rate = 0;
+  double sparsity = 0;  // of the weights under a rule, now
+  double seconds_left = 0;
+};
+/// "step 120/600  loss 2.134  10.2k tokens/s  lr 3.0e-04  sparsity 61.2 %  1:05 left"
+std::string to_string(const ProgressLine& line);
+
+/// rank 0's voice: a line that overwrites itself on a terminal, plain lines elsewhere, and always
+/// plain lines in the log file.
+class Console {
+ public:
+  Console() = default;  // silent: other ranks
+  /// Throws DataError if the log cannot be opened for appending.
+  explicit Console(const std::filesystem::path& log);
+
+  /// `milestone`: also keep the line (in the log file, and where the output is no terminal).
+  void progress(const ProgressLine& line, bool milestone);
+  void say(const std::string& text);
+
+ private:
+  void end_live_line();
+
+  bool silent_ = true;
+  bool terminal_ = false;
+  bool live_ = false;
+  std::ofstream log_;
+};
+
+}  // namespace hew::train

@@ -1,0 +1,68 @@
+#include "train/model_setup.h"
+
+#include "core/error.h"
+
+namespace hew::train {
+
+DType compute_dtype(Precision precision) {
+  return precision == Precision::kFp64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build) {
+  const auto seed = static_cast<std::uint64_t>(recipe.run.seed);
+  SparseModel parts;
+  parts.model = std::make_unique<layers::LanguageModel>(
+      recipe.model, layers::Initializer{.seed = seed,
+                                        .dtype = compute_dtype(recipe.train.precision),
+                                        .stream = stream,
+                                        .shapes_only = build == Build::kShapesOnly});
+  parts.sparsifier = std::make_unique<sparsity::Sparsifier>(
+      recipe.sparsity, parts.model->linear_weights(), recipe.model.layers, seed);
+  return parts;
+}
+
+std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus) {
+  const std::int64_t known = corpus.vocab_size.value_or(0);
+  const std::int64_t wanted = recipe.model.vocab;
+  require<ConfigError>(wanted > 0 || known > 0,
+                       "model.vocab: the corpus does not know its vocabulary; give the number");
+  require<ConfigError>(wanted == 0 || wanted >= known,
+                       "model.vocab: {} is below the corpus's vocabulary of {}", wanted, known);
+  return wanted > 0 ? wanted : known;
+}
+
+Checkpoint open_newest_checkpoint(const RunDirectory& directory,
+                                  std::vector<std::string>& reports) {
+  for (const std::filesystem::path& path : directory.checkpoints()) {
+    try {
+      return Checkpoint(path);
+    } catch (const DataError& error) {
+      reports.push_back(fmt::format("{}; using the one before it", error.what()));
+    }
+  }
+  throw DataError(fmt::format("{}: no {}checkpoint to load", directory.root().string(),
+                              reports.empty() ? "" : "whole "));
+}
+
+TrainedModel load_trained_model(const std::filesystem::path& run_or_checkpoint,
+                                const Stream& stream) {
+  require<DataError>(std::filesystem::exists(run_or_checkpoint), "{}: no such run or checkpoint",
+                     run_or_checkpoint.string());
+  std::vector<std::string> reports;
+  const Checkpoint checkpoint =
+      std::filesystem::is_directory(run_or_checkpoint)
+          ? open_newest_checkpoint(RunDirectory(run_or_checkpoint), reports)
+          : Checkpoint(run_or_checkpoint);
+  for (const std::string& report : reports) fmt::print(stderr, "warning: {}\n", report);
+  TrainedModel trained{.recipe = checkpoint.recipe(),
+                       .progress = checkpoint.progress(),
+                       .tokenizer = checkpoint.tokenizer(),
+                       .file = checkpoint.file(),
+                       .parts = {}};
+  trained.parts = build_model(trained.recipe, stream);
+  checkpoint.restore_model(*trained.parts.model, *trained.parts.sparsifier);
+  trained.parts.sparsifier->select_learned_masks(trained.progress.steps);
+  return trained;
+}
+
+}  // namespace hew::train

@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+
+#include "data/token_corpus.h"
+#include "layers/language_model.h"
+#include "sparsity/sparsifier.h"
+#include "train/checkpoint.h"
+#include "train/recipe.h"
+#include "train/run_directory.h"
+
+namespace hew::train {
+
+/// A model with the sparsity rules that act on it; the sparsifier points into the model.
+struct SparseModel {
+  std::unique_ptr<layers::LanguageModel> model;
+  std::unique_ptr<sparsity::Sparsifier> sparsifier;
+};
+
+DType compute_dtype(Precision precision);
+
+enum class Build : std::uint8_t { kWhole, kShapesOnly };
+
+/// Dense starting weights by (run.seed, name), or shapes without memory. recipe.model.vocab is
+/// filled in. Sparsity is not applied yet: Sparsifier::initialise or Checkpoint::restore_model does
+/// that.
+SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
+
+/// The vocabulary a recipe's model has over this corpus: the recipe's where it says, else the
+/// corpus's. Throws ConfigError where neither knows, or the recipe's is the smaller one.
+std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus);
+
+/// A trained model read from a run directory (its newest whole checkpoint) or a checkpoint file,
+/// ready to evaluate: masks by learned scores are selected.
+struct TrainedModel {
+  Recipe recipe;
+  Progress progress;
+  TokenizerRecord tokenizer;
+  std::string file;
+  SparseModel parts;
+};
+TrainedModel load_trained_model(const std::filesystem::path& run_or_checkpoint,
+                                const Stream& stream);
+
+/// Opens the newest checkpoint of a run that is whole. Broken ones are passed over, each with a
+/// line in `reports`. Throws DataError if there is none.
+Checkpoint open_newest_checkpoint(const RunDirectory& directory, std::vector<std::string>& reports);
+
+}  // namespace hew::train

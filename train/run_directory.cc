@@ -1,0 +1,79 @@
+#include "train/run_directory.h"
+
+#include <algorithm>
+#include <charconv>
+#include <system_error>
+
+#include "core/error.h"
+#include "io/atomic_file.h"
+
+namespace hew::train {
+namespace {
+
+constexpr std::string_view kPrefix = "step-";
+constexpr std::string_view kSuffix = ".h5";
+
+// N of "step-N.h5", or −1.
+std::int64_t steps_of(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  if (!name.starts_with(kPrefix) || !name.ends_with(kSuffix))
+    return -1;
+  std::int64_t steps = -1;
+  const char* end = name.data() + name.size() - kSuffix.size();
+  const auto parsed = std::from_chars(name.data() + kPrefix.size(), end, steps);
+  return parsed.ec == std::errc{} && parsed.ptr == end ? steps : -1;
+}
+
+void make_directories(const std::filesystem::path& path) {
+  std::error_code code;
+  std::filesystem::create_directories(path, code);
+  require<DataError>(!code, "{}: cannot make this folder: {}", path.string(), code.message());
+}
+
+}  // namespace
+
+std::filesystem::path RunDirectory::checkpoint(std::int64_t steps) const {
+  return root_ / "checkpoints" / fmt::format("{}{:08}{}", kPrefix, steps, kSuffix);
+}
+
+bool RunDirectory::has_run() const {
+  return std::filesystem::exists(recipe()) || !checkpoints().empty();
+}
+
+void RunDirectory::create(const Recipe& wanted) const {
+  require<DataError>(!has_run(), "{}: holds a run already; resume it or choose another run.dir",
+                     root_.string());
+  make_directories(root_ / "checkpoints");
+  save_recipe(wanted);
+}
+
+void RunDirectory::save_recipe(const Recipe& wanted) const {
+  AtomicFile file(recipe());
+  const std::string text = to_yaml(wanted);
+  file.write(std::as_bytes(std::span(text)));
+  file.commit();
+}
+
+std::vector<std::filesystem::path> RunDirectory::checkpoints() const {
+  std::vector<std::pair<std::int64_t, std::filesystem::path>> found;
+  std::error_code code;
+  for (const auto& entry : std::filesystem::directory_iterator(root_ / "checkpoints", code)) {
+    const std::int64_t steps = steps_of(entry.path());
+    if (steps >= 0)
+      found.emplace_back(steps, entry.path());
+  }
+  std::sort(found.rbegin(), found.rend());
+  std::vector<std::filesystem::path> paths;
+  for (auto& [steps, path] : found) paths.push_back(std::move(path));
+  return paths;
+}
+
+void RunDirectory::prune_checkpoints(std::int64_t keep) const {
+  const std::vector<std::filesystem::path> paths = checkpoints();
+  for (auto i = static_cast<std::size_t>(keep); i < paths.size(); ++i) {
+    std::error_code ignored;  // an old checkpoint that stays does no harm
+    std::filesystem::remove(paths[i], ignored);
+  }
+}
+
+}  // namespace hew::train

@@ -1,0 +1,43 @@
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "train/recipe.h"
+
+namespace hew::train {
+
+/// Where a run keeps its files:
+///   recipe.yaml               the effective recipe
+///   metrics.jsonl             one JSON object a line
+///   train.log                 what the terminal showed, as plain lines
+///   checkpoints/step-N.h5     N completed steps, eight digits
+class RunDirectory {
+ public:
+  explicit RunDirectory(std::filesystem::path root) : root_(std::move(root)) {}
+
+  const std::filesystem::path& root() const { return root_; }
+  std::filesystem::path recipe() const { return root_ / "recipe.yaml"; }
+  std::filesystem::path metrics() const { return root_ / "metrics.jsonl"; }
+  std::filesystem::path log() const { return root_ / "train.log"; }
+  std::filesystem::path checkpoint(std::int64_t steps) const;
+
+  /// True if it holds a recipe or a checkpoint.
+  bool has_run() const;
+  /// Makes the folders and writes recipe.yaml. Throws DataError if a run is there already: nothing
+  /// is ever overwritten.
+  void create(const Recipe& recipe) const;
+  /// Replaces recipe.yaml (a resume that lengthened the run).
+  void save_recipe(const Recipe& recipe) const;
+  /// Checkpoints, the newest first.
+  std::vector<std::filesystem::path> checkpoints() const;
+  /// Deletes all but the newest `keep` checkpoints.
+  void prune_checkpoints(std::int64_t keep) const;
+
+ private:
+  std::filesystem::path root_;
+};
+
+}  // namespace hew::train

@@ -1,0 +1,27 @@
+#pragma once
+
+#include <csignal>
+#include <string_view>
+
+namespace hew::train {
+
+/// Turns SIGUSR1, SIGTERM and SIGINT into a question that the training loop asks after each step.
+/// While it lives these signals are blocked in this thread and in threads started later: make it
+/// before any other thread. Nothing is handled asynchronously, so no state is shared with a
+/// handler.
+class StopSignal {
+ public:
+  StopSignal();
+  StopSignal(const StopSignal&) = delete;
+  StopSignal& operator=(const StopSignal&) = delete;
+  ~StopSignal();
+
+  /// The name of a signal that arrived since the last call, or empty.
+  std::string_view poll() const;
+
+ private:
+  sigset_t watched_{};
+  sigset_t previous_{};
+};
+
+}  // namespace hew::train

@@ -1,0 +1,352 @@
+#include "train/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "autograd/cross_entropy.h"
+#include "core/error.h"
+#include "dist/consistency.h"
+#include "kernels/elementwise.h"
+#include "optim/clip.h"
+#include "optim/lr_schedule.h"
+#include "train/flops.h"
+
+namespace hew::train {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
+                                               std::int64_t vocab) {
+  if (patterns.empty())
+    return nullptr;
+  return std::make_shared<const TokenCorpus>(
+      TokenCorpus::open(patterns, vocab > 0 ? std::optional<std::int64_t>(vocab) : std::nullopt));
+}
+
+TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
+  const std::unique_ptr<Tokenizer> tokenizer = corpus.tokenizer();
+  if (tokenizer == nullptr)
+    return {};
+  return {.kind = std::string(tokenizer->kind()),
+          .blob = tokenizer->serialized(),
+          .sha256 = tokenizer->sha256()};
+}
+
+// Sequences a rank computes at a time; a share that does not divide is the loader's to refuse.
+std::int64_t micro_batch(const Recipe& recipe, int ranks) {
+  if (recipe.train.micro_batch > 0)
+    return recipe.train.micro_batch;
+  return std::max<std::int64_t>(recipe.train.batch / ranks, 1);
+}
+
+}  // namespace
+
+Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
+                 const StopSignal& stop_signal, const Stream& stream)
+    : recipe_(recipe),
+      options_(options),
+      comm_(comm),
+      stop_signal_(stop_signal),
+      stream_(stream),
+      directory_(recipe.run.dir),
+      reducer_(comm) {
+  train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
+  recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
+  valid_corpus_ = open_corpus(recipe_.data.valid, recipe_.model.vocab);
+  tokenizer_ = tokenizer_of(*train_corpus_);
+  if (valid_corpus_ && !tokenizer_.sha256.empty()) {
+    valid_corpus_->require_tokenizer(tokenizer_.sha256);
+  }
+  loader_ = std::make_unique<BatchLoader>(BatchLoaderArgs{
+      .dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context),
+      .stream = stream_,
+      .seed = static_cast<std::uint64_t>(recipe_.run.seed),
+      .global_batch = recipe_.train.batch,
+      .micro_batch = micro_batch(recipe_, comm_.size()),
+      .ranks = {.rank = comm_.rank(), .world = comm_.size()}});
+  parts_ = build_model(recipe_, stream_);
+  if (root()) {
+    if (!options_.resume)
+      directory_.create(recipe);
+    console_ = Console(directory_.log());
+  }
+  if (options_.resume) {
+    resume_from_checkpoint();
+  } else {
+    dist::broadcast_parameters(comm_, model().parameters());
+    sparsifier().initialise();
+    optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
+    progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
+  }
+  if (root())
+    metrics_ = std::make_unique<MetricsFile>(directory_.metrics(), progress_.metrics_bytes);
+  loader_->seek(progress_.samples);
+}
+
+void Trainer::resume_from_checkpoint() {
+  std::vector<std::string> reports;
+  const Checkpoint checkpoint = open_newest_checkpoint(directory_, reports);
+  for (const std::string& report : reports) console_.say("warning: " + report);
+  progress_ = checkpoint.progress();
+  const TokenizerRecord saved = checkpoint.tokenizer();
+  if (!saved.sha256.empty())
+    train_corpus_->require_tokenizer(saved.sha256);
+  const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
+  require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
+  checkpoint.restore_model(model(), sparsifier());
+  optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
+  checkpoint.restore_optimizer(*optimizer_, stream_);
+  if (root())
+    directory_.save_recipe(recipe_);
+  console_.say(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
+}
+
+double Trainer::accumulate_gradients(std::int64_t step) {
+  for (ag::Parameter* parameter : model().parameters()) parameter->var.zero_grad();
+  const std::vector<Batch> batches = loader_->next();
+  const double share = 1.0 / static_cast<double>(batches.size());
+  double loss = 0;
+  for (const Batch& batch : batches) {
+    ag::ForwardContext context{.training = true,
+                               .seed = progress_.rng_seed,
+                               .step = progress_.rng_step,
+                               .first_sample = batch.first_sample - step * recipe_.train.batch};
+    const ag::Variable logits = model().forward(batch.inputs, context);
+    const ag::Variable scaled =
+        ag::cross_entropy(logits, batch.targets.reshape({batch.targets.numel()}), share);
+    ag::backward(scaled);
+    Tensor value = Tensor::empty({}, DType::kFloat64, stream_);
+    kernels::cast(scaled.value(), value, stream_);
+    loss += value.to_vector<double>().front();
+  }
+  return loss;
+}
+
+void Trainer::average_gradients() {
+  const std::vector<ag::Parameter*> parameters = model().parameters();
+  reducer_.average(parameters);
+  for (sparsity::LinearWeight* weight : sparsifier().dense_gradient_weights()) {
+    reducer_.average(weight->dense_gradient());
+  }
+}
+
+void Trainer::follow(const std::vector<sparsity::StorageChange>& changes) {
+  if (changes.empty())
+    return;
+  for (const sparsity::StorageChange& change : changes) {
+    const sparsity::BsrPattern& pattern = *change.weight->pattern();
+    optimizer_->convert(change.weight->name(), [&pattern](const Tensor& moment) {
+      return sparsity::gather(moment, pattern);
+    });
+  }
+  optimizer_->set_parameters(model().parameters());
+}
+
+void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step) {
+  for (const sparsity::PatternChange& change : changes) {
+    optimizer_->remap(change.weight->name(), change.source);
+  }
+  if (!changes.empty())
+    log_refresh(step);
+}
+
+void Trainer::require_finite(double loss, const optim::GradientNorm& norm,
+                             std::int64_t step) const {
+  require<Error>(std::isfinite(loss), "[train] step {}: the loss is {}", step + 1, loss);
+  require<Error>(norm.bad == nullptr && std::isfinite(norm.norm),
+                 "[train] step {}: the gradient of {} is not finite", step + 1,
+                 norm.bad == nullptr ? "the model" : norm.bad->name);
+}
+
+Trainer::StepResult Trainer::train_step() {
+  const std::int64_t step = progress_.steps;
+  follow(sparsifier().begin_step(step));
+  progress_.flops += flops_of_this_step();
+  StepResult result;
+  const double own_loss = accumulate_gradients(step);
+  const std::string_view signal = stop_signal_.poll();
+  if (!signal.empty())
+    stop_reason_ = signal;
+  Tensor shared =
+      Tensor::from(std::vector<double>{own_loss, signal.empty() ? 0.0 : 1.0}, {2}, stream_);
+  comm_.all_reduce_sum(shared);
+  const std::vector<double> sums = shared.to_vector<double>();
+  result.loss = sums[0] / comm_.size();
+  result.stop = sums[1] > 0;
+  average_gradients();
+  follow(sparsifier().refresh(step), step);
+  const std::vector<ag::Parameter*> parameters = model().parameters();
+  const optim::GradientNorm norm = optim::gradient_norm(parameters, recipe_.optim.clip_norm);
+  require_finite(result.loss, norm, step);
+  result.gradient_norm = norm.norm;
+  result.learning_rate = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
+  optimizer_->step(result.learning_rate, norm.scale);
+  ++progress_.steps;
+  ++progress_.rng_step;
+  progress_.samples = loader_->position();
+  return result;
+}
+
+void Trainer::run() {
+  const std::int64_t last = options_.stop_after > 0
+                                ? std::min(options_.stop_after, recipe_.train.steps)
+                                : recipe_.train.steps;
+  last_log_ = Clock::now();
+  last_log_step_ = progress_.steps;
+  auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
+  bool stop = false;
+  std::int64_t saved_at = -1;
+  while (progress_.steps < last && !stop) {
+    const StepResult result = train_step();
+    stop = result.stop;
+    if (due(recipe_.run.hash_check_every))
+      check_ranks_agree();
+    log_step(result);
+    const bool finished = progress_.steps == recipe_.train.steps;
+    if (due(recipe_.train.eval_every) || finished)
+      evaluate_now();
+    if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
+      checkpoint_now();
+      saved_at = progress_.steps;
+    }
+  }
+  if (saved_at < 0)
+    console_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
+                             recipe_.train.steps));
+  if (stop) {
+    console_.say(fmt::format("stopped by {} after step {}; resume with --resume",
+                             stop_reason_.empty() ? "a signal to another rank" : stop_reason_,
+                             progress_.steps));
+  }
+}
+
+void Trainer::check_ranks_agree() {
+  std::vector<std::pair<std::string, Tensor>> tensors;
+  for (const ag::Parameter* parameter : model().parameters()) {
+    tensors.emplace_back(parameter->name, parameter->value());
+  }
+  for (const sparsity::Sparsifier::Target& target : sparsifier().targets()) {
+    tensors.emplace_back(target.weight->name() + " (mask)",
+                         Tensor::from(target.weight->pattern()->mask(),
+                                      {target.weight->pattern()->grid().blocks()}, stream_));
+  }
+  dist::check_equal(comm_, tensors);
+}
+
+double Trainer::flops_of_this_step() const {
+  std::vector<WeightCost> costs;
+  for (const sparsity::LinearWeight* weight : model().linear_weights()) {
+    costs.push_back(
+        {.out_features = weight->out_features(),
+         .in_features = weight->in_features(),
+         .density = weight->pattern() == nullptr ? 1 : 1 - weight->pattern()->sparsity(),
+         .dense_gradient = weight->has_scores() || weight->wants_dense_gradient()});
+  }
+  return step_flops(recipe_.model, recipe_.train.batch, costs);
+}
+
+double Trainer::sparsity_now() const {
+  std::int64_t live = 0;
+  std::int64_t blocks = 0;
+  for (const sparsity::Sparsifier::Target& target : sparsifier().targets()) {
+    live += target.weight->pattern()->nnzb();
+    blocks += target.weight->pattern()->grid().blocks();
+  }
+  return blocks == 0 ? 0 : 1.0 - static_cast<double>(live) / static_cast<double>(blocks);
+}
+
+void Trainer::log_step(const StepResult& result) {
+  if (!root())
+    return;
+  const bool milestone = progress_.steps % recipe_.train.log_every == 0 ||
+                         progress_.steps == recipe_.train.steps || result.stop;
+  const double elapsed = seconds_since(last_log_);
+  const auto steps =
+      static_cast<double>(std::max<std::int64_t>(progress_.steps - last_log_step_, 1));
+  const double per_step = elapsed / steps;
+  const auto tokens = static_cast<double>(recipe_.train.batch * recipe_.model.context);
+  const ProgressLine line{
+      .step = progress_.steps,
+      .steps = recipe_.train.steps,
+      .loss = result.loss,
+      .tokens_per_second = tokens / per_step,
+      .learning_rate = result.learning_rate,
+      .sparsity = sparsity_now(),
+      .seconds_left = per_step * static_cast<double>(recipe_.train.steps - progress_.steps)};
+  console_.progress(line, milestone);
+  if (!milestone)
+    return;
+  metrics_->write({{"kind", "train"},
+                   {"step", progress_.steps},
+                   {"loss", result.loss},
+                   {"lr", result.learning_rate},
+                   {"grad_norm", result.gradient_norm},
+                   {"sparsity", line.sparsity},
+                   {"tokens_per_second", line.tokens_per_second},
+                   {"step_seconds", per_step},
+                   {"bytes_reduced", reducer_.bytes_reduced()},
+                   {"flops", progress_.flops}});
+  last_log_ = Clock::now();
+  last_log_step_ = progress_.steps;
+}
+
+void Trainer::log_refresh(std::int64_t step) {
+  if (!root())
+    return;
+  nlohmann::ordered_json weights = nlohmann::ordered_json::object();
+  for (const sparsity::Sparsifier::Target& target : sparsifier().targets()) {
+    const sparsity::BsrPattern& pattern = *target.weight->pattern();
+    weights[target.weight->name()] = {{"live", pattern.nnzb()},
+                                      {"blocks", pattern.grid().blocks()},
+                                      {"sparsity", pattern.sparsity()},
+                                      {"wanted", sparsifier().wanted_sparsity(target, step)}};
+  }
+  metrics_->write({{"kind", "refresh"}, {"step", step + 1}, {"weights", weights}});
+}
+
+void Trainer::evaluate_now() {
+  if (!valid_corpus_)
+    return;
+  sparsifier().select_learned_masks(progress_.steps);
+  const Clock::time_point start = Clock::now();
+  const Evaluation result = evaluate(
+      model(), valid_corpus_,
+      {.batch = micro_batch(recipe_, comm_.size()), .max_batches = recipe_.train.eval_batches},
+      comm_, stream_);
+  if (!root())
+    return;
+  console_.say("validation  " + to_string(result));
+  nlohmann::ordered_json record{{"kind", "eval"},
+                                {"step", progress_.steps},
+                                {"loss", result.loss},
+                                {"perplexity", result.perplexity()},
+                                {"tokens", result.tokens}};
+  if (result.bits_per_byte)
+    record["bits_per_byte"] = *result.bits_per_byte;
+  metrics_->write(record);
+  last_log_ += std::chrono::duration_cast<Clock::duration>(
+      std::chrono::duration<double>(seconds_since(start)));  // not the training's time
+}
+
+void Trainer::checkpoint_now() {
+  if (root()) {
+    sparsifier().select_learned_masks(progress_.steps);
+    progress_.metrics_bytes = metrics_->bytes();
+    save_checkpoint(directory_.checkpoint(progress_.steps), {.recipe = recipe_,
+                                                             .progress = progress_,
+                                                             .tokenizer = tokenizer_,
+                                                             .model = model(),
+                                                             .sparsifier = sparsifier(),
+                                                             .optimizer = *optimizer_});
+    directory_.prune_checkpoints(recipe_.checkpoint.keep);
+  }
+  comm_.barrier();
+}
+
+}  // namespace hew::train

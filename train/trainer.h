@@ -1,0 +1,95 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "dist/comm.h"
+#include "dist/reducer.h"
+#include "layers/language_model.h"
+#include "optim/clip.h"
+#include "optim/make_optimizer.h"
+#include "sparsity/sparsifier.h"
+#include "train/checkpoint.h"
+#include "train/evaluation.h"
+#include "train/metrics.h"
+#include "train/model_setup.h"
+#include "train/recipe.h"
+#include "train/run_directory.h"
+#include "train/stop_signal.h"
+
+namespace hew::train {
+
+struct TrainOptions {
+  bool resume = false;
+  std::int64_t stop_after =
+      0;  // leave with a checkpoint after this many completed steps; 0: run on
+};
+
+/// One training run on this rank: model, sparsity, optimizer and data, from the recipe or from the
+/// newest whole checkpoint of the run directory.
+class Trainer {
+ public:
+  /// Opens the data, builds the model and, to resume, loads the newest checkpoint that is whole
+  /// (a broken one is reported and the one before it used). Throws before anything is written if
+  /// something does not fit. `comm` and `stop_signal` must outlive the trainer.
+  Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
+          const StopSignal& stop_signal, const Stream& stream);
+
+  /// Runs to the recipe's last step, to stop_after, or until a stop signal; leaves with a
+  /// checkpoint. Throws Error, naming step and parameter, when loss or gradients are no longer
+  /// finite: checkpoints before that step stay.
+  void run();
+
+  const Progress& progress() const { return progress_; }
+
+ private:
+  struct StepResult {
+    double loss = 0;
+    double gradient_norm = 0;
+    double learning_rate = 0;
+    bool stop = false;
+  };
+
+  void resume_from_checkpoint();
+  StepResult train_step();
+  double accumulate_gradients(std::int64_t step);
+  void average_gradients();
+  void follow(const std::vector<sparsity::StorageChange>& changes);
+  void follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step);
+  void require_finite(double loss, const optim::GradientNorm& norm, std::int64_t step) const;
+  void check_ranks_agree();
+  void log_step(const StepResult& result);
+  void log_refresh(std::int64_t step);
+  void evaluate_now();
+  void checkpoint_now();
+  double sparsity_now() const;
+  double flops_of_this_step() const;
+  layers::LanguageModel& model() const { return *parts_.model; }
+  sparsity::Sparsifier& sparsifier() const { return *parts_.sparsifier; }
+  bool root() const { return comm_.rank() == 0; }
+
+  Recipe recipe_;
+  TrainOptions options_;
+  dist::Communicator& comm_;
+  const StopSignal& stop_signal_;
+  Stream stream_;
+  RunDirectory directory_;
+  std::shared_ptr<const TokenCorpus> train_corpus_;
+  std::shared_ptr<const TokenCorpus> valid_corpus_;  // null without one
+  TokenizerRecord tokenizer_;
+  Progress progress_;
+  SparseModel parts_;
+  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::unique_ptr<BatchLoader> loader_;
+  dist::GradientReducer reducer_;
+  std::unique_ptr<MetricsFile> metrics_;  // rank 0
+  Console console_;
+  std::string stop_reason_;
+  std::chrono::steady_clock::time_point last_log_;
+  std::int64_t last_log_step_ = 0;
+};
+
+}  // namespace hew::train
