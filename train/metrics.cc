@@ -27,6 +27,17 @@ std::string rate(double per_second) {
   return fmt::format("{:.0f}", per_second);
 }
 
+// Open MPI hands ranks a terminal of its own even where its output goes to a file, so whoever
+// started this process must have one too.
+bool on_terminal() {
+  if (isatty(STDOUT_FILENO) != 1)
+    return false;
+  std::error_code unknown;
+  const auto parent = std::filesystem::read_symlink(
+      fmt::format("/proc/{}/fd/{}", getppid(), STDOUT_FILENO), unknown);
+  return unknown || parent.string().starts_with("/dev/");
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t keep_bytes) : path_(path) {
@@ -57,7 +68,7 @@ std::string to_string(const ProgressLine& line) {
 }
 
 Console::Console(const std::filesystem::path& log)
-    : silent_(false), terminal_(isatty(STDOUT_FILENO) == 1), log_(log, std::ios::app) {
+    : silent_(false), terminal_(on_terminal()), log_(log, std::ios::app) {
   require<DataError>(log_.good(), "{}: cannot be opened for writing", log.string());
 }
 

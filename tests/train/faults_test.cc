@@ -1,0 +1,168 @@
+#include <doctest/doctest.h>
+#include <omp.h>
+
+#include <csignal>
+#include <fstream>
+
+#include "core/error.h"
+#include "tests/io/child.h"
+#include "tests/train/tiny_run.h"
+#include "train/model_setup.h"
+
+namespace hew::test {
+namespace {
+
+std::string error_of(const std::function<void()>& action) {
+  try {
+    action();
+  } catch (const Error& error) {
+    return error.what();
+  }
+  return {};
+}
+
+bool contains(const std::string& text, const std::string& part) {
+  return text.find(part) != std::string::npos;
+}
+
+void flip_a_bit(const std::filesystem::path& path) {
+  std::string bytes = read_bytes(path);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 1);
+  write_bytes(path, bytes);
+}
+
+void truncate(const std::filesystem::path& path) {
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+}
+
+// A run of 30 steps with checkpoints after 10, 20 and 30.
+struct Fixture {
+  dist::LocalCommunicator alone;
+  Scratch scratch;
+  TinyRuns runs{scratch.path(), alone};
+  train::Recipe recipe =
+      runs.recipe("run", {"train.steps=30", "checkpoint.every=10", "train.eval_every=0"});
+
+  std::filesystem::path checkpoint(int steps) const {
+    return runs.directory("run") / fmt::format("checkpoints/step-{:08}.h5", steps);
+  }
+  void train_20_steps() { run_training(recipe, alone, {.stop_after = 20}); }
+};
+
+}  // namespace
+
+TEST_CASE_FIXTURE(Fixture, "a broken newest checkpoint is reported and the one before it used") {
+  train_20_steps();
+  for (const auto& damage : {flip_a_bit, truncate}) {
+    const std::string whole = read_bytes(checkpoint(20));
+    damage(checkpoint(20));
+    std::vector<std::string> reports;
+    const train::Checkpoint used =
+        train::open_newest_checkpoint(train::RunDirectory(runs.directory("run")), reports);
+    CHECK(used.progress().steps == 10);
+    REQUIRE(reports.size() == 1);
+    CHECK(contains(reports.front(), checkpoint(20).string()));
+    write_bytes(checkpoint(20), whole);
+  }
+  flip_a_bit(checkpoint(20));
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 30);
+}
+
+TEST_CASE_FIXTURE(Fixture, "without a whole checkpoint a resume is one clear error") {
+  train_20_steps();
+  flip_a_bit(checkpoint(20));
+  truncate(checkpoint(10));
+  const std::string text = error_of([&] { run_training(recipe, alone, {.resume = true}); });
+  CHECK(contains(text, runs.directory("run").string()));
+  CHECK(contains(text, "no whole checkpoint"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a recipe that does not fit the checkpoint names the key") {
+  train_20_steps();
+  const std::string before = read_bytes(checkpoint(20));
+  train::Recipe other = recipe;
+  other.model.width = 32;
+  CHECK(contains(error_of([&] { run_training(other, alone, {.resume = true}); }), "model.width"));
+  other = recipe;
+  other.optim.lr = 1;
+  CHECK(contains(error_of([&] { run_training(other, alone, {.resume = true}); }), "optim.lr"));
+  CHECK(read_bytes(checkpoint(20)) == before);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a run may be lengthened") {
+  train_20_steps();
+  recipe.train.steps = 40;
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 40);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a loss that is not finite ends the run at its step, nothing is lost") {
+  recipe.optim.lr = 1e30;
+  recipe.optim.clip_norm = 0;
+  const std::string text = error_of([&] { run_training(recipe, alone); });
+  CHECK(contains(text, "[train] step 2"));
+  CHECK_FALSE(std::filesystem::exists(checkpoint(10)));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a corpus that cannot be used is named, and no run is begun") {
+  const std::filesystem::path path = scratch / "bad.h5";
+  auto refused = [&](const std::string& part) {
+    recipe.data.train = {path.string()};
+    const std::string text = error_of([&] { run_training(recipe, alone); });
+    CHECK_MESSAGE(contains(text, path.string()), text);
+    CHECK_MESSAGE(contains(text, part), text);
+    CHECK_FALSE(std::filesystem::exists(runs.directory("run")));
+  };
+  refused("");  // missing
+  std::filesystem::copy_file(scratch / "train.h5", path);
+  truncate(path);
+  refused("truncated");
+  write_bytes(path, "not a corpus at all, but text of some length .......................");
+  refused("");
+  std::filesystem::copy_file(scratch / "train.h5", path,
+                             std::filesystem::copy_options::overwrite_existing);
+  flip_a_bit(path);
+  refused("");
+}
+
+TEST_CASE_FIXTURE(Fixture, "a vocabulary smaller than the corpus's is refused") {
+  recipe.model.vocab = 100;
+  CHECK(contains(error_of([&] { run_training(recipe, alone); }), "vocab"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a full disk is one error, and older checkpoints stay whole") {
+  run_training(recipe, alone, {.stop_after = 10});
+  const std::string before = read_bytes(checkpoint(10));
+  constexpr std::int64_t kDisk = 20000;  // the logs fit, a checkpoint does not
+  const ChildResult child = on_small_disk(kDisk, [&] {
+    omp_set_num_threads(1);  // the parent's threads did not come along
+    run_training(recipe, alone, {.resume = true});
+  });
+  CHECK(child.exited_cleanly);
+  CHECK_MESSAGE(contains(child.error, checkpoint(20).string()), child.error);
+  CHECK(read_bytes(checkpoint(10)) == before);
+  CHECK_FALSE(std::filesystem::exists(checkpoint(20)));
+  CHECK(train::RunDirectory(runs.directory("run")).checkpoints().size() == 1);
+}
+
+TEST_CASE_FIXTURE(Fixture, "a stop signal is answered with a checkpoint after the step") {
+  const train::StopSignal stop_signal;
+  std::raise(SIGUSR1);
+  train::Trainer trainer(recipe, {}, alone, stop_signal, make_cpu_stream());
+  trainer.run();
+  CHECK(trainer.progress().steps == 1);
+  CHECK(std::filesystem::exists(checkpoint(1)));
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 30);
+}
+
+TEST_CASE_FIXTURE(Fixture, "only the last K checkpoints are kept") {
+  recipe.checkpoint.keep = 2;
+  run_training(recipe, alone);
+  CHECK_FALSE(std::filesystem::exists(checkpoint(10)));
+  CHECK(std::filesystem::exists(checkpoint(20)));
+  CHECK(std::filesystem::exists(checkpoint(30)));
+}
+
+}  // namespace hew::test
