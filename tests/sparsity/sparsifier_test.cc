@@ -1,0 +1,213 @@
+#include "sparsity/sparsifier.h"
+
+#include <doctest/doctest.h>
+
+#include "core/error.h"
+#include "sparsity/block_scores.h"
+#include "sparsity/schedule.h"
+#include "tests/support/compare.h"
+#include "tests/support/random.h"
+
+namespace hew::sparsity {
+namespace {
+
+// Weights of a model with three transformer blocks, 24 × 20 in blocks of 8: 9 blocks each.
+struct Model {
+  Stream cpu = make_cpu_stream();
+  std::vector<std::unique_ptr<LinearWeight>> owned;
+  std::vector<LinearWeight*> weights;
+
+  Model() {
+    for (int i = 0; i < 3; ++i) {
+      for (const char* part : {"up", "down"}) {
+        owned.push_back(std::make_unique<LinearWeight>(
+            fmt::format("blocks.{}.mlp.{}.weight", i, part),
+            test::random_tensor({24, 20}, DType::kFloat64, cpu, owned.size() + 1)));
+        weights.push_back(owned.back().get());
+      }
+    }
+  }
+
+  // As a backward pass would leave them: live and, where asked for, dense gradients.
+  void make_gradients(std::uint64_t seed) {
+    for (LinearWeight* weight : weights) {
+      const Tensor dense = test::random_tensor({24, 20}, DType::kFloat64, cpu, ++seed);
+      if (weight->wants_dense_gradient())
+        weight->dense_gradient() = dense;
+      const bool live = weight->storage() == Storage::kLiveBlocks;
+      weight->parameter().var.grad() = live ? gather(dense, *weight->pattern()) : dense;
+    }
+  }
+};
+
+SparsityRule rule(const std::string& match) {
+  SparsityRule r;
+  r.match = {match};
+  r.block = 8;
+  r.every = 5;
+  r.schedule = {.kind = ScheduleKind::kCubic,
+                .initial = 0.2,
+                .final = 0.7,
+                .begin = StepMark::at(0),
+                .end = StepMark::at(20),
+                .table = {}};
+  return r;
+}
+
+std::int64_t live(const Model& model) {
+  std::int64_t total = 0;
+  for (const LinearWeight* weight : model.weights) {
+    if (weight->pattern())
+      total += weight->pattern()->nnzb();
+  }
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("rules select by name, the first that fits wins, and outer blocks can stay dense") {
+  Model model;
+  SparsityRule up = rule("blocks.*.up.weight");
+  up.keep_dense_first = 1;
+  SparsityRule rest = rule("blocks.*");
+  rest.keep_dense_last = 1;
+  Sparsifier sparsifier({up, rest}, model.weights, 3, 1);
+  sparsifier.initialise();
+  std::vector<std::string> sparse;
+  for (const LinearWeight* weight : model.weights) {
+    if (weight->storage() == Storage::kLiveBlocks)
+      sparse.push_back(weight->name());
+  }
+  CHECK(sparse == std::vector<std::string>{"blocks.0.mlp.down.weight", "blocks.1.mlp.up.weight",
+                                           "blocks.1.mlp.down.weight", "blocks.2.mlp.up.weight"});
+}
+
+TEST_CASE("a rule that selects nothing, and rules that share a top-k but differ, are errors") {
+  Model model;
+  CHECK_THROWS_AS(Sparsifier({rule("blocks.*.attn.*")}, model.weights, 3, 1), ConfigError);
+  CHECK_THROWS_AS(Sparsifier({rule("blocks.*"), rule("blocks.1.*")}, model.weights, 3, 1),
+                  ConfigError);
+  SparsityRule a = rule("blocks.*.up.weight");
+  SparsityRule b = rule("blocks.*.down.weight");
+  a.scope = b.scope = Scope::kGlobal;
+  b.schedule.final = 0.5;
+  CHECK_THROWS_AS(Sparsifier({a, b}, model.weights, 3, 1), ConfigError);
+}
+
+TEST_CASE("a refresh keeps what stays, drops what goes and starts what comes at zero") {
+  Model model;
+  Sparsifier sparsifier({rule("blocks.*")}, model.weights, 3, 1);
+  sparsifier.initialise();
+  LinearWeight& weight = *model.weights.front();
+  const PatternPtr before = weight.pattern();
+  const Tensor values = weight.parameter().value().clone();
+  CHECK(sparsifier.begin_step(5).empty());
+  CHECK(sparsifier.dense_gradient_weights().size() == 6);
+  model.make_gradients(100);
+  const Tensor dense = weight.dense_gradient();
+  const std::vector<PatternChange> changes = sparsifier.refresh(5);
+  REQUIRE_FALSE(changes.empty());
+  CHECK(sparsifier.dense_gradient_weights().empty());
+  const PatternChange* change = nullptr;
+  for (const PatternChange& c : changes) {
+    if (c.weight == &weight)
+      change = &c;
+  }
+  REQUIRE(change != nullptr);
+  const Tensor& now = weight.parameter().value();
+  REQUIRE(now.size(0) == static_cast<std::int64_t>(change->source.size()));
+  for (std::int64_t p = 0; p < now.size(0); ++p) {
+    const std::int64_t from = change->source[static_cast<std::size_t>(p)];
+    const Tensor expected = from < 0 ? Tensor::zeros({1, 8, 8}, DType::kFloat64, model.cpu)
+                                     : values.rows(from, 1).clone();
+    CHECK(test::same_bytes(now.rows(p, 1).clone(), expected));
+  }
+  HEW_CHECK_CLOSE(weight.parameter().var.grad(), gather(dense, *weight.pattern()), 0);
+  CHECK(weight.pattern() != before);
+}
+
+TEST_CASE("from i1 on nothing grows and the count is exact") {
+  for (const Regrow regrow : {Regrow::kNone, Regrow::kSwap, Regrow::kUnion}) {
+    for (const Score score : {Score::kMagnitude, Score::kGradient, Score::kEma, Score::kRandom}) {
+      for (const Growth growth : {Growth::kGradient, Growth::kRandom}) {
+        Model model;
+        SparsityRule r = rule("blocks.*");
+        r.regrow = regrow;
+        r.score = score;
+        r.growth = growth;
+        Sparsifier sparsifier({r}, model.weights, 3, 1);
+        sparsifier.initialise();
+        for (std::int64_t step = 0; step <= 25; ++step) {
+          sparsifier.begin_step(step);
+          model.make_gradients(static_cast<std::uint64_t>(1000 * step));
+          sparsifier.refresh(step);
+          const std::int64_t wanted = live_blocks(9, sparsity_at(r.schedule, step));
+          if (regrow != Regrow::kUnion && refreshes_at(r, step))
+            CHECK(live(model) == 6 * wanted);
+        }
+        CHECK(live(model) == 6 * live_blocks(9, 0.7));
+      }
+    }
+  }
+}
+
+TEST_CASE("a global top-k spends blocks where scores are high, and empties no matrix") {
+  Model model;
+  Tensor& loud = model.weights[2]->parameter().var.mutable_value();
+  for (std::int64_t i = 0; i < loud.numel(); ++i) loud.data<double>()[i] *= 100;
+  SparsityRule r = rule("blocks.*");
+  r.scope = Scope::kGlobal;
+  r.regrow = Regrow::kNone;
+  r.growth = Growth::kNone;
+  Sparsifier sparsifier({r}, model.weights, 3, 1);
+  sparsifier.initialise();
+  for (std::int64_t step = 0; step <= 20; ++step) {
+    sparsifier.begin_step(step);
+    model.make_gradients(7);
+    sparsifier.refresh(step);
+  }
+  CHECK(live(model) == live_blocks(54, 0.7));
+  CHECK(model.weights[2]->pattern()->nnzb() == 9);
+  for (const LinearWeight* weight : model.weights) CHECK(weight->pattern()->nnzb() >= 1);
+}
+
+TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
+  Model model;
+  SparsityRule r = rule("blocks.*");
+  r.method = Method::kSupermask;
+  apply_method(r);
+  r.schedule.final = 0.5;
+  r.freeze_scores_at = StepMark::at(3);
+  Sparsifier sparsifier({r}, model.weights, 3, 1);
+  sparsifier.initialise();
+  LinearWeight& weight = *model.weights.front();
+  REQUIRE(weight.storage() == Storage::kMaster);
+  CHECK(weight.pattern()->nnzb() == kept_blocks(9, 0.5));
+  Tensor& scores = weight.scores().var.mutable_value();
+  for (int b = 0; b < 9; ++b) scores.data<double>()[b] = b;
+  CHECK(sparsifier.begin_step(1).empty());
+  CHECK(weight.pattern()->mask() == MaskBytes{0, 0, 0, 0, 1, 1, 1, 1, 1});
+  const Tensor folded = weight.folded();
+  const std::vector<StorageChange> changes = sparsifier.begin_step(3);
+  CHECK(changes.size() == 6);
+  CHECK(weight.storage() == Storage::kLiveBlocks);
+  CHECK_FALSE(weight.has_scores());
+  HEW_CHECK_CLOSE(weight.folded(), folded, 0);
+  CHECK(sparsifier.begin_step(4).empty());
+}
+
+TEST_CASE("starting scores are kaiming-uniform over the block grid") {
+  const Stream cpu = make_cpu_stream();
+  const BlockGrid grid{.rows = 512, .cols = 200, .block = 8};
+  const Tensor scores = initial_scores(grid, 5, Tensor::zeros({1}, DType::kFloat64, cpu));
+  const double bound = 1 / std::sqrt(25.0);
+  double sum = 0;
+  for (const double s : scores.to_vector<double>()) {
+    REQUIRE(std::abs(s) <= bound);
+    sum += s;
+  }
+  // Five standard errors of the mean of 1600 uniforms on ±0.2.
+  CHECK(std::abs(sum / 1600) <= 5 * bound / std::sqrt(3.0) / 40);
+}
+
+}  // namespace hew::sparsity
