@@ -19,7 +19,7 @@ namespace {
 
 // An error that all ranks share, such as a mistake in a recipe, is printed by rank 0 alone: the
 // others wait this long before they speak, and are ended by then.
-constexpr std::chrono::milliseconds kLetRootSpeak{500};
+constexpr std::chrono::seconds kLetRootSpeak{3};
 
 int fail(const dist::Communicator& comm, const char* message) {
   if (comm.size() == 1) {

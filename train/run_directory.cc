@@ -40,9 +40,13 @@ bool RunDirectory::has_run() const {
   return std::filesystem::exists(recipe()) || !checkpoints().empty();
 }
 
-void RunDirectory::create(const Recipe& wanted) const {
+void RunDirectory::require_free() const {
   require<DataError>(!has_run(), "{}: holds a run already; resume it or choose another run.dir",
                      root_.string());
+}
+
+void RunDirectory::create(const Recipe& wanted) const {
+  require_free();
   make_directories(root_ / "checkpoints");
   save_recipe(wanted);
 }

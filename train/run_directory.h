@@ -26,8 +26,9 @@ class RunDirectory {
 
   /// True if it holds a recipe or a checkpoint.
   bool has_run() const;
-  /// Makes the folders and writes recipe.yaml. Throws DataError if a run is there already: nothing
-  /// is ever overwritten.
+  /// Throws DataError if a run is there already: nothing is ever overwritten.
+  void require_free() const;
+  /// Makes the folders and writes recipe.yaml. Throws DataError, also if a run is there already.
   void create(const Recipe& recipe) const;
   /// Replaces recipe.yaml (a resume that lengthened the run).
   void save_recipe(const Recipe& recipe) const;

@@ -38,11 +38,18 @@ TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
           .sha256 = tokenizer->sha256()};
 }
 
-// Sequences a rank computes at a time; a share that does not divide is the loader's to refuse.
+// Sequences a rank computes at a time.
 std::int64_t micro_batch(const Recipe& recipe, int ranks) {
-  if (recipe.train.micro_batch > 0)
-    return recipe.train.micro_batch;
-  return std::max<std::int64_t>(recipe.train.batch / ranks, 1);
+  const std::int64_t batch = recipe.train.batch;
+  require<ConfigError>(batch % ranks == 0, "train.batch: {} is not a multiple of {} ranks", batch,
+                       ranks);
+  const std::int64_t micro = recipe.train.micro_batch;
+  if (micro == 0)
+    return batch / ranks;
+  require<ConfigError>(batch / ranks % micro == 0,
+                       "train.micro_batch: {} does not divide a rank's share of {}", micro,
+                       batch / ranks);
+  return micro;
 }
 
 }  // namespace
@@ -63,48 +70,59 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   if (valid_corpus_ && !tokenizer_.sha256.empty()) {
     valid_corpus_->require_tokenizer(tokenizer_.sha256);
   }
+  if (!options_.resume)
+    directory_.require_free();
+  const std::vector<std::string> news = options_.resume ? resume() : start();
   loader_ = std::make_unique<BatchLoader>(BatchLoaderArgs{
       .dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context),
       .stream = stream_,
-      .seed = static_cast<std::uint64_t>(recipe_.run.seed),
+      .seed = progress_.rng_seed,
       .global_batch = recipe_.train.batch,
       .micro_batch = micro_batch(recipe_, comm_.size()),
-      .ranks = {.rank = comm_.rank(), .world = comm_.size()}});
-  parts_ = build_model(recipe_, stream_);
-  if (root()) {
-    if (!options_.resume)
-      directory_.create(recipe);
-    console_ = Console(directory_.log());
-  }
-  if (options_.resume) {
-    resume_from_checkpoint();
-  } else {
-    dist::broadcast_parameters(comm_, model().parameters());
-    sparsifier().initialise();
-    optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
-    progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
-  }
+      .ranks = {.rank = comm_.rank(), .world = comm_.size()},
+      .position = progress_.samples});
+  comm_.barrier();  // from here on nothing can refuse the run: it may be written down
   if (root())
-    metrics_ = std::make_unique<MetricsFile>(directory_.metrics(), progress_.metrics_bytes);
-  loader_->seek(progress_.samples);
+    open_directory(news);
 }
 
-void Trainer::resume_from_checkpoint() {
-  std::vector<std::string> reports;
-  const Checkpoint checkpoint = open_newest_checkpoint(directory_, reports);
-  for (const std::string& report : reports) console_.say("warning: " + report);
-  progress_ = checkpoint.progress();
+std::vector<std::string> Trainer::start() {
+  progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
+  parts_ = build_model(recipe_, stream_);
+  dist::broadcast_parameters(comm_, model().parameters());
+  sparsifier().initialise();
+  optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
+  return {};
+}
+
+std::vector<std::string> Trainer::resume() {
+  std::vector<std::string> news;
+  const Checkpoint checkpoint = open_newest_checkpoint(directory_, news);
+  for (std::string& line : news) line = "warning: " + line;
+  const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
+  require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
   const TokenizerRecord saved = checkpoint.tokenizer();
   if (!saved.sha256.empty())
     train_corpus_->require_tokenizer(saved.sha256);
-  const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
-  require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
+  progress_ = checkpoint.progress();
+  recipe_.run.seed = static_cast<std::int64_t>(progress_.rng_seed);  // a run keeps its seed
+  parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
   checkpoint.restore_optimizer(*optimizer_, stream_);
-  if (root())
+  news.push_back(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
+  return news;
+}
+
+void Trainer::open_directory(const std::vector<std::string>& news) {
+  if (options_.resume) {
     directory_.save_recipe(recipe_);
-  console_.say(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
+  } else {
+    directory_.create(recipe_);
+  }
+  console_ = Console(directory_.log());
+  for (const std::string& line : news) console_.say(line);
+  metrics_ = std::make_unique<MetricsFile>(directory_.metrics(), progress_.metrics_bytes);
 }
 
 double Trainer::accumulate_gradients(std::int64_t step) {

@@ -53,7 +53,10 @@ class Trainer {
     bool stop = false;
   };
 
-  void resume_from_checkpoint();
+  // Both return what there is to say once the log is open.
+  std::vector<std::string> start();
+  std::vector<std::string> resume();
+  void open_directory(const std::vector<std::string>& news);
   StepResult train_step();
   double accumulate_gradients(std::int64_t step);
   void average_gradients();
