@@ -63,9 +63,10 @@ void follow(const json& golden, const json& recorded) {
 
 TEST_CASE("prune-and-grow gives the masks and weights of the numpy rendering") {
   const json golden = test::read_golden_json("blast_small.json");
-  for (const auto& [name, recorded] : golden.at("cases").items()) {
+  for (const auto& entry : golden.at("cases").items()) {
+    const std::string& name = entry.key();
     CAPTURE(name);
-    follow(golden, recorded);
+    follow(golden, entry.value());
   }
 }
 

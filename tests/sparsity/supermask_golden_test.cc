@@ -51,9 +51,10 @@ void follow(const json& golden, const json& recorded) {
 
 TEST_CASE("supermask gives the masks, scores and master weights of the numpy rendering") {
   const json golden = test::read_golden_json("supermask_small.json");
-  for (const auto& [name, recorded] : golden.at("cases").items()) {
+  for (const auto& entry : golden.at("cases").items()) {
+    const std::string& name = entry.key();
     CAPTURE(name);
-    follow(golden, recorded);
+    follow(golden, entry.value());
   }
 }
 
