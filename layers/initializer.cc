@@ -9,7 +9,8 @@
 namespace hew::layers {
 
 Tensor Initializer::normal(const std::string& name, const Shape& shape, double std) const {
-  if (shapes_only) return Tensor::meta(shape, dtype, stream);
+  if (shapes_only)
+    return Tensor::meta(shape, dtype, stream);
   const std::uint64_t stream_number = name_hash(name);
   const std::int64_t n = shape.numel();
   // Drawn in float32 whatever the dtype, so that a float64 run starts from the same model.
@@ -27,7 +28,8 @@ Tensor Initializer::normal(const std::string& name, const Shape& shape, double s
 }
 
 Tensor Initializer::constant(const Shape& shape, double value) const {
-  if (shapes_only) return Tensor::meta(shape, dtype, stream);
+  if (shapes_only)
+    return Tensor::meta(shape, dtype, stream);
   Tensor t = Tensor::empty(shape, dtype, stream);
   kernels::fill(value, t, stream);
   return t;
