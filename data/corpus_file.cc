@@ -89,7 +89,7 @@ struct LlmcFormat {
   std::int64_t width;
 };
 constexpr std::array kLlmcFormats = {LlmcFormat{20240520, 1, 2}, LlmcFormat{20240801, 7, 4}};
-constexpr std::int64_t kLlmcHeader = 256 * 4;
+constexpr std::int64_t kLlmcHeader = std::int64_t{256} * 4;
 
 std::unique_ptr<CorpusFile> open_llmc(const std::string& path, FileDescriptor file,
                                       const LlmcFormat& format) {

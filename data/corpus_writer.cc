@@ -56,9 +56,10 @@ void CorpusWriter::add_text(std::string_view text) {
     return;
   document_open_ = true;
   text_ += text;
-  if (text_.size() < kStretchBytes)
+  if (text_.size() < stretch_)
     return;
   const std::size_t cut = last_cut(text_);
+  stretch_ = cut > 0 ? kStretchBytes : 2 * text_.size();  // so that looking for one stays cheap
   encode(std::string_view(text_).substr(0, cut));
   text_.erase(0, cut);
 }
