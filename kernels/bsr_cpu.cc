@@ -6,9 +6,12 @@
 namespace hew::kernels {
 namespace {
 
-// A packed tile of tokens stays in the second-level cache beside the blocks that stream past it.
-constexpr std::int64_t kTileBytes = 384 << 10;
-constexpr std::int64_t kMaxTilePanels = 8;
+// A packed tile of tokens stays in the second-level cache.
+constexpr std::int64_t kTileBytes = 608 << 10;
+constexpr std::int64_t kMaxPanels = 8;
+// The blocks that one run multiplies stay in the first-level cache while all tokens of the tile
+// pass.
+constexpr std::int64_t kRunBytes = 32 << 10;
 // Output columns between two runs of the epilogue, which then finds them in cache.
 constexpr std::int64_t kSpanColumns = 512;
 // Below this many multiply-adds a team of threads costs more than it brings.
@@ -36,95 +39,162 @@ struct Product {
   const T* bias;                 // padded to whole blocks, or null
 };
 
-// Tokens [first, first + rows) into panels; blocks of the depth that no live block reads are
-// skipped.
+// How the tokens and the depth are cut.
+struct Tiling {
+  std::int64_t tokens;        // a tile, whole panels
+  std::int64_t depth_blocks;  // a part of the depth
+};
+
+// Few tokens at the whole depth read all live blocks once for each tile; more tokens at a part of
+// the depth read and write the output once for each further part. Whichever moves fewer bytes a
+// token.
 template <class T>
-void pack_tokens(const Product<T>& p, std::int64_t first, std::int64_t rows, T* packed) {
-  const std::int64_t blocks = ceil_div(p.depth, p.block);
-  for (std::int64_t i = 0; i < ceil_div(rows, kPanelRows) * kPanelRows; ++i) {
-    const T* from = p.in + (first + i) * p.depth;
-    T* to = packed + i / kPanelRows * kPanelRows * blocks * p.block + i % kPanelRows * kGroup;
-    for (std::int64_t c = 0; c < blocks; ++c) {
+Tiling choose_tiling(const Product<T>& p) {
+  constexpr auto kElement = static_cast<std::int64_t>(sizeof(T));
+  constexpr std::int64_t kPartCost = 4;  // a read, a write, and short runs
+  const std::int64_t blocks = std::max<std::int64_t>(1, ceil_div(p.depth, p.block));
+  const std::int64_t panel_block = kPanelRows * p.block * kElement;  // bytes
+  const std::int64_t most = std::clamp<std::int64_t>(ceil_div(p.tokens, kPanelRows), 1, kMaxPanels);
+  const std::int64_t panels =
+      std::clamp<std::int64_t>(kTileBytes / (panel_block * blocks), 1, most);
+  const std::int64_t parts =
+      ceil_div(blocks, std::clamp<std::int64_t>(kTileBytes / (panel_block * most), 1, blocks));
+  const std::int64_t live_bytes = p.nnzb * p.block * p.block * kElement;
+  const std::int64_t whole_cost = live_bytes / (panels * kPanelRows);
+  const std::int64_t split_cost =
+      live_bytes / (most * kPanelRows) + kPartCost * p.width * kElement * (parts - 1);
+  if (whole_cost <= split_cost)
+    return {panels * kPanelRows, blocks};
+  return {most * kPanelRows, ceil_div(blocks, parts)};
+}
+
+// One thread's packed tile: tokens [first, first + rows), depth blocks [begin, end).
+template <class T>
+struct PackedTile {
+  T* data;
+  std::int64_t first;
+  std::int64_t rows;
+  std::int64_t begin;
+  std::int64_t end;
+
+  std::int64_t panel_size(std::int64_t block) const { return kPanelRows * (end - begin) * block; }
+};
+
+// Into panels; blocks of the depth that no live block reads are skipped.
+template <class T>
+void pack_tokens(const Product<T>& p, const PackedTile<T>& tile) {
+  for (std::int64_t i = 0; i < ceil_div(tile.rows, kPanelRows) * kPanelRows; ++i) {
+    const T* from = p.in + (tile.first + i) * p.depth;
+    T* const panel =
+        tile.data + i / kPanelRows * tile.panel_size(p.block) + i % kPanelRows * kGroup;
+    for (std::int64_t c = tile.begin; c < tile.end; ++c) {
       if (p.uses[c] == p.uses[c + 1])
         continue;
-      const std::int64_t end = (c + 1) * p.block;
+      T* to = panel + (c - tile.begin) * p.block * kPanelRows;
       std::int64_t k = c * p.block;
-      if (i < rows) {
-        for (; k + kGroup <= std::min(end, p.depth); k += kGroup) {
-          std::memcpy(to + k * kPanelRows, from + k, kGroup * sizeof(T));
-        }
-        for (; k < std::min(end, p.depth); ++k) {
-          to[k / kGroup * kGroup * kPanelRows + k % kGroup] = from[k];
+      const std::int64_t end = k + p.block;
+      const std::int64_t real = i < tile.rows ? std::min(end, p.depth) : k;
+      for (; k + kGroup <= real; k += kGroup, to += kGroup * kPanelRows) {
+        std::memcpy(to, from + k, kGroup * sizeof(T));
+      }
+      for (; k < end; k += kGroup, to += kGroup * kPanelRows) {
+        for (std::int64_t kk = 0; kk < kGroup; ++kk) {
+          to[kk] = k + kk < real ? from[k + kk] : T{0};
         }
       }
-      for (; k < end; ++k) to[k / kGroup * kGroup * kPanelRows + k % kGroup] = T{0};
     }
   }
 }
 
-// Output block g of the tokens in one packed tile.
+// Adds a run of blocks to output block g of the tile's tokens.
 template <class T>
-void multiply_block(const Product<T>& p, const T* packed, std::int64_t g, std::int64_t first,
-                    std::int64_t rows) {
-  const std::int64_t padded_depth = ceil_div(p.depth, p.block) * p.block;
-  const BlockRun<T> run{.blocks = p.blocks,
-                        .inner = p.inner,
-                        .position = p.position,
-                        .begin = p.begin[g],
-                        .end = p.begin[g + 1],
-                        .block = p.block};
+void multiply_tile(const Product<T>& p, const PackedTile<T>& tile, std::int64_t g,
+                   const BlockRun<T>& run, bool add) {
+  const std::int64_t panel_size = tile.panel_size(p.block);
+  const T* const origin = tile.data - tile.begin * p.block * kPanelRows;
   for_each_panel<T>(p.block, [&]<class V, int nv>(std::int64_t column) {
     const std::int64_t col = g * p.block + column;
     if (col >= p.width)
       return;
-    for (std::int64_t i = 0; i < rows; i += kTileRows<nv>) {
-      const T* x = packed + i / kPanelRows * kPanelRows * padded_depth + i % kPanelRows * kGroup;
-      multiply_run<V, kTileRows<nv>, nv, T>(x, run, column,
-                                            {.data = p.out + (first + i) * p.width + col,
-                                             .stride = p.width,
-                                             .rows = rows - i,
-                                             .cols = p.width - col,
-                                             .bias = p.bias == nullptr ? nullptr : p.bias + col});
+    for (std::int64_t i = 0; i < tile.rows; i += kTileRows<nv>) {
+      multiply_run<V, kTileRows<nv>, nv, T>(
+          origin + i / kPanelRows * panel_size + i % kPanelRows * kGroup, run, column,
+          {.data = p.out + (tile.first + i) * p.width + col,
+           .stride = p.width,
+           .rows = tile.rows - i,
+           .cols = p.width - col,
+           .add = add,
+           .bias = p.bias == nullptr ? nullptr : p.bias + col});
     }
   });
+}
+
+// Output block g of the tile's tokens: all its live blocks within the tile's depth, run by run.
+template <class T>
+void multiply_block(const Product<T>& p, const PackedTile<T>& tile, std::int64_t g) {
+  const std::int64_t most = std::max<std::int64_t>(
+      1, kRunBytes / (p.block * p.block * static_cast<std::int64_t>(sizeof(T))));
+  const std::int32_t* const last = p.inner + p.begin[g + 1];
+  const std::int32_t* const from = std::lower_bound(p.inner + p.begin[g], last, tile.begin);
+  const std::int64_t end = std::lower_bound(from, last, tile.end) - p.inner;
+  std::int64_t q = from - p.inner;
+  bool add = tile.begin > 0;
+  while (q < end || !add) {
+    const std::int64_t next = std::min(q + most, end);
+    multiply_tile(p, tile, g,
+                  {.blocks = p.blocks,
+                   .inner = p.inner,
+                   .position = p.position,
+                   .begin = q,
+                   .end = next,
+                   .block = p.block},
+                  add);
+    q = next;
+    add = true;
+  }
 }
 
 // finish(first row, rows, first column, columns) is called on each part of the output once it is
 // there.
 template <class T, class Finish>
 void multiply(const Product<T>& p, const Stream& stream, const Finish& finish) {
-  const std::int64_t padded_depth = ceil_div(p.depth, p.block) * p.block;
-  const std::int64_t panel_bytes = kPanelRows * padded_depth * static_cast<std::int64_t>(sizeof(T));
-  const std::int64_t panels = std::clamp<std::int64_t>(
-      kTileBytes / std::max<std::int64_t>(panel_bytes, 1), 1,
-      std::clamp<std::int64_t>(ceil_div(p.tokens, kPanelRows), 1, kMaxTilePanels));
-  const std::int64_t tile = panels * kPanelRows;
-  const std::int64_t tiles = ceil_div(p.tokens, tile);
+  const Tiling tiling = choose_tiling(p);
+  const std::int64_t tiles = ceil_div(p.tokens, tiling.tokens);
+  const std::int64_t depth_blocks = ceil_div(p.depth, p.block);
   const std::int64_t groups = ceil_div(p.width, p.block);
   const std::int64_t work = p.tokens * (p.nnzb * p.block * p.block + p.width);
   const int threads = work > kParallelWork ? omp_get_max_threads() : 1;
-  // Few tokens: threads share the output blocks of a tile, at the price of packing it more than
-  // once.
-  const std::int64_t parts =
-      std::clamp<std::int64_t>(ceil_div(2 * threads, std::max<std::int64_t>(tiles, 1)), 1,
-                               std::max<std::int64_t>(groups, 1));
+  // Few tokens: threads share the output of a tile, at the price of packing it more than once.
+  const std::int64_t parts = std::clamp<std::int64_t>(
+      ceil_div(std::int64_t{2} * threads, std::max<std::int64_t>(tiles, 1)), 1,
+      std::max<std::int64_t>(groups, 1));
   const std::int64_t part = ceil_div(groups, parts);
   const std::int64_t span = std::max<std::int64_t>(1, kSpanColumns / p.block);
-  Tensor scratch = Tensor::empty({threads, tile * padded_depth}, kDTypeOf<T>, stream);
+  const std::int64_t buffer = tiling.tokens * tiling.depth_blocks * p.block;
+  Tensor scratch = Tensor::empty({threads, buffer}, kDTypeOf<T>, stream);
   T* const buffers = scratch.data<T>();
 #pragma omp parallel for collapse(2) schedule(dynamic, 1) num_threads(threads)
   for (std::int64_t t = 0; t < tiles; ++t) {
     for (std::int64_t s = 0; s < parts; ++s) {
-      T* packed = buffers + omp_get_thread_num() * tile * padded_depth;
-      const std::int64_t first = t * tile;
-      const std::int64_t rows = std::min(tile, p.tokens - first);
-      pack_tokens(p, first, rows, packed);
-      const std::int64_t end = std::min(groups, (s + 1) * part);
-      for (std::int64_t g0 = s * part; g0 < end; g0 += span) {
-        const std::int64_t g1 = std::min(end, g0 + span);
-        for (std::int64_t g = g0; g < g1; ++g) multiply_block(p, packed, g, first, rows);
-        finish(first, rows, g0 * p.block, std::min(g1 * p.block, p.width) - g0 * p.block);
-      }
+      PackedTile<T> tile{.data = buffers + omp_get_thread_num() * buffer,
+                         .first = t * tiling.tokens,
+                         .rows = std::min(tiling.tokens, p.tokens - t * tiling.tokens),
+                         .begin = 0,
+                         .end = 0};
+      const std::int64_t last = std::min(groups, (s + 1) * part);
+      do {
+        tile.begin = tile.end;
+        tile.end = std::min(tile.begin + tiling.depth_blocks, depth_blocks);
+        pack_tokens(p, tile);
+        for (std::int64_t g0 = s * part; g0 < last; g0 += span) {
+          const std::int64_t g1 = std::min(last, g0 + span);
+          for (std::int64_t g = g0; g < g1; ++g) multiply_block(p, tile, g);
+          if (tile.end < depth_blocks)
+            continue;
+          finish(tile.first, tile.rows, g0 * p.block,
+                 std::min(g1 * p.block, p.width) - g0 * p.block);
+        }
+      } while (tile.end < depth_blocks);
     }
   }
 }

@@ -18,26 +18,60 @@ inline constexpr std::int64_t kGroup = 8;
 template <int nv>
 inline constexpr int kTileRows = (kVectorRegisters == 32 ? 24 : 12) / nv;
 
-/// One block row (column) of a product: the live blocks whose sum an output tile is.
+/// Some live blocks of one block row (column) of a matrix: the products that an output tile sums.
 template <class T>
 struct BlockRun {
   const T* blocks;               // [nnzb, depth b, output b]
-  const std::int32_t* inner;     // block of the depth each entry multiplies
+  const std::int32_t* inner;     // block of the depth that each entry multiplies
   const std::int32_t* position;  // where in blocks it lies; null for its own number
   std::int64_t begin;
   std::int64_t end;
   std::int64_t block;
 };
 
-/// Where a tile of a row-major matrix goes.
+/// Where a register tile lies in a row-major matrix.
 template <class T>
 struct TileTarget {
   T* data;
   std::int64_t stride;
-  std::int64_t rows;  // of the register tile, how many exist
+  std::int64_t rows;  // of the tile, how many exist
   std::int64_t cols;
+  bool add;       // to what is there; else to the bias
   const T* bias;  // of these columns, padded to whole vectors; may be null
 };
+
+template <class V, int rows, int nv, class T>
+[[gnu::always_inline]] inline void load_tile(typename V::Type (&acc)[rows][nv],
+                                             const TileTarget<T>& to) {
+  constexpr int kLanes = V::kWidth;
+  if (!to.add) {
+    unroll<nv>([&](auto v) __attribute__((always_inline)) {
+      typename V::Type bias = {};
+      if (to.bias != nullptr)
+        bias = V::load(to.bias + v * kLanes);
+      unroll<rows>([&](auto i) __attribute__((always_inline)) { acc[i][v] = bias; });
+    });
+    return;
+  }
+  if (to.rows >= rows && to.cols >= nv * kLanes) {
+    unroll<rows>([&](auto i) __attribute__((always_inline)) {
+      unroll<nv>([&](auto v) __attribute__((always_inline)) {
+        acc[i][v] = V::load(to.data + i * to.stride + v * kLanes);
+      });
+    });
+    return;
+  }
+  std::array<T, static_cast<std::size_t>(rows * nv * kLanes)> tile{};
+  const std::int64_t cols = std::min<std::int64_t>(to.cols, nv * kLanes);
+  for (std::int64_t i = 0; i < std::min<std::int64_t>(to.rows, rows); ++i) {
+    std::copy_n(to.data + i * to.stride, cols, tile.data() + i * nv * kLanes);
+  }
+  unroll<rows>([&](auto i) __attribute__((always_inline)) {
+    unroll<nv>([&](auto v) __attribute__((always_inline)) {
+      acc[i][v] = V::load(tile.data() + (i * nv + v) * kLanes);
+    });
+  });
+}
 
 template <class V, int rows, int nv, class T>
 [[gnu::always_inline]] inline void store_tile(const typename V::Type (&acc)[rows][nv],
@@ -63,15 +97,17 @@ template <class V, int rows, int nv, class T>
   }
 }
 
-/// out[rows, nv vectors] ← Σ over the run's live blocks of x[rows, b]·block[b, columns], + bias.
-/// `x` is the packed panel from its first of `rows` tokens, `column` the panel's first column in a
-/// block. Each element is one chain of multiply-adds in the order of the run, whatever the tile.
+/// out[rows, nv vectors] ← (add ? out : bias) + Σ over the run's blocks of x[rows, b]·block[b,
+/// columns]. `x` is the packed panel from its first of `rows` tokens and from block 0 of the depth,
+/// `column` the first column in a block. An element is one chain of multiply-adds in the order of
+/// the index, however a product is cut into runs and tiles.
 template <class V, int rows, int nv, class T>
 void multiply_run(const T* x, const BlockRun<T>& run, std::int64_t column,
                   const TileTarget<T>& out) {
   constexpr int kLanes = V::kWidth;
   const std::int64_t b = run.block;
-  typename V::Type acc[rows][nv] = {};
+  typename V::Type acc[rows][nv];
+  load_tile<V, rows, nv, T>(acc, out);
   for (std::int64_t q = run.begin; q < run.end; ++q) {
     const std::int64_t p = run.position == nullptr ? q : run.position[q];
     const T* w = run.blocks + p * b * b + column;
@@ -88,12 +124,6 @@ void multiply_run(const T* x, const BlockRun<T>& run, std::int64_t column,
       });
       in += kPanelRows * kGroup;
     }
-  }
-  if (out.bias != nullptr) {
-    unroll<nv>([&](auto v) __attribute__((always_inline)) {
-      const typename V::Type bias = V::load(out.bias + v * kLanes);
-      unroll<rows>([&](auto i) __attribute__((always_inline)) { acc[i][v] += bias; });
-    });
   }
   store_tile<V, rows, nv, T>(acc, out);
 }

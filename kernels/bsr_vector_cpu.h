@@ -53,17 +53,18 @@ template <class T, class Body>
 void for_each_panel(std::int64_t b, const Body& body) {
   constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
   using Whole = Vector<T, kLanes>;
+  constexpr std::int64_t kWide = kLanes;
   std::int64_t column = 0;
-  for (; b - column >= 4 * kLanes; column += 4 * kLanes) body.template operator()<Whole, 4>(column);
-  if constexpr (2 * kLanes >= 8) {
-    for (; b - column >= 2 * kLanes; column += 2 * kLanes) {
+  for (; b - column >= 4 * kWide; column += 4 * kWide) body.template operator()<Whole, 4>(column);
+  if constexpr (2 * kWide >= 8) {
+    for (; b - column >= 2 * kWide; column += 2 * kWide) {
       body.template operator()<Whole, 2>(column);
     }
   }
-  if constexpr (kLanes >= 8) {
-    for (; b - column >= kLanes; column += kLanes) body.template operator()<Whole, 1>(column);
+  if constexpr (kWide >= 8) {
+    for (; b - column >= kWide; column += kWide) body.template operator()<Whole, 1>(column);
   }
-  if constexpr (kLanes > 8) {
+  if constexpr (kWide > 8) {
     for (; b - column >= 8; column += 8) body.template operator()<Vector<T, 8>, 1>(column);
   }
 }

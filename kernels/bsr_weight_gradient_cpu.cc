@@ -7,7 +7,7 @@ namespace hew::kernels {
 namespace {
 
 // Two [tokens, b] tiles share the first-level cache; the packed tokens of x stay in the second.
-constexpr std::int64_t kBlockBytes = 16 << 10;
+constexpr std::int64_t kBlockBytes = 32 << 10;
 constexpr std::int64_t kTileBytes = 512 << 10;
 constexpr std::int64_t kMinTokens = 16;
 // Below this many multiply-adds a team of threads costs more than it brings.
@@ -21,10 +21,13 @@ constexpr int kOuterRows = (kVectorRegisters == 32 ? 16 : 8) / nv;
 template <class T>
 void pack_columns(const T* from, std::int64_t width, std::int64_t c, std::int64_t b,
                   std::int64_t tokens, T* to) {
+  constexpr std::int64_t kGroupBytes = kGroup * static_cast<std::int64_t>(sizeof(T));
   const std::int64_t cols = std::min(b, width - c * b);
-  for (std::int64_t m = 0; m < tokens; ++m) {
-    std::copy_n(from + m * width + c * b, cols, to + m * b);
-    std::fill(to + m * b + cols, to + (m + 1) * b, T{0});
+  from += c * b;
+  for (std::int64_t m = 0; m < tokens; ++m, from += width, to += b) {
+    std::int64_t k = 0;
+    for (; k + kGroup <= cols; k += kGroup) std::memcpy(to + k, from + k, kGroupBytes);
+    for (; k < b; ++k) to[k] = k < cols ? from[k] : T{0};
   }
 }
 
@@ -112,7 +115,7 @@ void bsr_weight_gradient(Cpu /*backend*/, const BsrWeightGradientArgs& args, con
   const std::int64_t tokens = args.dy.shape[0];
   const auto element = static_cast<std::int64_t>(sizeof(T));
   const std::int64_t chunk =
-      std::max(kMinTokens, std::min(kBlockBytes / (b * element),
+      std::max(kMinTokens, std::min(kBlockBytes / (std::min<std::int64_t>(b, 64) * element),
                                     kTileBytes / std::max<std::int64_t>(1, columns * b * element)));
   if (tokens == 0 && !args.accumulate) {
     std::fill_n(args.dvalues.as<T>(), args.dvalues.numel(), T{0});
