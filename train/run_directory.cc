@@ -12,6 +12,7 @@ namespace {
 
 constexpr std::string_view kPrefix = "step-";
 constexpr std::string_view kSuffix = ".h5";
+constexpr std::string_view kUnfinished = ".tmp.";  // AtomicFile's, before a process number
 
 // N of "step-N.h5", or −1.
 std::int64_t steps_of(const std::filesystem::path& path) {
@@ -37,7 +38,9 @@ std::filesystem::path RunDirectory::checkpoint(std::int64_t steps) const {
 }
 
 bool RunDirectory::has_run() const {
-  return std::filesystem::exists(recipe()) || !checkpoints().empty();
+  std::error_code ignored;
+  return std::filesystem::exists(recipe(), ignored) ||
+         std::filesystem::exists(metrics(), ignored) || !checkpoints().empty();
 }
 
 void RunDirectory::require_free() const {
@@ -72,12 +75,25 @@ std::vector<std::filesystem::path> RunDirectory::checkpoints() const {
   return paths;
 }
 
-void RunDirectory::prune_checkpoints(std::int64_t keep) const {
-  const std::vector<std::filesystem::path> paths = checkpoints();
-  for (auto i = static_cast<std::size_t>(keep); i < paths.size(); ++i) {
+void RunDirectory::prune_checkpoints(std::int64_t keep, std::int64_t newest) const {
+  for (const std::filesystem::path& path : checkpoints()) {
+    if (steps_of(path) > newest || keep-- > 0)
+      continue;
     std::error_code ignored;  // an old checkpoint that stays does no harm
-    std::filesystem::remove(paths[i], ignored);
+    std::filesystem::remove(path, ignored);
   }
+}
+
+void RunDirectory::remove_unfinished() const {
+  std::error_code ignored;
+  std::vector<std::filesystem::path> unfinished;
+  for (const auto& entry : std::filesystem::directory_iterator(root_ / "checkpoints", ignored)) {
+    const std::string name = entry.path().filename().string();
+    const std::size_t suffix = name.find(kUnfinished);
+    if (suffix != std::string::npos && steps_of(name.substr(0, suffix)) >= 0)
+      unfinished.push_back(entry.path());
+  }
+  for (const std::filesystem::path& path : unfinished) std::filesystem::remove(path, ignored);
 }
 
 }  // namespace hew::train

@@ -24,7 +24,7 @@ class RunDirectory {
   std::filesystem::path log() const { return root_ / "train.log"; }
   std::filesystem::path checkpoint(std::int64_t steps) const;
 
-  /// True if it holds a recipe or a checkpoint.
+  /// True if it holds a recipe, metrics or a checkpoint.
   bool has_run() const;
   /// Throws DataError if a run is there already: nothing is ever overwritten.
   void require_free() const;
@@ -34,8 +34,12 @@ class RunDirectory {
   void save_recipe(const Recipe& recipe) const;
   /// Checkpoints, the newest first.
   std::vector<std::filesystem::path> checkpoints() const;
-  /// Deletes all but the newest `keep` checkpoints.
-  void prune_checkpoints(std::int64_t keep) const;
+  /// Deletes all but the newest `keep` of the checkpoints of at most `newest` steps: broken ones
+  /// that a resumed run has yet to reach must not push out those it writes.
+  void prune_checkpoints(std::int64_t keep, std::int64_t newest) const;
+  /// Deletes what a process that was killed while it wrote a checkpoint has left. Only for the one
+  /// process that writes here.
+  void remove_unfinished() const;
 
  private:
   std::filesystem::path root_;

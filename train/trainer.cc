@@ -117,6 +117,7 @@ std::vector<std::string> Trainer::resume() {
 void Trainer::open_directory(const std::vector<std::string>& news) {
   if (options_.resume) {
     directory_.save_recipe(recipe_);
+    directory_.remove_unfinished();
   } else {
     directory_.create(recipe_);
   }
@@ -362,7 +363,7 @@ void Trainer::checkpoint_now() {
                                                              .model = model(),
                                                              .sparsifier = sparsifier(),
                                                              .optimizer = *optimizer_});
-    directory_.prune_checkpoints(recipe_.checkpoint.keep);
+    directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();
 }

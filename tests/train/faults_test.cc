@@ -157,6 +157,37 @@ TEST_CASE_FIXTURE(Fixture, "a stop signal is answered with a checkpoint after th
   CHECK(losses_of(runs.directory("run")).size() == 30);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a broken newer checkpoint pushes out none of those written after it") {
+  train_20_steps();
+  flip_a_bit(checkpoint(20));
+  recipe.checkpoint.every = 5;
+  recipe.checkpoint.keep = 1;
+  run_training(recipe, alone, {.resume = true, .stop_after = 15});
+  CHECK(std::filesystem::exists(checkpoint(15)));
+  CHECK_FALSE(std::filesystem::exists(checkpoint(10)));
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 30);
+}
+
+TEST_CASE_FIXTURE(Fixture, "what a killed process left of a checkpoint goes with the next resume") {
+  train_20_steps();
+  const std::filesystem::path left = checkpoint(30).string() + ".tmp.12345";
+  const std::filesystem::path foreign = runs.directory("run") / "checkpoints/notes.tmp.1";
+  write_bytes(left, "half a checkpoint");
+  write_bytes(foreign, "somebody's");
+  run_training(recipe, alone, {.resume = true});
+  CHECK_FALSE(std::filesystem::exists(left));
+  CHECK(std::filesystem::exists(foreign));
+}
+
+TEST_CASE_FIXTURE(Fixture, "metrics without a recipe beside them are not cut off by a new run") {
+  const std::filesystem::path metrics = runs.directory("run") / "metrics.jsonl";
+  std::filesystem::create_directories(runs.directory("run"));
+  write_bytes(metrics, "somebody's");
+  CHECK(contains(error_of([&] { run_training(recipe, alone); }), "holds a run already"));
+  CHECK(read_bytes(metrics) == "somebody's");
+}
+
 TEST_CASE_FIXTURE(Fixture, "only the last K checkpoints are kept") {
   recipe.checkpoint.keep = 2;
   run_training(recipe, alone);
