@@ -54,8 +54,7 @@ Evaluation evaluate(const layers::LanguageModel& model,
   const auto dataset = std::make_shared<const TokenDataset>(corpus, model.config().context);
   SequentialBatches batches(
       dataset, stream, size.batch, {.rank = comm.rank(), .world = comm.size()},
-      size.max_batches > 0 ? std::optional<std::int64_t>(size.max_batches * size.batch)
-                           : std::nullopt);
+      size.max_windows > 0 ? std::optional<std::int64_t>(size.max_windows) : std::nullopt);
   double sum = 0;
   while (const std::optional<Batch> batch = batches.next())
     sum += batch_loss(model, *batch, stream);

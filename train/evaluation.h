@@ -24,9 +24,8 @@ struct Evaluation {
 std::string to_string(const Evaluation& evaluation);
 
 struct EvaluationSize {
-  std::int64_t batch = 1;  // windows computed at a time on each rank
-  std::int64_t max_batches =
-      0;  // at most so many times `batch` windows in all; 0: the whole corpus
+  std::int64_t batch = 1;        // windows computed at a time on each rank
+  std::int64_t max_windows = 0;  // at most so many over all ranks; 0: the whole corpus
 };
 
 /// Mean cross-entropy over the corpus's windows in reading order, split over the ranks; every rank

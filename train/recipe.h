@@ -40,7 +40,7 @@ struct TrainConfig {
   Precision precision = Precision::kFp32;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 0;    // 0: only at the end
-  std::int64_t eval_batches = 0;  // 0: the whole split
+  std::int64_t eval_batches = 0;  // of `batch` sequences; 0: the whole split
   friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
 };
 

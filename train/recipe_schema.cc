@@ -144,7 +144,7 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");
   train.add("eval_batches", &TrainConfig::eval_batches, count_or_zero,
-            "Batches an evaluation; 0: the whole split.");
+            "Batches of `train.batch` sequences an evaluation; 0: the whole split.");
 }
 
 void add_optim_fields(std::vector<Field<Recipe>>& fields) {

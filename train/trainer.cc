@@ -334,10 +334,11 @@ void Trainer::evaluate_now() {
     return;
   sparsifier().select_learned_masks(progress_.steps);
   const Clock::time_point start = Clock::now();
-  const Evaluation result = evaluate(
-      model(), valid_corpus_,
-      {.batch = micro_batch(recipe_, comm_.size()), .max_batches = recipe_.train.eval_batches},
-      comm_, stream_);
+  const Evaluation result =
+      evaluate(model(), valid_corpus_,
+               {.batch = micro_batch(recipe_, comm_.size()),
+                .max_windows = recipe_.train.eval_batches * recipe_.train.batch},
+               comm_, stream_);
   if (!root())
     return;
   console_.say("validation  " + to_string(result));

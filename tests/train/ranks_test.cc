@@ -62,6 +62,21 @@ TEST_CASE("dense losses agree over any number of ranks, in float32 and with drop
                                     losses_of(runs.directory("alone"))) <= 1e-5);
 }
 
+TEST_CASE("an evaluation sees the same windows on any number of ranks") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  run_alone_and_together(runs, {"train.steps=2", "train.eval_every=1", "train.eval_batches=1"});
+  const std::vector<train::Evaluation> together = evaluations_of(runs.directory("together"));
+  const std::vector<train::Evaluation> alone = evaluations_of(runs.directory("alone"));
+  REQUIRE(together.size() == 2);
+  REQUIRE(alone.size() == 2);
+  for (std::size_t i = 0; i < alone.size(); ++i) {
+    CHECK(alone[i].tokens == 8 * 16);
+    CHECK(together[i].tokens == alone[i].tokens);
+    CHECK(std::abs(together[i].loss - alone[i].loss) <= 1e-5 * alone[i].loss);
+  }
+}
+
 TEST_CASE("micro-batches do not change a step") {
   const SharedScratch scratch;
   const TinyRuns runs(scratch.path(), world());

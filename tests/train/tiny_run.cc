@@ -65,6 +65,17 @@ std::string compare_group(const H5Reader& a, const H5Reader& b, const std::strin
   return {};
 }
 
+std::vector<nlohmann::json> metrics_of(const std::filesystem::path& run, const std::string& kind) {
+  std::vector<nlohmann::json> records;
+  std::ifstream in(run / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    nlohmann::json record = nlohmann::json::parse(line);
+    if (record["kind"] == kind)
+      records.push_back(std::move(record));
+  }
+  return records;
+}
+
 }  // namespace
 
 TinyRuns::TinyRuns(const std::filesystem::path& folder, dist::Communicator& comm)
@@ -93,13 +104,20 @@ void run_training(const train::Recipe& recipe, dist::Communicator& comm,
 
 std::vector<double> losses_of(const std::filesystem::path& run) {
   std::vector<double> losses;
-  std::ifstream in(run / "metrics.jsonl");
-  for (std::string line; std::getline(in, line);) {
-    const auto object = nlohmann::json::parse(line);
-    if (object["kind"] == "train")
-      losses.push_back(object["loss"].get<double>());
+  for (const nlohmann::json& record : metrics_of(run, "train")) {
+    losses.push_back(record["loss"].get<double>());
   }
   return losses;
+}
+
+std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run) {
+  std::vector<train::Evaluation> evaluations;
+  for (const nlohmann::json& record : metrics_of(run, "eval")) {
+    evaluations.push_back({.loss = record["loss"].get<double>(),
+                           .tokens = record["tokens"].get<std::int64_t>(),
+                           .bits_per_byte = record["bits_per_byte"].get<double>()});
+  }
+  return evaluations;
 }
 
 std::string first_difference(const std::filesystem::path& a, const std::filesystem::path& b) {

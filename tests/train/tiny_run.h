@@ -30,6 +30,9 @@ void run_training(const train::Recipe& recipe, dist::Communicator& comm,
 /// Losses of the steps in a run's metrics.jsonl, in order.
 std::vector<double> losses_of(const std::filesystem::path& run);
 
+/// Its evaluations, in order.
+std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run);
+
 /// The first dataset, or number of the progress, in which two checkpoints differ, or "". Length of
 /// the metrics is not compared, since it holds timings.
 std::string first_difference(const std::filesystem::path& a, const std::filesystem::path& b);
