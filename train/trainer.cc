@@ -175,9 +175,7 @@ void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::i
     log_refresh(step);
 }
 
-void Trainer::require_finite(double loss, const optim::GradientNorm& norm,
-                             std::int64_t step) const {
-  require<Error>(std::isfinite(loss), "[train] step {}: the loss is {}", step + 1, loss);
+void Trainer::require_finite(const optim::GradientNorm& norm, std::int64_t step) const {
   require<Error>(norm.bad == nullptr && std::isfinite(norm.norm),
                  "[train] step {}: the gradient of {} is not finite", step + 1,
                  norm.bad == nullptr ? "the model" : norm.bad->name);
@@ -198,11 +196,13 @@ Trainer::StepResult Trainer::train_step() {
   const std::vector<double> sums = shared.to_vector<double>();
   result.loss = sums[0] / comm_.size();
   result.stop = sums[1] > 0;
+  require<Error>(std::isfinite(result.loss), "[train] step {}: the loss is {}", step + 1,
+                 result.loss);
   average_gradients();
   follow(sparsifier().refresh(step), step);
   const std::vector<ag::Parameter*> parameters = model().parameters();
   const optim::GradientNorm norm = optim::gradient_norm(parameters, recipe_.optim.clip_norm);
-  require_finite(result.loss, norm, step);
+  require_finite(norm, step);
   result.gradient_norm = norm.norm;
   result.learning_rate = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
   optimizer_->step(result.learning_rate, norm.scale);
@@ -228,7 +228,7 @@ void Trainer::run() {
       check_ranks_agree();
     log_step(result);
     const bool finished = progress_.steps == recipe_.train.steps;
-    if (due(recipe_.train.eval_every) || finished)
+    if ((due(recipe_.train.eval_every) && !stop) || finished)  // who stops has no time for it
       evaluate_now();
     if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
       checkpoint_now();
@@ -254,6 +254,9 @@ void Trainer::check_ranks_agree() {
     tensors.emplace_back(target.weight->name() + " (mask)",
                          Tensor::from(target.weight->pattern()->mask(),
                                       {target.weight->pattern()->grid().blocks()}, stream_));
+  }
+  for (auto& [name, tensor] : optimizer_->state()) {
+    tensors.emplace_back("optimizer/" + name, tensor);
   }
   dist::check_equal(comm_, tensors);
 }
@@ -355,8 +358,8 @@ void Trainer::evaluate_now() {
 }
 
 void Trainer::checkpoint_now() {
+  sparsifier().select_learned_masks(progress_.steps);
   if (root()) {
-    sparsifier().select_learned_masks(progress_.steps);
     progress_.metrics_bytes = metrics_->bytes();
     save_checkpoint(directory_.checkpoint(progress_.steps), {.recipe = recipe_,
                                                              .progress = progress_,

@@ -62,7 +62,7 @@ class Trainer {
   void average_gradients();
   void follow(const std::vector<sparsity::StorageChange>& changes);
   void follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step);
-  void require_finite(double loss, const optim::GradientNorm& norm, std::int64_t step) const;
+  void require_finite(const optim::GradientNorm& norm, std::int64_t step) const;
   void check_ranks_agree();
   void log_step(const StepResult& result);
   void log_refresh(std::int64_t step);

@@ -157,6 +157,15 @@ TEST_CASE_FIXTURE(Fixture, "a stop signal is answered with a checkpoint after th
   CHECK(losses_of(runs.directory("run")).size() == 30);
 }
 
+TEST_CASE_FIXTURE(Fixture, "whoever is stopped does not wait for an evaluation") {
+  recipe.train.eval_every = 1;
+  const train::StopSignal stop_signal;
+  std::raise(SIGTERM);
+  train::Trainer(recipe, {}, alone, stop_signal, make_cpu_stream()).run();
+  CHECK(std::filesystem::exists(checkpoint(1)));
+  CHECK(evaluations_of(runs.directory("run")).empty());
+}
+
 TEST_CASE_FIXTURE(Fixture, "a broken newer checkpoint pushes out none of those written after it") {
   train_20_steps();
   flip_a_bit(checkpoint(20));
