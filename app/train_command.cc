@@ -59,7 +59,7 @@ train::Recipe resumed_recipe(const RecipeChoice& choice) {
   const train::Recipe saved = train::load_recipe(saved_path);
   train::Recipe wanted = train::load_recipe(saved_path, choice.overrides);
   const std::vector<std::string> conflicts = train::resume_conflicts(saved, wanted);
-  require<ConfigError>(conflicts.empty(), "command line: {}", fmt::join(conflicts, "\n"));
+  require<ConfigError>(conflicts.empty(), "command line: {}", fmt::join(conflicts, "; "));
   return wanted;
 }
 

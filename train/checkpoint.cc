@@ -173,11 +173,20 @@ void Checkpoint::restore_model(layers::LanguageModel& model,
     require<DataError>(done.contains(name), "{}: weights/{} has no place in the recipe's model",
                        file(), name);
   }
+  restore_averages(sparsifier);
+}
+
+void Checkpoint::restore_averages(sparsity::Sparsifier& sparsifier) const {
   sparsifier.score_averages().clear();
-  if (!reader_.exists("score_averages"))
-    return;
-  for (const std::string& name : reader_.list("score_averages")) {
-    sparsifier.score_averages()[name] = reader_.read_vector<double>(average_path(name));
+  for (const sparsity::Sparsifier::Target& target : sparsifier.targets()) {
+    if (sparsifier.rules()[target.rule].score != sparsity::Score::kEma)
+      continue;
+    const std::string path = average_path(target.weight->name());
+    std::vector<double> averages = reader_.read_vector<double>(path);
+    require<DataError>(std::ssize(averages) == target.weight->pattern()->nnzb(),
+                       "{}: {} has {} numbers for {} live blocks", file(), path, averages.size(),
+                       target.weight->pattern()->nnzb());
+    sparsifier.score_averages()[target.weight->name()] = std::move(averages);
   }
 }
 
@@ -188,7 +197,11 @@ void Checkpoint::restore_optimizer(optim::Optimizer& optimizer, const Stream& st
                        name);
     state.emplace_back(name, reader_.read("optimizer/" + name, stream));
   }
-  optimizer.load(state);
+  try {
+    optimizer.load(state);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", file(), error.what()));
+  }
 }
 
 }  // namespace hew::train

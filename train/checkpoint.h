@@ -62,6 +62,7 @@ class Checkpoint {
   void restore_optimizer(optim::Optimizer& optimizer, const Stream& stream) const;
 
  private:
+  void restore_averages(sparsity::Sparsifier& sparsifier) const;
   void restore_weight(sparsity::LinearWeight& weight, const Stream& stream) const;
   Tensor read_like(const std::string& name, const Shape& shape, const Tensor& like) const;
 
