@@ -123,6 +123,7 @@ std::int64_t open_vocab(const Recipe& recipe) {
 }  // namespace
 
 std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
+  sequences_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
   if (recipe.model.vocab == 0)
     recipe.model.vocab = open_vocab(recipe);
   const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);

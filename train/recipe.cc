@@ -123,4 +123,36 @@ Recipe load_recipe(const std::string& path, const std::vector<std::string>& over
   return parse_recipe(text.str(), path, overrides);
 }
 
+std::vector<std::string> missed_by_resume(const Recipe& saved, const Recipe& wanted,
+                                          std::int64_t steps) {
+  if (wanted.train.steps < steps) {
+    return {fmt::format("train.steps: got {}, but {} steps are done", wanted.train.steps, steps)};
+  }
+  std::vector<std::string> missed;
+  for (std::size_t i = 0; i < wanted.sparsity.size(); ++i) {
+    const sparsity::SparsityRule& rule = wanted.sparsity[i];
+    const std::int64_t end = rule.schedule.end.step;
+    const bool moved =
+        rule.every > 0 && saved.sparsity[i].schedule.end.step >= steps && end < steps;
+    if (moved && rule.score != sparsity::Score::kLearned) {
+      missed.push_back(fmt::format(
+          "train.steps: got {}, which moves {}.{}.schedule.end to step {}, but {} steps are done",
+          wanted.train.steps, kRuleList, i, end, steps));
+    }
+  }
+  return missed;
+}
+
+std::int64_t sequences_at_a_time(const TrainConfig& train, int ranks) {
+  require<ConfigError>(train.batch % ranks == 0, "train.batch: {} is not a multiple of {} ranks",
+                       train.batch, ranks);
+  const std::int64_t share = train.batch / ranks;
+  if (train.micro_batch == 0)
+    return share;
+  require<ConfigError>(share % train.micro_batch == 0,
+                       "train.micro_batch: {} does not divide a rank's share of {}",
+                       train.micro_batch, share);
+  return train.micro_batch;
+}
+
 }  // namespace hew::train

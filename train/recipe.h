@@ -82,6 +82,16 @@ std::string to_yaml(const Recipe& recipe);
 /// changed train.steps.
 std::vector<std::string> resume_conflicts(const Recipe& saved, const Recipe& wanted);
 
+/// What a run that has done `steps` steps under `saved` cannot make up for under `wanted`: an end
+/// before them, or a last refresh that has moved before them and so would never come; one line
+/// each.
+std::vector<std::string> missed_by_resume(const Recipe& saved, const Recipe& wanted,
+                                          std::int64_t steps);
+
+/// Sequences that each of `ranks` ranks computes at a time. Throws ConfigError where train.batch or
+/// train.micro_batch does not divide evenly.
+std::int64_t sequences_at_a_time(const TrainConfig& train, int ranks);
+
 /// The page docs/recipe.md: every key with type, range, default and meaning.
 std::string recipe_reference_markdown();
 

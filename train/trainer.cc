@@ -38,20 +38,6 @@ TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
           .sha256 = tokenizer->sha256()};
 }
 
-// Sequences a rank computes at a time.
-std::int64_t micro_batch(const Recipe& recipe, int ranks) {
-  const std::int64_t batch = recipe.train.batch;
-  require<ConfigError>(batch % ranks == 0, "train.batch: {} is not a multiple of {} ranks", batch,
-                       ranks);
-  const std::int64_t micro = recipe.train.micro_batch;
-  if (micro == 0)
-    return batch / ranks;
-  require<ConfigError>(batch / ranks % micro == 0,
-                       "train.micro_batch: {} does not divide a rank's share of {}", micro,
-                       batch / ranks);
-  return micro;
-}
-
 }  // namespace
 
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
@@ -62,6 +48,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       stop_signal_(stop_signal),
       stream_(stream),
       directory_(recipe.run.dir),
+      micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
       reducer_(comm) {
   train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
   recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
@@ -78,7 +65,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       .stream = stream_,
       .seed = progress_.rng_seed,
       .global_batch = recipe_.train.batch,
-      .micro_batch = micro_batch(recipe_, comm_.size()),
+      .micro_batch = micro_batch_,
       .ranks = {.rank = comm_.rank(), .world = comm_.size()},
       .position = progress_.samples});
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
@@ -105,6 +92,9 @@ std::vector<std::string> Trainer::resume() {
   if (!saved.sha256.empty())
     train_corpus_->require_tokenizer(saved.sha256);
   progress_ = checkpoint.progress();
+  const std::vector<std::string> missed =
+      missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
+  require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));
   recipe_.run.seed = static_cast<std::int64_t>(progress_.rng_seed);  // a run keeps its seed
   parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
@@ -337,11 +327,10 @@ void Trainer::evaluate_now() {
     return;
   sparsifier().select_learned_masks(progress_.steps);
   const Clock::time_point start = Clock::now();
-  const Evaluation result =
-      evaluate(model(), valid_corpus_,
-               {.batch = micro_batch(recipe_, comm_.size()),
-                .max_windows = recipe_.train.eval_batches * recipe_.train.batch},
-               comm_, stream_);
+  const Evaluation result = evaluate(
+      model(), valid_corpus_,
+      {.batch = micro_batch_, .max_windows = recipe_.train.eval_batches * recipe_.train.batch},
+      comm_, stream_);
   if (!root())
     return;
   console_.say("validation  " + to_string(result));

@@ -80,6 +80,7 @@ class Trainer {
   const StopSignal& stop_signal_;
   Stream stream_;
   RunDirectory directory_;
+  std::int64_t micro_batch_;
   std::shared_ptr<const TokenCorpus> train_corpus_;
   std::shared_ptr<const TokenCorpus> valid_corpus_;  // null without one
   TokenizerRecord tokenizer_;

@@ -97,6 +97,33 @@ TEST_CASE_FIXTURE(Fixture, "a run may be lengthened") {
   CHECK(losses_of(runs.directory("run")).size() == 40);
 }
 
+TEST_CASE_FIXTURE(Fixture,
+                  "a run may not be shortened past what is done, nor past a last refresh") {
+  recipe = runs.recipe("run", {"train.steps=30", "checkpoint.every=10", "train.eval_every=0",
+                               "sparsity=[{match: blocks.*.mlp.*.weight, block: 8, method: blast, "
+                               "every: 5, schedule: {final: 0.5, end: 75%}}]"});
+  train_20_steps();
+  const auto resume_to = [&](std::int64_t steps) {
+    const train::Recipe shorter = train::parse_recipe(train::to_yaml(recipe), "saved",
+                                                      {"train.steps=" + std::to_string(steps)});
+    return error_of([&] { run_training(shorter, alone, {.resume = true}); });
+  };
+  CHECK(contains(resume_to(15), "train.steps: got 15, but 20 steps are done"));
+  CHECK(contains(resume_to(26), "sparsity.0.schedule.end to step 19, but 20 steps are done"));
+  CHECK(resume_to(28).empty());
+}
+
+TEST_CASE("a batch that the ranks cannot share is refused with its key") {
+  const auto shared = [](std::int64_t batch, std::int64_t micro_batch, int ranks) {
+    return train::sequences_at_a_time({.steps = 1, .batch = batch, .micro_batch = micro_batch},
+                                      ranks);
+  };
+  CHECK(shared(12, 0, 3) == 4);
+  CHECK(shared(12, 2, 3) == 2);
+  CHECK(contains(error_of([&] { shared(12, 0, 5); }), "train.batch: 12"));
+  CHECK(contains(error_of([&] { shared(12, 3, 3); }), "train.micro_batch: 3"));
+}
+
 TEST_CASE_FIXTURE(Fixture, "a loss that is not finite ends the run at its step, nothing is lost") {
   recipe.optim.lr = 1e30;
   recipe.optim.clip_norm = 0;
