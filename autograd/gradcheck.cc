@@ -15,6 +15,7 @@ constexpr std::uint64_t kProjectionKey = 0x9e3779b97f4a7c15U;
 
 std::vector<Variable> leaves(const std::vector<Tensor>& inputs, bool requires_grad) {
   std::vector<Variable> variables;
+  variables.reserve(inputs.size());
   for (const Tensor& t : inputs) variables.emplace_back(t.clone(), requires_grad);
   return variables;
 }
