@@ -72,14 +72,14 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
                                    : train::load_recipe(choice.path, choice.overrides);
   if (recipe.run.threads > 0)
     omp_set_num_threads(static_cast<int>(recipe.run.threads));
-  require<ConfigError>(recipe.run.device.is_cpu(), "run.device: this build has no {}",
-                       to_string(recipe.run.device));
   const Stream stream = make_cpu_stream();
   if (arguments.dry_run) {
     if (context.root())
       fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), stream));
     return;
   }
+  require<ConfigError>(recipe.run.device.is_cpu(), "run.device: this build has no {}",
+                       to_string(recipe.run.device));
   train::Trainer(recipe, arguments.options, context.comm, *context.stop_signal, stream).run();
 }
 

@@ -1,7 +1,10 @@
 #include "train/dry_run.h"
 
+#include <algorithm>
 #include <array>
+#include <iterator>
 #include <map>
+#include <set>
 #include <vector>
 
 #include "core/error.h"
@@ -74,14 +77,23 @@ double stored_elements(const sparsity::Sparsifier& sparsifier, const Row& row, s
   return all + (learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0);
 }
 
-double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vector<Row>& rows,
-                std::int64_t step) {
-  std::map<std::string, const Row*> by_name;
-  for (const Row& row : rows) by_name[row.name] = &row;
-  std::vector<WeightCost> costs;
+// The rows that are linear weights.
+std::vector<Row> linear_rows(const SparseModel& parts, const std::vector<Row>& rows) {
+  std::set<std::string> names;
   for (const sparsity::LinearWeight* weight : parts.model->linear_weights()) {
-    WeightCost cost{.out_features = weight->out_features(), .in_features = weight->in_features()};
-    const Row& row = *by_name.at(weight->name());
+    names.insert(weight->name());
+  }
+  std::vector<Row> linear;
+  std::copy_if(rows.begin(), rows.end(), std::back_inserter(linear),
+               [&names](const Row& row) { return names.contains(row.name); });
+  return linear;
+}
+
+double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vector<Row>& linear,
+                std::int64_t step) {
+  std::vector<WeightCost> costs;
+  for (const Row& row : linear) {
+    WeightCost cost{.out_features = row.shape[0], .in_features = row.shape[1]};
     if (row.target != nullptr) {
       const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
       cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, step)) /
@@ -139,9 +151,10 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
     for (const Row& row : rows) stored += stored_elements(*parts.sparsifier, row, step);
     return stored * width * (2 + moments) / kGiB;
   };
+  const std::vector<Row> linear = linear_rows(parts, rows);
   double total = 0;
   for (std::int64_t step = 0; step < recipe.train.steps; ++step) {
-    total += flops_at(recipe, parts, rows, step);
+    total += flops_at(recipe, parts, linear, step);
   }
   const std::int64_t last = recipe.train.steps - 1;
   const double tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
@@ -153,7 +166,7 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   text += fmt::format("batch             {} sequences, {} tokens a step on {} rank(s)\n",
                       recipe.train.batch, static_cast<std::int64_t>(tokens), ranks);
   text += fmt::format("FLOPs a step      {:.4e} at step 0, {:.4e} at the last\n",
-                      flops_at(recipe, parts, rows, 0), flops_at(recipe, parts, rows, last));
+                      flops_at(recipe, parts, linear, 0), flops_at(recipe, parts, linear, last));
   text += fmt::format("FLOPs of the run  {:.4e} over {} steps, {:.3e} tokens\n", total,
                       recipe.train.steps, tokens * static_cast<double>(recipe.train.steps));
   return text;
