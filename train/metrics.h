@@ -49,10 +49,10 @@ class Console {
   /// `milestone`: also keep the line (in the log file, and where the output is no terminal).
   void progress(const ProgressLine& line, bool milestone);
   void say(const std::string& text);
-
- private:
+  /// Leaves the line that overwrites itself, if there is one.
   void end_live_line();
 
+ private:
   bool silent_ = true;
   bool terminal_ = false;
   bool live_ = false;

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -113,6 +114,9 @@ Recipe parse_recipe(std::string_view text, std::string_view source_name,
 }
 
 Recipe load_recipe(const std::string& path, const std::vector<std::string>& overrides) {
+  std::error_code ignored;
+  require<ConfigError>(!std::filesystem::is_directory(path, ignored),
+                       "{}: cannot be read: it is a folder", path);
   std::ifstream file(path, std::ios::binary);
   std::ostringstream text;
   // An empty file inserts nothing, which also sets the fail bit of `text`: that is no read error.

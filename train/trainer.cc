@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <limits>
 
 #include "autograd/cross_entropy.h"
 #include "core/error.h"
@@ -233,6 +232,7 @@ void Trainer::run() {
                              stop_reason_.empty() ? "a signal to another rank" : stop_reason_,
                              progress_.steps));
   }
+  console_.end_live_line();
 }
 
 void Trainer::check_ranks_agree() {
@@ -342,11 +342,11 @@ void Trainer::evaluate_now() {
   if (result.bits_per_byte)
     record["bits_per_byte"] = *result.bits_per_byte;
   metrics_->write(record);
-  last_log_ += std::chrono::duration_cast<Clock::duration>(
-      std::chrono::duration<double>(seconds_since(start)));  // not the training's time
+  last_log_ += Clock::now() - start;  // not the training's time
 }
 
 void Trainer::checkpoint_now() {
+  const Clock::time_point start = Clock::now();
   sparsifier().select_learned_masks(progress_.steps);
   if (root()) {
     progress_.metrics_bytes = metrics_->bytes();
@@ -359,6 +359,7 @@ void Trainer::checkpoint_now() {
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();
+  last_log_ += Clock::now() - start;
 }
 
 }  // namespace hew::train

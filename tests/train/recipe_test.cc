@@ -300,7 +300,8 @@ TEST_CASE("text that is no recipe is refused in one line") {
   }
   CHECK_THROWS_WITH_AS(hew::train::load_recipe("no/such.yaml"),
                        "no/such.yaml: cannot be read: No such file or directory", ConfigError);
-  CHECK_THROWS_AS(hew::train::load_recipe(kSource), ConfigError);
+  CHECK_THROWS_WITH_AS(hew::train::load_recipe(kSource),
+                       (kSource + ": cannot be read: it is a folder").c_str(), ConfigError);
 }
 
 TEST_CASE("the effective recipe reads back equal and is complete") {
