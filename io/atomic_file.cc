@@ -25,17 +25,6 @@ std::string reason_of(int code) {
   throw DataError(fmt::format("{}: {}", path.string(), reason_of(code)));
 }
 
-// A folder's entry survives a power cut only once the folder is synced; some file systems cannot.
-int sync_folder(const std::filesystem::path& path) {
-  const std::filesystem::path parent = path.has_parent_path() ? path.parent_path() : ".";
-  const FileDescriptor folder(::open(parent.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!folder)
-    return errno;
-  if (::fsync(folder.get()) == 0 || errno == EINVAL || errno == ENOTSUP)
-    return 0;
-  return errno;
-}
-
 }  // namespace
 
 void FileDescriptorTraits::destroy(Value fd) noexcept {
@@ -71,6 +60,15 @@ void read_at(const FileDescriptor& file, const std::filesystem::path& path, std:
     offset += got;
     out = out.subspan(static_cast<std::size_t>(got));
   }
+}
+
+int sync_folder(const std::filesystem::path& path) {
+  const FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!folder)
+    return errno;
+  if (::fsync(folder.get()) == 0 || errno == EINVAL || errno == ENOTSUP)
+    return 0;
+  return errno;
 }
 
 AtomicFile::AtomicFile(std::filesystem::path path)
@@ -124,7 +122,7 @@ void AtomicFile::commit() {
   require<DataError>(::rename(temporary_.c_str(), path_.c_str()) == 0, "{}",
                      failure_text(reason_of(errno)));
   file_.reset();
-  const int code = sync_folder(path_);
+  const int code = sync_folder(path_.has_parent_path() ? path_.parent_path() : ".");
   require<DataError>(code == 0, "{}: written, but may not survive a power cut: {}", path_.string(),
                      reason_of(code));
 }

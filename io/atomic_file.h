@@ -25,6 +25,10 @@ std::int64_t size_of_file(const FileDescriptor& file, const std::filesystem::pat
 void read_at(const FileDescriptor& file, const std::filesystem::path& path, std::int64_t offset,
              std::span<std::byte> out);
 
+/// Syncs a folder, without which a power cut may take the names in it; some file systems cannot,
+/// which is no failure. Returns 0 or the errno.
+int sync_folder(const std::filesystem::path& path);
+
 /// A file that appears under its name complete or not at all. Bytes go to `<path>.tmp.<pid>`;
 /// commit() syncs them, renames onto `path` and syncs the folder. Until then, and after any
 /// failure, an older file at `path` is untouched; without commit() the temporary file is removed.
