@@ -69,6 +69,8 @@ class H5Writer {
 class H5Reader {
  public:
   H5Reader(const std::filesystem::path& path, std::string_view kind, int max_version);
+  /// Whatever kind it is; require_kind() then says which are taken.
+  explicit H5Reader(const std::filesystem::path& path);
   H5Reader(H5Reader&& other) noexcept;
   H5Reader& operator=(H5Reader&&) = delete;
   H5Reader(const H5Reader&) = delete;
@@ -77,8 +79,12 @@ class H5Reader {
 
   /// The path as it was given.
   const std::string& file() const;
-  /// The layout version that the file was written with, 1 … max_version.
+  /// What the file holds, as it says itself.
+  const std::string& kind() const;
+  /// The layout version that the file was written with.
   int version() const;
+  /// Throws DataError unless the file is of this kind, in a version from 1 to max_version.
+  void require_kind(std::string_view kind, int max_version) const;
 
   /// True for a dataset or a group.
   bool exists(const std::string& name) const;

@@ -100,19 +100,29 @@ struct H5Reader::Impl {
 
   std::string name;
   h5::File file;
+  std::string kind;
   std::int64_t version = 0;
 };
 
-H5Reader::H5Reader(const std::filesystem::path& path, std::string_view kind, int max_version)
+H5Reader::H5Reader(const std::filesystem::path& path)
     : impl_(std::make_unique<Impl>(path.string())) {
   verify_seal(path);
   {
     const h5::Session session;
     impl_->file = open_file(path, impl_->name);
   }
-  const std::string found = attribute_string("/", "kind");
-  require<DataError>(found == kind, "{}: holds '{}', expected '{}'", impl_->name, found, kind);
+  impl_->kind = attribute_string("/", "kind");
   impl_->version = attribute_int("/", "version");
+}
+
+H5Reader::H5Reader(const std::filesystem::path& path, std::string_view kind, int max_version)
+    : H5Reader(path) {
+  require_kind(kind, max_version);
+}
+
+void H5Reader::require_kind(std::string_view kind, int max_version) const {
+  require<DataError>(impl_->kind == kind, "{}: holds '{}', expected '{}'", impl_->name, impl_->kind,
+                     kind);
   require<DataError>(impl_->version <= max_version,
                      "{}: written by a newer hew ({} version {}, this one reads up to {})",
                      impl_->name, kind, impl_->version, max_version);
@@ -125,6 +135,9 @@ H5Reader::~H5Reader() = default;
 
 const std::string& H5Reader::file() const {
   return impl_->name;
+}
+const std::string& H5Reader::kind() const {
+  return impl_->kind;
 }
 int H5Reader::version() const {
   return static_cast<int>(impl_->version);
