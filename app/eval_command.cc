@@ -5,10 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "app/open_model.h"
 #include "core/error.h"
 #include "io/safetensors.h"
 #include "train/evaluation.h"
-#include "train/model_setup.h"
 
 namespace hew {
 namespace {
@@ -55,7 +55,7 @@ void dump_logits(const std::string& path, const layers::LanguageModel& model,
 
 void run_eval(const EvalArguments& arguments, const AppContext& context) {
   const Stream stream = make_cpu_stream();
-  const train::TrainedModel trained = train::load_trained_model(arguments.run, stream);
+  const train::TrainedModel trained = open_model(arguments.run, context, stream);
   const std::shared_ptr<const TokenCorpus> corpus = open_corpus(arguments, trained);
   const train::Evaluation result = train::evaluate(
       *trained.parts.model, corpus, {.batch = arguments.batch}, context.comm, stream);
@@ -83,7 +83,8 @@ void run_eval(const EvalArguments& arguments, const AppContext& context) {
 void add_eval_command(CLI::App& app, const AppContext& context) {
   CLI::App* command = app.add_subcommand("eval", "Validation loss of a trained model");
   auto arguments = std::make_shared<EvalArguments>();
-  command->add_option("run", arguments->run, "Run directory or checkpoint")->required();
+  command->add_option("run", arguments->run, "Run directory, checkpoint or exported model")
+      ->required();
   command->add_option("--data", arguments->data, "Corpora instead of the recipe's data.valid");
   command->add_option("--batch", arguments->batch, "Windows computed at a time")
       ->check(CLI::PositiveNumber)

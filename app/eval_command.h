@@ -7,7 +7,7 @@
 namespace hew {
 
 /// Adds `eval RUN [--data corpus…] [--batch N] [--json] [--dump-logits FILE]`. RUN is a run
-/// directory or a checkpoint. Parsing the command line runs it; it throws Error.
+/// directory, a checkpoint or an exported model. Parsing the command line runs it; it throws Error.
 void add_eval_command(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

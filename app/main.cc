@@ -10,7 +10,11 @@
 #include "app/bench_bsr.h"
 #include "app/context.h"
 #include "app/data_command.h"
+#include "app/docs_command.h"
 #include "app/eval_command.h"
+#include "app/export_command.h"
+#include "app/generate_command.h"
+#include "app/inspect_command.h"
 #include "app/train_command.h"
 #include "dist/mpi_comm.h"
 
@@ -37,10 +41,17 @@ int run(int argc, char** argv, const AppContext& context) {
   app.require_subcommand(1);
   add_train_command(app, context);
   add_eval_command(app, context);
+  add_generate_command(app, context);
+  add_inspect_command(app, context);
+  add_export_command(app, context);
   add_data_commands(app);
   CLI::App* bench = app.add_subcommand("bench", "Time the kernels");
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
+  add_docs_command(app, context);
+  app.failure_message([](const CLI::App*, const CLI::Error& error) {
+    return fmt::format("hew: command line: {} (--help tells what there is)\n", error.what());
+  });
   try {
     app.parse(argc, argv);
     return 0;

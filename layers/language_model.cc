@@ -15,7 +15,7 @@ Norm::Options norm_options(const ModelConfig& config) {
   return {.kind = rms ? NormKind::kRmsNorm : NormKind::kLayerNorm,
           .width = config.width,
           .eps = config.norm_eps,
-          .bias = true};
+          .bias = config.bias};
 }
 
 ag::Parameter embedding_table(const std::string& name, std::int64_t rows, const ModelConfig& config,

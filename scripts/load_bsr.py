@@ -9,6 +9,8 @@
     w.to_torch()                                 # torch.sparse_bsr_tensor of the padded shape
     w.trim(w.to_scipy() @ w.pad(x.T))            # (x @ W.T).T for x [tokens, K], padding cut off
 
+    load_bsr.description("model.h5")["config"]   # family, layers, heads, width, ...
+
     load_bsr.py model.h5                         # lists the tensors
 
 Needs numpy, and h5py for HDF5; scipy and torch only where asked for. The formats are described in
@@ -27,6 +29,7 @@ import numpy as np
 SEAL_BYTES = 512
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
 BSR_VERSION = 1
+TOKENIZER = "tokenizer.blob"  # bytes beside the parameters
 SAFETENSORS_DTYPES = {
     "F64": "<f8", "F32": "<f4", "I64": "<i8", "I32": "<i4", "U16": "<u2", "U8": "u1", "BF16": "<u2",
 }
@@ -189,7 +192,7 @@ def _load_hdf5(path):
                 (int(node.attrs["rows"]), int(node.attrs["cols"])), int(node.attrs["block"]),
                 *(dataset(node[part]) for part in ("crow_indices", "col_indices", "values")))
 
-        return {name: load_node(file[name]) for name in file}
+        return {name: load_node(file[name]) for name in file if name != TOKENIZER}
 
 
 def _read_safetensors(path):
@@ -220,6 +223,7 @@ def _read_safetensors(path):
 
 def _load_safetensors(path):
     tensors, metadata = _read_safetensors(path)
+    tensors.pop(TOKENIZER, None)
     _require(int(metadata.get("hew.bsr.version", 1)) <= BSR_VERSION,
              f"{path}: written by a newer hew")
     suffix = ".crow_indices"
@@ -232,16 +236,34 @@ def _load_safetensors(path):
     return tensors
 
 
+def _is_hdf5(path):
+    with open(path, "rb") as file:
+        start = file.read(8)
+    return start.startswith((b"hew-h5 ", HDF5_SIGNATURE)) or path.endswith((".h5", ".hdf5"))
+
+
+def description(path):
+    """What a whole model says of itself: config, steps, flops, tokenizer, recipe (YAML)."""
+    path = str(path)
+    if _is_hdf5(path):
+        import h5py
+
+        verify_seal(path)
+        with h5py.File(path, "r") as file:
+            text = file.attrs.get("model")
+    else:
+        text = _read_safetensors(path)[1].get("hew.model")
+    _require(text is not None, f"{path}: weights without a description of their model")
+    return json.loads(text)
+
+
 def load(path):
     """{name: BlockSparse, numpy array, or Bfloat16 for a dense bfloat16 tensor}, sorted by name.
 
     Raises FormatError where the file is damaged or a matrix breaks an invariant.
     """
     path = str(path)
-    with open(path, "rb") as file:
-        start = file.read(8)
-    is_hdf5 = start.startswith((b"hew-h5 ", HDF5_SIGNATURE)) or path.endswith((".h5", ".hdf5"))
-    tensors = _load_hdf5(path) if is_hdf5 else _load_safetensors(path)
+    tensors = _load_hdf5(path) if _is_hdf5(path) else _load_safetensors(path)
     for name, tensor in tensors.items():
         if isinstance(tensor, BlockSparse):
             _check(path, name, tensor)

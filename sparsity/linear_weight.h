@@ -1,10 +1,15 @@
 #pragma once
 
+#include <array>
+#include <cstdint>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "autograd/forward_context.h"
 #include "autograd/parameter.h"
+#include "core/named_enum.h"
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
 
@@ -79,3 +84,14 @@ class LinearWeight {
 };
 
 }  // namespace hew::sparsity
+
+namespace hew {
+
+template <>
+struct EnumNames<sparsity::Storage> {
+  using E = sparsity::Storage;
+  static constexpr auto kTable = std::to_array<std::pair<E, std::string_view>>(
+      {{E::kDense, "dense"}, {E::kLiveBlocks, "blocks"}, {E::kMaster, "master"}});
+};
+
+}  // namespace hew

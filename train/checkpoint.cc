@@ -84,7 +84,11 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   writer.commit();
 }
 
-Checkpoint::Checkpoint(const std::filesystem::path& path) : reader_(path, kKind, kVersion) {}
+Checkpoint::Checkpoint(const std::filesystem::path& path) : Checkpoint(H5Reader(path)) {}
+
+Checkpoint::Checkpoint(H5Reader reader) : reader_(std::move(reader)) {
+  reader_.require_kind(kKind, kVersion);
+}
 
 Recipe Checkpoint::recipe() const {
   Recipe recipe = parse_recipe(reader_.attribute_string("/", "recipe"), file() + ":recipe");

@@ -49,6 +49,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
 class Checkpoint {
  public:
   explicit Checkpoint(const std::filesystem::path& path);
+  /// From an opened file of any kind.
+  explicit Checkpoint(H5Reader reader);
 
   const std::string& file() const { return reader_.file(); }
   /// The recipe it was written with, its vocabulary filled in.

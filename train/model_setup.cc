@@ -44,25 +44,4 @@ Checkpoint open_newest_checkpoint(const RunDirectory& directory,
                               reports.empty() ? "" : "whole "));
 }
 
-TrainedModel load_trained_model(const std::filesystem::path& run_or_checkpoint,
-                                const Stream& stream) {
-  require<DataError>(std::filesystem::exists(run_or_checkpoint), "{}: no such run or checkpoint",
-                     run_or_checkpoint.string());
-  std::vector<std::string> reports;
-  const Checkpoint checkpoint =
-      std::filesystem::is_directory(run_or_checkpoint)
-          ? open_newest_checkpoint(RunDirectory(run_or_checkpoint), reports)
-          : Checkpoint(run_or_checkpoint);
-  for (const std::string& report : reports) fmt::print(stderr, "warning: {}\n", report);
-  TrainedModel trained{.recipe = checkpoint.recipe(),
-                       .progress = checkpoint.progress(),
-                       .tokenizer = checkpoint.tokenizer(),
-                       .file = checkpoint.file(),
-                       .parts = {}};
-  trained.parts = build_model(trained.recipe, stream);
-  checkpoint.restore_model(*trained.parts.model, *trained.parts.sparsifier);
-  trained.parts.sparsifier->select_learned_masks(trained.progress.steps);
-  return trained;
-}
-
 }  // namespace hew::train

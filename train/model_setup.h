@@ -30,18 +30,6 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build 
 /// corpus's. Throws ConfigError where neither knows, or the recipe's is the smaller one.
 std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus);
 
-/// A trained model read from a run directory (its newest whole checkpoint) or a checkpoint file,
-/// ready to evaluate: masks by learned scores are selected.
-struct TrainedModel {
-  Recipe recipe;
-  Progress progress;
-  TokenizerRecord tokenizer;
-  std::string file;
-  SparseModel parts;
-};
-TrainedModel load_trained_model(const std::filesystem::path& run_or_checkpoint,
-                                const Stream& stream);
-
 /// Opens the newest checkpoint of a run that is whole. Broken ones are passed over, each with a
 /// line in `reports`. Throws DataError if there is none.
 Checkpoint open_newest_checkpoint(const RunDirectory& directory, std::vector<std::string>& reports);

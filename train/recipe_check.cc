@@ -44,6 +44,10 @@ void check_model(const layers::ModelConfig& model, const Checker& checker) {
   checker.check(
       {"model.bias", "model.family"}, [&] { return !model.bias; },
       [] { return "got true, expected false in a llama"; });
+  checker.check(
+      {"model.activation", "model.family"},
+      [&] { return model.activation == kernels::Activation::kSilu; },
+      [&] { return fmt::format("got {}, expected silu in a llama", name_of(model.activation)); });
 }
 
 void check_training(const Recipe& recipe, const Checker& checker) {

@@ -45,7 +45,7 @@ void add_model_options(std::vector<Field<Recipe>>& fields) {
   model.add("bias", &ModelConfig::bias, "Linear layers and LayerNorms have biases; Llama has none.")
       .defaults_to("gpt2: true, llama: false",
                    [](Recipe& r, const Written&) { r.model.bias = !is_llama(r); });
-  model.add("activation", &ModelConfig::activation, "Activation of the MLP; in Llama of its gate.")
+  model.add("activation", &ModelConfig::activation, "Activation of the MLP; Llama's gate has silu.")
       .defaults_to("gpt2: gelu_tanh, llama: silu", [](Recipe& r, const Written&) {
         r.model.activation =
             is_llama(r) ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh;

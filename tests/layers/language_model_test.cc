@@ -230,6 +230,24 @@ TEST_CASE("a sparse model is the dense model with zeros, gradients restricted to
   }
 }
 
+TEST_CASE("a model without biases has none, in its norms either") {
+  LanguageModel model({.layers = 1,
+                       .heads = 1,
+                       .kv_heads = 1,
+                       .width = 8,
+                       .mlp_width = 8,
+                       .context = 3,
+                       .vocab = 5,
+                       .bias = false},
+                      {.seed = 1, .stream = make_cpu_stream()});
+  for (const ag::Parameter* parameter : model.parameters()) {
+    CHECK(!parameter->name.ends_with(".bias"));
+  }
+  ag::ForwardContext context;
+  const Tensor ids = Tensor::from(std::vector<std::int32_t>{1, 4, 2}, {1, 3}, make_cpu_stream());
+  CHECK(model.forward(ids, context).shape() == Shape{3, 5});
+}
+
 TEST_CASE("logits through the key-value cache are those of the whole sequence") {
   for (const std::string& family : kFamilies) {
     CAPTURE(family);

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import autograd.numpy as np
 from autograd import value_and_grad
+from autograd.scipy.special import erf
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class ModelShape:
     tied_embeddings: bool
     bias: bool
     norm_eps: float
+    activation: str = "gelu_tanh"  # of GPT-2's MLP
     rope_theta: float = 10000.0
 
     @property
@@ -84,8 +86,19 @@ def gelu_tanh(x):
     return 0.5 * x * (1.0 + np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)))
 
 
+def gelu(x):
+    return 0.5 * x * (1.0 + erf(x / np.sqrt(2.0)))
+
+
+def relu(x):
+    return np.maximum(x, 0.0)
+
+
 def silu(x):
     return x / (1.0 + np.exp(-x))
+
+
+ACTIVATIONS = {"gelu": gelu, "gelu_tanh": gelu_tanh, "silu": silu, "relu": relu}
 
 
 def log_softmax(x):
@@ -141,7 +154,7 @@ def mlp(shape, params, name, x):
     up = linear(params, f"{name}.up", x)
     if shape.family == "llama":
         return linear(params, f"{name}.down", silu(linear(params, f"{name}.gate", x)) * up)
-    return linear(params, f"{name}.down", gelu_tanh(up))
+    return linear(params, f"{name}.down", ACTIVATIONS[shape.activation](up))
 
 
 def forward(shape, params, ids):

@@ -4,7 +4,7 @@
 
 #include "tests/support/mpi_world.h"
 #include "tests/train/tiny_run.h"
-#include "train/model_setup.h"
+#include "train/trained_model.h"
 
 namespace hew::test {
 namespace {

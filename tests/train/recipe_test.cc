@@ -235,6 +235,7 @@ TEST_CASE("contradictions across keys are refused") {
   refused({"model.family=llama", "model.kv_heads=3"}, "model.kv_heads");
   refused({"model.family=llama", "model.width=60"}, "even head width");
   refused({"model.family=llama", "model.bias=true"}, "model.bias");
+  refused({"model.family=llama", "model.activation=relu"}, "expected silu in a llama");
   refused({"model.rope_theta=5"}, "only applies with model.family: llama");
   refused({"train.micro_batch=16"}, "train.micro_batch");
   refused({"train.micro_batch=3"}, "train.micro_batch");

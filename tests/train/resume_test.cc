@@ -2,7 +2,7 @@
 
 #include "optim/make_optimizer.h"
 #include "tests/train/tiny_run.h"
-#include "train/model_setup.h"
+#include "train/trained_model.h"
 
 namespace hew::test {
 namespace {

@@ -1,0 +1,143 @@
+#include "app/inspect_command.h"
+
+#include <fmt/format.h>
+
+#include <filesystem>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <string>
+
+#include "app/open_model.h"
+#include "core/error.h"
+#include "train/inspection.h"
+
+namespace hew {
+namespace {
+
+struct InspectArguments {
+  std::string run;
+  std::string mask;
+  bool json = false;
+};
+
+struct Totals {
+  train::ParameterCount parameters;
+  std::int64_t element_bytes = 0;
+  std::int64_t file_bytes = 0;
+};
+
+Totals totals_of(const train::TrainedModel& trained) {
+  return {.parameters = train::count_parameters(*trained.parts.model),
+          .element_bytes = size_of(train::compute_dtype(trained.recipe.train.precision)),
+          .file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(trained.file))};
+}
+
+void print_mask(const train::TrainedModel& trained, const std::string& name) {
+  for (const sparsity::LinearWeight* weight : trained.parts.model->linear_weights()) {
+    if (weight->name() != name)
+      continue;
+    require<ConfigError>(weight->pattern() != nullptr, "--mask {}: this weight is dense", name);
+    fmt::print("{}", train::draw_mask(*weight->pattern()));
+    return;
+  }
+  throw ConfigError(
+      fmt::format("--mask {}: {} has no linear weight of this name", name, trained.file));
+}
+
+nlohmann::ordered_json json_of(const train::WeightInspection& w) {
+  return {{"name", w.name},
+          {"shape", {w.out_features, w.in_features}},
+          {"storage", name_of(w.storage)},
+          {"block", w.block},
+          {"live_blocks", w.live_blocks},
+          {"blocks", w.blocks},
+          {"sparsity", w.sparsity},
+          {"row_blocks_min", w.row_blocks_min},
+          {"row_blocks_max", w.row_blocks_max},
+          {"norm", w.norm}};
+}
+
+void print_json(const train::TrainedModel& trained) {
+  const Totals totals = totals_of(trained);
+  nlohmann::ordered_json weights = nlohmann::ordered_json::array();
+  for (const train::WeightInspection& w : train::inspect_weights(*trained.parts.model)) {
+    weights.push_back(json_of(w));
+  }
+  const nlohmann::ordered_json object{
+      {"file", trained.file},
+      {"file_bytes", totals.file_bytes},
+      {"family", name_of(trained.recipe.model.family)},
+      {"step", trained.progress.steps},
+      {"flops", trained.progress.flops},
+      {"tokenizer", {{"kind", trained.tokenizer.kind}, {"sha256", trained.tokenizer.sha256}}},
+      {"vocab", trained.recipe.model.vocab},
+      {"parameters_stored", totals.parameters.stored},
+      {"parameters_dense", totals.parameters.dense},
+      {"weights", weights}};
+  fmt::print("{}\n", object.dump());
+}
+
+void print_weight(const train::WeightInspection& w, std::size_t name_width) {
+  const std::string shape = fmt::format("{} x {}", w.out_features, w.in_features);
+  fmt::print("{:<{}}  {:>13}  {:<7}", w.name, name_width, shape, name_of(w.storage));
+  if (w.block == 0) {
+    fmt::print("{:>6}{:>16}{:>10}{:>12}", "-", "-", "-", "-");
+  } else {
+    fmt::print("{:>6}{:>16}{:>9.2f}%{:>12}", w.block, fmt::format("{}/{}", w.live_blocks, w.blocks),
+               100 * w.sparsity, fmt::format("{}-{}", w.row_blocks_min, w.row_blocks_max));
+  }
+  fmt::print("{:>11.4g}\n", w.norm);
+}
+
+void print_table(const train::TrainedModel& trained) {
+  const std::vector<train::WeightInspection> weights = train::inspect_weights(*trained.parts.model);
+  std::size_t name_width = 0;
+  for (const train::WeightInspection& w : weights) name_width = std::max(name_width, w.name.size());
+  fmt::print("{:<{}}  {:>13}  {:<7}{:>6}{:>16}{:>10}{:>12}{:>11}\n", "weight", name_width,
+             "out x in", "storage", "block", "live/blocks", "sparsity", "live a row", "norm");
+  for (const train::WeightInspection& w : weights) print_weight(w, name_width);
+  const Totals totals = totals_of(trained);
+  const train::TokenizerRecord& tokenizer = trained.tokenizer;
+  fmt::print("\nfile        {}, {} bytes\n", trained.file, totals.file_bytes);
+  fmt::print("model       {}, {} layers, width {}, context {}, vocabulary {}\n",
+             name_of(trained.recipe.model.family), trained.recipe.model.layers,
+             trained.recipe.model.width, trained.recipe.model.context, trained.recipe.model.vocab);
+  fmt::print("step        {}\n", trained.progress.steps);
+  fmt::print("FLOPs       {:.4g}\n", trained.progress.flops);
+  fmt::print("tokenizer   {}\n", tokenizer.kind.empty()
+                                     ? "not known"
+                                     : fmt::format("{} {:.12}", tokenizer.kind, tokenizer.sha256));
+  fmt::print("parameters  {} held, {} bytes; {} with every block, {} bytes\n",
+             totals.parameters.stored, totals.parameters.stored * totals.element_bytes,
+             totals.parameters.dense, totals.parameters.dense * totals.element_bytes);
+}
+
+void run_inspect(const InspectArguments& arguments, const AppContext& context) {
+  if (!context.root())
+    return;
+  const train::TrainedModel trained = open_model(arguments.run, context, make_cpu_stream());
+  if (!arguments.mask.empty()) {
+    print_mask(trained, arguments.mask);
+  } else if (arguments.json) {
+    print_json(trained);
+  } else {
+    print_table(trained);
+  }
+}
+
+}  // namespace
+
+void add_inspect_command(CLI::App& app, const AppContext& context) {
+  CLI::App* command = app.add_subcommand("inspect", "Show what a trained model holds");
+  auto arguments = std::make_shared<InspectArguments>();
+  command->add_option("run", arguments->run, "Run directory, checkpoint or exported model")
+      ->required();
+  CLI::Option* json = command->add_flag("--json", arguments->json, "Print one JSON object");
+  command
+      ->add_option("--mask", arguments->mask,
+                   "Draw the mask of this weight: a line a block row, # live and · dead")
+      ->excludes(json);
+  command->callback([arguments, &context] { run_inspect(*arguments, context); });
+}
+
+}  // namespace hew

@@ -1,0 +1,12 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "app/context.h"
+
+namespace hew {
+
+/// Adds `inspect RUN [--json] [--mask NAME]`. Parsing the command line runs it; it throws Error.
+void add_inspect_command(CLI::App& app, const AppContext& context);
+
+}  // namespace hew

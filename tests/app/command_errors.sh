@@ -1,0 +1,81 @@
+#!/usr/bin/env bash
+# What a user gets wrong at the command line is one line on standard error and a failure:
+# command_errors.sh build/hew
+set -euo pipefail
+
+hew=$(realpath "$1")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cd "$scratch"
+failures=0
+
+# expect TEXT ARGUMENTS…: hew fails with one line that has TEXT in it.
+expect() {
+  local text=$1 status=0
+  shift
+  "$hew" "$@" > stdout 2> stderr < /dev/null || status=$?
+  if [[ $status -eq 0 || $status -ge 128 || $(wc -l < stderr) -ne 1 ]] ||
+    ! grep -qF -- "$text" stderr; then
+    echo "FAILED: hew $*: status $status, expected one line with: $text"
+    cat stderr
+    failures=$((failures + 1))
+  fi
+}
+
+seq 1 2000 > numbers.txt
+"$hew" data tokenize numbers.txt --tokenizer bytes -o corpus.h5 > /dev/null
+cat > recipe.yaml << 'END'
+run: {dir: run}
+model: {family: gpt2, layers: 1, heads: 2, width: 16, context: 8}
+data: {train: corpus.h5}
+train: {steps: 3, batch: 2}
+optim: {lr: 1e-3}
+sparsity: [{match: "blocks.*.mlp.*.weight", block: 8, method: static,
+            schedule: {name: constant, final: 0.5}}]
+END
+"$hew" train recipe.yaml > /dev/null 2>&1
+"$hew" export run --format bsr-hdf5 -o model.h5 > /dev/null
+"$hew" export run --format safetensors -o model.safetensors > /dev/null
+cp model.h5 original.h5
+
+head -c 2000 model.h5 > short.h5
+(head -c 1500 model.h5; printf 'x'; tail -c +1502 model.h5) > flipped.h5
+head -c 3000 model.safetensors > short.safetensors
+echo text > file.txt
+mkdir folder
+
+expect "nowhere: no such run, checkpoint or exported model" eval nowhere
+expect "folder: no checkpoint to load" inspect folder
+expect "short.h5: truncated" eval short.h5 --data corpus.h5
+expect "flipped.h5: damaged" generate flipped.h5 --prompt 1
+expect "short.safetensors: " inspect short.safetensors
+expect "file.txt: " inspect file.txt
+expect "corpus.h5: holds 'corpus'" inspect corpus.h5
+expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
+  export run --format hdf6 -o new.h5
+expect "fp8" export run --format bsr-hdf5 -o new.h5 --dtype fp8
+expect "model.h5: exists already" export run --format bsr-hdf5 -o model.h5
+expect "folder: is no folder of an earlier export" \
+  export run --format dense-safetensors -o folder --force
+expect "no/model.h5: cannot write" export run --format bsr-hdf5 -o no/model.h5
+expect "no/dense: cannot write" export run --format dense-safetensors -o no/dense
+expect "--output is required" export run --format bsr-hdf5
+expect "its recipe names no data.valid" eval model.h5
+expect "the prompt is empty" generate run
+expect "the prompt has 9 tokens, more than the model's context of 8" \
+  generate run --prompt 123456789
+expect "outside of the model's vocabulary of 257" generate run --prompt-tokens 1,257
+expect "--top-p" generate run --prompt 1 --top-p 2
+expect "no linear weight of this name" inspect run --mask nothing
+expect "this weight is dense" inspect run --mask blocks.0.attn.q.weight
+expect "command line: " inspect run --colour
+
+for file in new.h5 no; do
+  if [[ -e $file ]]; then
+    echo "FAILED: $file was left behind"
+    failures=$((failures + 1))
+  fi
+done
+cmp model.h5 original.h5 || failures=$((failures + 1))
+ls | grep -F .tmp. && failures=$((failures + 1))
+exit $((failures > 0))
