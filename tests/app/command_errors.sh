@@ -64,7 +64,7 @@ expect "its recipe names no data.valid" eval model.h5
 expect "the prompt is empty" generate run
 expect "the prompt has 9 tokens, more than the model's context of 8" \
   generate run --prompt 123456789
-expect "outside of the model's vocabulary of 257" generate run --prompt-tokens 1,257
+expect "token 257 is outside" generate run --prompt-tokens 1,257
 expect "--top-p" generate run --prompt 1 --top-p 2
 expect "no linear weight of this name" inspect run --mask nothing
 expect "this weight is dense" inspect run --mask blocks.0.attn.q.weight

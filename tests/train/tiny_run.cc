@@ -133,12 +133,12 @@ std::string first_difference(const std::filesystem::path& a, const std::filesyst
 
 std::vector<std::string> sparsity_overrides(const std::string& method) {
   const std::string common = "match: blocks.*.mlp.*.weight, block: 8, every: 20, ";
-  const std::string schedule = "schedule: {name: cubic, initial: 0.1, final: 0.7, end: 75}";
-  const std::string fixed = "schedule: {name: constant, final: 0.6, end: 75}";
+  const std::string schedule = "schedule: {name: cubic, initial: 0.1, final: 0.7, end: 75%}";
+  const std::string fixed = "schedule: {name: constant, final: 0.6, end: 75%}";
   if (method == "supermask") {
     return {
         "sparsity=[{match: blocks.*.mlp.*.weight, block: 8, method: supermask, "
-        "schedule: {name: constant, final: 0.6}, freeze_scores_at: 70}]"};
+        "schedule: {name: constant, final: 0.6}, freeze_scores_at: 70%}]"};
   }
   if (method == "rigl")
     return {"sparsity=[{" + common + "method: rigl, " + fixed + "}]"};
