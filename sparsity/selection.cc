@@ -63,6 +63,12 @@ Index best_by_growth(const RefreshInput& in, const MaskBytes& keep) {
   return grown;
 }
 
+MaskBytes mask_of(const Index& blocks, std::size_t n) {
+  MaskBytes mask(n, 0);
+  for (const std::int64_t b : blocks) mask[static_cast<std::size_t>(b)] = 1;
+  return mask;
+}
+
 // Gives every pooled matrix one block at least, at the cost of the weakest of the others.
 void keep_one_per_matrix(const RefreshInput& in, Index& kept) {
   const std::size_t matrices = in.matrix_begin.size() - 1;
@@ -119,24 +125,24 @@ MaskBytes prune_and_grow(const RefreshInput& in) {
   require<ShapeError>(in.wanted >= 0 && in.wanted <= static_cast<std::int64_t>(in.live.size()),
                       "[prune_and_grow] {} blocks wanted of {}", in.wanted, in.live.size());
   Index kept = best_by_score(in);
-  if (in.matrix_begin.size() > 2)
+  const bool pooled = in.matrix_begin.size() > 2;
+  if (pooled)
     keep_one_per_matrix(in, kept);
-  MaskBytes mask(in.live.size(), 0);
-  for (const std::int64_t b : kept) mask[static_cast<std::size_t>(b)] = 1;
+  const MaskBytes mask = mask_of(kept, in.live.size());
   if (in.regrow == Regrow::kNone)
     return mask;
 
-  const Index grown = best_by_growth(in, mask);
-  std::size_t count = grown.size();
+  Index grown = best_by_growth(in, mask);
   if (in.regrow == Regrow::kSwap) {
-    const auto most = std::floor(in.swap_fraction * static_cast<double>(kept.size()));
-    count = std::min(count, static_cast<std::size_t>(most));
-    for (std::size_t i = 0; i < count; ++i) {
-      mask[static_cast<std::size_t>(kept[kept.size() - 1 - i])] = 0;
-    }
+    const auto most =
+        static_cast<std::size_t>(std::floor(in.swap_fraction * static_cast<double>(kept.size())));
+    grown.resize(std::min(grown.size(), most));
+    kept.resize(kept.size() - grown.size());
   }
-  for (std::size_t i = 0; i < count; ++i) mask[static_cast<std::size_t>(grown[i])] = 1;
-  return mask;
+  kept.insert(kept.end(), grown.begin(), grown.end());
+  if (pooled && in.regrow == Regrow::kSwap)
+    keep_one_per_matrix(in, kept);  // what gave way may have been a matrix's last
+  return mask_of(kept, in.live.size());
 }
 
 }  // namespace hew::sparsity

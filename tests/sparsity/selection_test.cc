@@ -88,6 +88,22 @@ TEST_CASE("pooled matrices each keep a block, and the total stays what is wanted
   CHECK(count(mask) == 3);
 }
 
+TEST_CASE("a swap does not take a pooled matrix's last block") {
+  const MaskBytes live{1, 1, 1, 1, 1, 0, 0};
+  const std::vector<double> score{9, 8, 0.5, 0.4, 1, 0, 0};
+  const std::vector<double> growth{0, 0, 5, 4, 0, 0, 0};
+  const std::vector<std::int64_t> begin{0, 4, 7};
+  // K = {0, 1, 4}, D = {2, 3}; the weakest of K is all that the second matrix has.
+  const MaskBytes mask = prune_and_grow({.live = live,
+                                         .score = score,
+                                         .growth = growth,
+                                         .wanted = 3,
+                                         .regrow = Regrow::kSwap,
+                                         .swap_fraction = 0.4,
+                                         .matrix_begin = begin});
+  CHECK(mask == MaskBytes{1, 1, 0, 0, 1, 0, 0});
+}
+
 TEST_CASE("inputs that do not fit are refused") {
   const MaskBytes live{1, 1};
   const std::vector<double> score{1};
