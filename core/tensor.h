@@ -54,7 +54,7 @@ class Tensor {
   /// Contents undefined. Throws std::bad_alloc.
   static Tensor empty(const Shape& shape, DType dtype, const Stream& stream);
   static Tensor zeros(const Shape& shape, DType dtype, const Stream& stream);
-  /// Shape and dtype only; as_view() is null. Stands for a value that is never materialised.
+  /// Shape and dtype only; view().data is null. Stands for a value that is never materialised.
   static Tensor meta(const Shape& shape, DType dtype, const Stream& stream);
   /// Copies host values to the stream's device.
   template <class T>
@@ -95,12 +95,13 @@ class Tensor {
 
   /// The same memory under another shape of as many elements. Throws ShapeError.
   Tensor reshape(const Shape& shape) const;
-  /// Rows [begin, begin + count) of the first dimension, sharing memory.
+  /// Rows [begin, begin + count) of the first dimension, sharing memory. Throws ShapeError.
   Tensor rows(std::int64_t begin, std::int64_t count) const;
   /// A deep copy on the same stream.
   Tensor clone() const;
   void fill_zero();
-  /// Copies values of an equal shape, dtype and device. Throws ShapeError, DtypeError.
+  /// Copies values of an equal shape and dtype from any device of this build. Throws ShapeError,
+  /// DtypeError.
   void copy_from(const Tensor& other);
   /// The values on the host, in row-major order.
   template <class T>

@@ -13,7 +13,7 @@ namespace hew::optim {
 enum class OptimizerKind : std::uint8_t { kAdamW, kSgd };
 enum class LrScheduleKind : std::uint8_t { kConstant, kLinear, kCosine, kWsd };
 
-/// Factor on the learning rate: linear from 0 over `warmup` steps, then 1 (constant), or from 1 to
+/// Factor on the learning rate: 1/warmup, 2/warmup, … 1, then 1 (constant), or from 1 to
 /// `final` at the last step, along a line or half a cosine; wsd stays at 1 and falls along a line
 /// over the last `decay` steps.
 struct LrScheduleConfig {

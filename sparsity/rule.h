@@ -54,7 +54,7 @@ struct SparsityRule {
   Method method = Method::kBlast;
   std::int64_t block = 32;
   SparsitySchedule schedule;
-  std::int64_t every = 100;  // steps between refreshes; 0: only at `begin`
+  std::int64_t every = 100;  // steps between refreshes; 0: a static mask, never refreshed
   Score score = Score::kMagnitude;
   Growth growth = Growth::kGradient;
   Regrow regrow = Regrow::kUnion;
