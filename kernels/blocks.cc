@@ -1,5 +1,7 @@
 #include "kernels/blocks.h"
 
+#include <algorithm>
+
 namespace hew::kernels {
 namespace {
 
@@ -16,8 +18,7 @@ void require_norms(std::string_view op, const View& norms, const Shape& shape,
   require_shape(op, "norms", norms, shape);
   require<DtypeError>(norms.dtype == DType::kFloat64, "[{}] norms are {}, expected float64", op,
                       name_of(norms.dtype));
-  if (norms.device != of.device)
-    throw BackendError(op, 0, "norms are on another device");
+  require_device(op, "norms", norms, of);
 }
 
 }  // namespace
@@ -53,18 +54,33 @@ void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& 
                     const Stream& /*stream*/) {
   constexpr std::string_view kOp = "scatter_blocks";
   require_bsr(kOp, index, values);
-  require_shape(kOp, "dense", dense, {index.rows, index.cols});
-  require_like(kOp, "dense", dense, values);
+  require_fits(kOp, "dense", dense, {index.rows, index.cols}, values);
   dispatch(kOp, values.device, values.dtype,
            [&]<class T>(auto backend) { scatter_blocks<T>(backend, values, index, dense); });
+}
+
+void move_blocks(const ConstView& values, const ConstView& source, const View& moved,
+                 const Stream& /*stream*/) {
+  constexpr std::string_view kOp = "move_blocks";
+  const bool slices =
+      values.shape.rank() > 0 && values.shape.rank() == moved.shape.rank() &&
+      std::equal(values.shape.begin() + 1, values.shape.end(), moved.shape.begin() + 1);
+  require<ShapeError>(slices, "[{}] slices of shape {} do not fit into {}", kOp,
+                      to_string(values.shape), to_string(moved.shape));
+  require_shape(kOp, "source", source, {moved.shape[0]});
+  require<DtypeError>(source.dtype == DType::kInt64, "[{}] source is {}, expected int64", kOp,
+                      name_of(source.dtype));
+  require_device(kOp, "source", source, values);
+  require_like(kOp, "moved", moved, values);
+  dispatch(kOp, values.device, values.dtype,
+           [&]<class T>(auto backend) { move_blocks<T>(backend, values, source, moved); });
 }
 
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
                const Stream& /*stream*/) {
   constexpr std::string_view kOp = "block_dot";
   require_shape(kOp, "dots", dots, grid_of(kOp, g, block));
-  require_shape(kOp, "w", w, g.shape);
-  require_like(kOp, "w", w, g);
+  require_fits(kOp, "w", w, g.shape, g);
   require_like(kOp, "dots", dots, g);
   dispatch(kOp, g.device, g.dtype,
            [&]<class T>(auto backend) { block_dot<T>(backend, g, w, block, dots); });

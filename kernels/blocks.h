@@ -21,6 +21,11 @@ void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& va
 /// dense [N, K] ← the live blocks, zero where blocks are dead.
 void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
                     const Stream& stream);
+/// moved[p] ← values[source[p]] for slices of the leading dimension, wherever source[p] ≥ 0; the
+/// other slices of moved keep what they hold. source int64 [moved.shape[0]], below values.shape[0]
+/// (not checked); moved is not values. Throws ShapeError, DtypeError.
+void move_blocks(const ConstView& values, const ConstView& source, const View& moved,
+                 const Stream& stream);
 /// dots[r, c] ← Σ over block (r, c) of g ⊙ w, summed in float64; g and w [N, K], dots [R, C] of
 /// their dtype.
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
@@ -34,6 +39,8 @@ template <class T>
 void gather_blocks(Cpu, const ConstView& dense, const BsrIndex& index, const View& values);
 template <class T>
 void scatter_blocks(Cpu, const ConstView& values, const BsrIndex& index, const View& dense);
+template <class T>
+void move_blocks(Cpu, const ConstView& values, const ConstView& source, const View& moved);
 template <class T>
 void block_dot(Cpu, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
 

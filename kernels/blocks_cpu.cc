@@ -105,15 +105,31 @@ template <class T>
 void scatter_blocks(Cpu /*backend*/, const ConstView& values, const BsrIndex& index,
                     const View& dense) {
   const std::int64_t b = index.block;
-  std::fill_n(dense.as<T>(), dense.numel(), T{0});
-  for_each_live(index, [&](std::int64_t p, std::int64_t r, std::int64_t c) {
-    const Extent extent = extent_of(index.rows, index.cols, b, r, c);
-    const T* from = values.as<T>() + p * b * b;
-    T* to = dense.as<T>() + r * b * index.cols + c * b;
-    for (std::int64_t i = 0; i < extent.rows; ++i) {
-      std::copy_n(from + i * b, extent.cols, to + i * index.cols);
+#pragma omp parallel for
+  for (std::int64_t r = 0; r < index.block_rows(); ++r) {
+    T* const row = dense.as<T>() + r * b * index.cols;
+    std::fill_n(row, std::min(b, index.rows - r * b) * index.cols, T{0});
+    for (std::int64_t p = index.crow[r]; p < index.crow[r + 1]; ++p) {
+      const std::int64_t c = index.col[p];
+      const Extent extent = extent_of(index.rows, index.cols, b, r, c);
+      for (std::int64_t i = 0; i < extent.rows; ++i) {
+        std::copy_n(values.as<T>() + (p * b + i) * b, extent.cols, row + i * index.cols + c * b);
+      }
     }
-  });
+  }
+}
+
+template <class T>
+void move_blocks(Cpu /*backend*/, const ConstView& values, const ConstView& source,
+                 const View& moved) {
+  const std::int64_t count = moved.shape[0];
+  const std::int64_t slice = count == 0 ? 0 : moved.numel() / count;
+  const std::int64_t* from = source.as<std::int64_t>();
+#pragma omp parallel for
+  for (std::int64_t p = 0; p < count; ++p) {
+    if (from[p] >= 0)
+      std::copy_n(values.as<T>() + from[p] * slice, slice, moved.as<T>() + p * slice);
+  }
 }
 
 template <class T>
@@ -137,6 +153,7 @@ void block_dot(Cpu /*backend*/, const ConstView& g, const ConstView& w, std::int
   template void live_block_norms<T>(Cpu, const ConstView&, const BsrIndex&, const View&); \
   template void gather_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);    \
   template void scatter_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);   \
+  template void move_blocks<T>(Cpu, const ConstView&, const ConstView&, const View&);     \
   template void block_dot<T>(Cpu, const ConstView&, const ConstView&, std::int64_t, const View&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)

@@ -43,16 +43,29 @@ inline void require_shape(std::string_view op, std::string_view what, const Cons
                       to_string(view.shape), to_string(shape));
 }
 
-/// Throws DtypeError / BackendError unless `view` has `like`'s dtype and device.
-inline void require_like(std::string_view op, std::string_view what, const ConstView& view,
-                         const ConstView& like) {
-  require<DtypeError>(view.dtype == like.dtype, "[{}] {} is {}, expected {}", op, what,
-                      name_of(view.dtype), name_of(like.dtype));
+/// Throws BackendError unless `view` lies on `like`'s device.
+inline void require_device(std::string_view op, std::string_view what, const ConstView& view,
+                           const ConstView& like) {
   if (view.device != like.device) {
     throw BackendError(op, 0,
                        fmt::format("{} is on {}, expected {}", what, to_string(view.device),
                                    to_string(like.device)));
   }
+}
+
+/// Throws DtypeError / BackendError unless `view` has `like`'s dtype and device.
+inline void require_like(std::string_view op, std::string_view what, const ConstView& view,
+                         const ConstView& like) {
+  require<DtypeError>(view.dtype == like.dtype, "[{}] {} is {}, expected {}", op, what,
+                      name_of(view.dtype), name_of(like.dtype));
+  require_device(op, what, view, like);
+}
+
+/// require_shape and require_like in one.
+inline void require_fits(std::string_view op, std::string_view what, const ConstView& view,
+                         const Shape& shape, const ConstView& like) {
+  require_shape(op, what, view, shape);
+  require_like(op, what, view, like);
 }
 
 }  // namespace hew::kernels

@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "kernels/blocks.h"
 
 namespace hew::optim {
 namespace {
@@ -13,17 +14,6 @@ void delay(Tensor& birth) {
   std::vector<std::int64_t> births = birth.to_vector<std::int64_t>();
   for (std::int64_t& b : births) ++b;
   birth = Tensor::from(births, birth.shape(), birth.stream());
-}
-
-// Block p of the result is block source[p] of `old`, or zero; of value's shape.
-Tensor gather(const Tensor& old, std::span<const std::int64_t> source, const Tensor& value) {
-  Tensor out = Tensor::zeros(value.shape(), value.dtype(), value.stream());
-  for (std::size_t p = 0; p < source.size(); ++p) {
-    if (source[p] == -1)
-      continue;
-    out.rows(static_cast<std::int64_t>(p), 1).copy_from(old.rows(source[p], 1));
-  }
-  return out;
 }
 
 // Moves a tensor out of a saved state, as a copy on `stream`.
@@ -111,8 +101,11 @@ void Optimizer::remap(const std::string& name, std::span<const std::int64_t> sou
   State mapped{.shape = value.shape(),
                .moments = {},
                .birth = Tensor::from(birth, {blocks}, value.stream())};
+  const Tensor places = Tensor::from(source, {blocks}, value.stream());
   for (const Tensor& old : state.moments) {
-    mapped.moments.push_back(gather(old, source, value));
+    Tensor& moved =
+        mapped.moments.emplace_back(Tensor::zeros(value.shape(), value.dtype(), value.stream()));
+    kernels::move_blocks(old, places, moved, value.stream());
   }
   state = std::move(mapped);
 }

@@ -4,7 +4,7 @@
 
 #include "autograd/linear.h"
 #include "core/error.h"
-#include "kernels/elementwise.h"
+#include "kernels/blocks.h"
 #include "sparsity/sparse_linear.h"
 
 namespace hew::sparsity {
@@ -18,11 +18,8 @@ Tensor move_blocks(const Tensor& values, const std::vector<std::int64_t>& source
   const auto count = static_cast<std::int64_t>(source.size());
   Tensor moved =
       fresh.defined() ? fresh : Tensor::zeros({count, b, b}, values.dtype(), values.stream());
-  for (std::int64_t p = 0; p < count; ++p) {
-    const std::int64_t from = source[static_cast<std::size_t>(p)];
-    if (from >= 0)
-      moved.rows(p, 1).copy_from(values.rows(from, 1));
-  }
+  kernels::move_blocks(values, Tensor::from(source, {count}, values.stream()), moved,
+                       values.stream());
   return moved;
 }
 

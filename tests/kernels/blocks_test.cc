@@ -95,6 +95,21 @@ TEST_CASE_TEMPLATE("blocks gather, scatter and keep their norms", T, float, doub
   }
 }
 
+TEST_CASE_TEMPLATE("blocks move to new places and leave the others alone", T, float, double) {
+  const Stream cpu = make_cpu_stream();
+  const Tensor values = test::random_tensor({3, 8, 8}, kDTypeOf<T>, cpu, 1);
+  const Tensor held = test::random_tensor({5, 8, 8}, kDTypeOf<T>, cpu, 2);
+  const std::vector<std::int64_t> source{2, -1, 0, 2, -1};
+  Tensor moved = held.clone();
+  kernels::move_blocks(values, Tensor::from(source, {5}, cpu), moved, cpu);
+  for (std::int64_t p = 0; p < 5; ++p) {
+    const std::int64_t from = source[static_cast<std::size_t>(p)];
+    CHECK(test::same_bytes(moved.rows(p, 1), from < 0 ? held.rows(p, 1) : values.rows(from, 1)));
+  }
+  Tensor none = Tensor::empty({0, 8, 8}, kDTypeOf<T>, cpu);
+  kernels::move_blocks(values, Tensor::zeros({0}, DType::kInt64, cpu), none, cpu);
+}
+
 TEST_CASE("block kernels refuse what does not fit") {
   const Stream cpu = make_cpu_stream();
   const test::BlockPattern pattern = test::random_pattern(16, 24, 8, 1, 3);
@@ -111,6 +126,13 @@ TEST_CASE("block kernels refuse what does not fit") {
   CHECK_THROWS_AS(
       kernels::live_block_norms(values, index, Tensor::zeros({5}, DType::kFloat64, cpu), cpu),
       ShapeError);
+  const Tensor source = Tensor::zeros({6}, DType::kInt64, cpu);
+  Tensor moved = values.clone();
+  CHECK_THROWS_AS(kernels::move_blocks(dense, source, moved, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::move_blocks(values, Tensor::zeros({5}, DType::kInt64, cpu), moved, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(kernels::move_blocks(values, Tensor::zeros({6}, DType::kInt32, cpu), moved, cpu),
+                  DtypeError);
 }
 
 }  // namespace hew
