@@ -19,21 +19,27 @@ struct AdamWStep {
   std::int64_t step = 0;
 };
 
+/// A parameter and its moments, of one shape and dtype.
+struct AdamWTensors {
+  ConstView g;
+  ConstView birth;  // int64 [1], for the whole parameter, or [w.shape[0]], one for each slice of
+                    // the leading dimension
+  View w;
+  View m;
+  View v;
+};
+
 /// One update of one parameter, torch.optim.AdamW's formula (Loshchilov & Hutter 2019, algorithm
 /// 2):
 ///   t = step − birth + 1,  g' = grad_scale·g
 ///   m ← β1·m + (1 − β1)·g'
 ///   v ← β2·v + (1 − β2)·g'²
 ///   w ← w·(1 − lr·weight_decay) − lr/(1 − β1^t) · m / (√v/√(1 − β2^t) + eps)
-/// g, w, m, v have one shape and dtype. birth is int64: [1], one for the whole parameter, or
-/// [w.shape[0]], one for each slice of the leading dimension (a live block grown at step i has
-/// birth i and corrects its bias as a fresh parameter does). Throws ConfigError where a birth lies
-/// after `step`.
-void adamw(const AdamWStep& settings, const ConstView& g, const ConstView& birth, const View& w,
-           const View& m, const View& v, const Stream& stream);
+/// A live block grown at step i has birth i and corrects its bias as a fresh parameter does. Throws
+/// ShapeError, DtypeError, and ConfigError where a birth lies after `step`.
+void adamw(const AdamWStep& settings, const AdamWTensors& tensors, const Stream& stream);
 
 template <class T>
-void adamw(Cpu, const AdamWStep& settings, const ConstView& g, const ConstView& birth,
-           const View& w, const View& m, const View& v);
+void adamw(Cpu, const AdamWStep& settings, const AdamWTensors& tensors);
 
 }  // namespace hew::kernels

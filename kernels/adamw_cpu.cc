@@ -1,6 +1,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
 #include <vector>
 
 #include "kernels/adamw.h"
@@ -21,19 +22,19 @@ template <class T>
 std::vector<BiasCorrection<T>> bias_corrections(const AdamWStep& s, const ConstView& birth) {
   std::vector<BiasCorrection<T>> out;
   out.reserve(static_cast<std::size_t>(birth.numel()));
-  std::int64_t last = -1;
+  // Many blocks, few births: one a refresh.
+  std::unordered_map<std::int64_t, BiasCorrection<T>> by_birth;
   for (std::int64_t i = 0; i < birth.numel(); ++i) {
     const std::int64_t born = birth.as<std::int64_t>()[i];
-    if (i > 0 && born == last) {  // blocks mostly come in runs of one age
-      out.push_back(out.back());
-      continue;
+    const auto [entry, fresh] = by_birth.try_emplace(born);
+    if (fresh) {
+      require<ConfigError>(born <= s.step, "[adamw] slice {} is born at step {}, after step {}", i,
+                           born, s.step);
+      const auto t = static_cast<double>(s.step - born + 1);
+      entry->second = {.step_size = static_cast<T>(s.lr / (1 - std::pow(s.beta1, t))),
+                       .root2 = static_cast<T>(std::sqrt(1 - std::pow(s.beta2, t)))};
     }
-    last = born;
-    require<ConfigError>(born <= s.step, "[adamw] slice {} is born at step {}, after step {}", i,
-                         born, s.step);
-    const auto t = static_cast<double>(s.step - born + 1);
-    out.push_back({.step_size = static_cast<T>(s.lr / (1 - std::pow(s.beta1, t))),
-                   .root2 = static_cast<T>(std::sqrt(1 - std::pow(s.beta2, t)))});
+    out.push_back(entry->second);
   }
   return out;
 }
@@ -41,14 +42,13 @@ std::vector<BiasCorrection<T>> bias_corrections(const AdamWStep& s, const ConstV
 }  // namespace
 
 template <class T>
-void adamw(Cpu /*backend*/, const AdamWStep& settings, const ConstView& g, const ConstView& birth,
-           const View& w, const View& m, const View& v) {
+void adamw(Cpu /*backend*/, const AdamWStep& settings, const AdamWTensors& tensors) {
   using Array = Eigen::Array<T, Eigen::Dynamic, 1>;
-  const std::int64_t n = w.numel();
+  const std::int64_t n = tensors.w.numel();
   if (n == 0)
     return;
-  const std::vector<BiasCorrection<T>> corrections = bias_corrections<T>(settings, birth);
-  const std::int64_t slice = n / birth.numel();
+  const std::vector<BiasCorrection<T>> corrections = bias_corrections<T>(settings, tensors.birth);
+  const std::int64_t slice = n / tensors.birth.numel();
   const auto beta1 = static_cast<T>(settings.beta1);
   const auto beta2 = static_cast<T>(settings.beta2);
   const auto keep1 = static_cast<T>(1 - settings.beta1);
@@ -63,10 +63,10 @@ void adamw(Cpu /*backend*/, const AdamWStep& settings, const ConstView& g, const
       const std::int64_t index = begin / slice;
       const std::int64_t count = std::min(end, (index + 1) * slice) - begin;
       const BiasCorrection<T> correction = corrections[static_cast<std::size_t>(index)];
-      const auto grad = Eigen::Map<const Array>(g.as<T>() + begin, count) * grad_scale;
-      Eigen::Map<Array> weight(w.as<T>() + begin, count);
-      Eigen::Map<Array> first(m.as<T>() + begin, count);
-      Eigen::Map<Array> second(v.as<T>() + begin, count);
+      const auto grad = Eigen::Map<const Array>(tensors.g.as<T>() + begin, count) * grad_scale;
+      Eigen::Map<Array> weight(tensors.w.as<T>() + begin, count);
+      Eigen::Map<Array> first(tensors.m.as<T>() + begin, count);
+      Eigen::Map<Array> second(tensors.v.as<T>() + begin, count);
       first = beta1 * first + keep1 * grad;
       second = beta2 * second + keep2 * grad.square();
       weight =
@@ -76,9 +76,7 @@ void adamw(Cpu /*backend*/, const AdamWStep& settings, const ConstView& g, const
   }
 }
 
-template void adamw<float>(Cpu, const AdamWStep&, const ConstView&, const ConstView&, const View&,
-                           const View&, const View&);
-template void adamw<double>(Cpu, const AdamWStep&, const ConstView&, const ConstView&, const View&,
-                            const View&, const View&);
+template void adamw<float>(Cpu, const AdamWStep&, const AdamWTensors&);
+template void adamw<double>(Cpu, const AdamWStep&, const AdamWTensors&);
 
 }  // namespace hew::kernels

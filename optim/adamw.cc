@@ -17,8 +17,13 @@ void AdamW::update(ag::Parameter& parameter, State& state, double lr, double gra
       .weight_decay = parameter.weight_decay ? options_.weight_decay : 0,
       .grad_scale = grad_scale,
       .step = steps()};
-  kernels::adamw(settings, parameter.var.grad(), state.birth, value, state.moments[0],
-                 state.moments[1], value.stream());
+  kernels::adamw(settings,
+                 {.g = parameter.var.grad(),
+                  .birth = state.birth,
+                  .w = value,
+                  .m = state.moments[0],
+                  .v = state.moments[1]},
+                 value.stream());
 }
 
 }  // namespace hew::optim

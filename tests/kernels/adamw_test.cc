@@ -66,14 +66,15 @@ TEST_CASE_TEMPLATE("adamw follows its formula over 25 steps", T, float, double) 
                                         .weight_decay = 0.1,
                                         .grad_scale = 0.7,
                                         .step = step};
-      kernels::adamw(settings, g, births, w, m, v, cpu);
+      kernels::adamw(settings, {.g = g, .birth = births, .w = w, .m = m, .v = v}, cpu);
       adamw_by_hand(settings, wide(g), birth, w_hand, m_hand, v_hand);
     }
     HEW_CHECK_CLOSE(w, Tensor::from(w_hand, shape, cpu), tolerance, tolerance);
     HEW_CHECK_CLOSE(m, Tensor::from(m_hand, shape, cpu), tolerance, tolerance);
     HEW_CHECK_CLOSE(v, Tensor::from(v_hand, shape, cpu), tolerance, tolerance);
     // The comparison has teeth: another decay, or bias corrected from the wrong birth, is seen.
-    kernels::adamw({.lr = 0.01, .step = 25}, v, births, w, m, v, cpu);
+    kernels::adamw({.lr = 0.01, .step = 25}, {.g = v, .birth = births, .w = w, .m = m, .v = v},
+                   cpu);
     CHECK_FALSE(test::compare(w, Tensor::from(w_hand, shape, cpu), tolerance, tolerance).ok);
   }
 }
@@ -96,7 +97,7 @@ TEST_CASE("adamw agrees with torch.optim.AdamW") {
     }
     kernels::adamw(
         {.lr = 0.05, .beta1 = 0.9, .beta2 = 0.95, .eps = 1e-6, .weight_decay = 0.1, .step = step},
-        g, birth, w, m, v, cpu);
+        {.g = g, .birth = birth, .w = w, .m = m, .v = v}, cpu);
   }
   const std::vector<double> torch{0.29495755295876164, -0.8783015919839742, 1.506669812700956,
                                   -0.08602838587233921, -0.2925140934945489};
@@ -120,12 +121,17 @@ TEST_CASE("a block born at step 7 moves as a fresh parameter does, bit for bit")
     }
     const Tensor g =
         test::random_tensor({2, 8, 8}, DType::kFloat32, cpu, 50 + static_cast<std::uint64_t>(step));
-    kernels::adamw({.weight_decay = 0.1, .step = step}, g, Tensor::from(births, {2}, cpu), old,
-                   old_m, old_v, cpu);
+    kernels::adamw(
+        {.weight_decay = 0.1, .step = step},
+        {.g = g, .birth = Tensor::from(births, {2}, cpu), .w = old, .m = old_m, .v = old_v}, cpu);
     if (step < kBorn)
       continue;
-    kernels::adamw({.weight_decay = 0.1, .step = step - kBorn}, g.rows(1, 1),
-                   Tensor::from(std::vector<std::int64_t>{0}, {1}, cpu), fresh, fresh_m, fresh_v,
+    kernels::adamw({.weight_decay = 0.1, .step = step - kBorn},
+                   {.g = g.rows(1, 1),
+                    .birth = Tensor::from(std::vector<std::int64_t>{0}, {1}, cpu),
+                    .w = fresh,
+                    .m = fresh_m,
+                    .v = fresh_v},
                    cpu);
     CHECK(test::same_bytes(old.rows(1, 1), fresh));
   }
@@ -139,14 +145,29 @@ TEST_CASE("adamw refuses what does not fit") {
   auto births = [&cpu](std::vector<std::int64_t> b) {
     return Tensor::from(b, {static_cast<std::int64_t>(b.size())}, cpu);
   };
-  CHECK_THROWS_AS(kernels::adamw({}, w.reshape({8}), births({0}), w, m, v, cpu), ShapeError);
   CHECK_THROWS_AS(
-      kernels::adamw({}, Tensor::zeros({4, 2}, DType::kFloat64, cpu), births({0}), w, m, v, cpu),
-      DtypeError);
-  CHECK_THROWS_AS(kernels::adamw({}, w, births({0, 0}), w, m, v, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::adamw({}, w, Tensor::zeros({1}, DType::kFloat32, cpu), w, m, v, cpu),
+      kernels::adamw({}, {.g = w.reshape({8}), .birth = births({0}), .w = w, .m = m, .v = v}, cpu),
+      ShapeError);
+  CHECK_THROWS_AS(kernels::adamw({},
+                                 {.g = Tensor::zeros({4, 2}, DType::kFloat64, cpu),
+                                  .birth = births({0}),
+                                  .w = w,
+                                  .m = m,
+                                  .v = v},
+                                 cpu),
                   DtypeError);
-  CHECK_THROWS_AS(kernels::adamw({.step = 2}, w, births({0, 3, 0, 0}), w, m, v, cpu), ConfigError);
+  CHECK_THROWS_AS(
+      kernels::adamw({}, {.g = w, .birth = births({0, 0}), .w = w, .m = m, .v = v}, cpu),
+      ShapeError);
+  CHECK_THROWS_AS(
+      kernels::adamw(
+          {}, {.g = w, .birth = Tensor::zeros({1}, DType::kFloat32, cpu), .w = w, .m = m, .v = v},
+          cpu),
+      DtypeError);
+  CHECK_THROWS_AS(
+      kernels::adamw({.step = 2}, {.g = w, .birth = births({0, 3, 0, 0}), .w = w, .m = m, .v = v},
+                     cpu),
+      ConfigError);
 }
 
 }  // namespace hew
