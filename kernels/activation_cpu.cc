@@ -1,8 +1,8 @@
-#include <Eigen/Core>
 #include <cmath>
 #include <unsupported/Eigen/SpecialFunctions>
 
 #include "kernels/activation.h"
+#include "kernels/array_map.h"
 
 namespace hew::kernels {
 namespace {
@@ -10,12 +10,9 @@ namespace {
 // Long enough to amortise a thread's start, short enough to stay in its first-level cache.
 constexpr std::int64_t kChunk = 2048;
 
+// On the stack: a step does not allocate.
 template <class T>
-using Array = Eigen::Array<T, Eigen::Dynamic, 1>;
-template <class T>
-using ArrayMap = Eigen::Map<Array<T>>;
-template <class T>
-using ConstArrayMap = Eigen::Map<const Array<T>>;
+using ChunkArray = Eigen::Array<T, Eigen::Dynamic, 1, Eigen::ColMajor, kChunk, 1>;
 
 template <class T>
 constexpr T kSqrtTwoOverPi = T(0.79788456080286535588);
@@ -41,7 +38,7 @@ void derivative(Activation activation, const ConstArrayMap<T>& x, const ConstArr
                  x * kInvSqrtTwoPi<T> * (T(-0.5) * x.square()).exp());
       break;
     case Activation::kGeluTanh: {
-      const Array<T> t = (kSqrtTwoOverPi<T> * x * (T(1) + kGeluCubic<T> * x.square())).tanh();
+      const ChunkArray<T> t = (kSqrtTwoOverPi<T> * x * (T(1) + kGeluCubic<T> * x.square())).tanh();
       dx = dy * T(0.5) *
            (T(1) + t +
             x * (T(1) - t.square()) * kSqrtTwoOverPi<T> *
@@ -49,7 +46,7 @@ void derivative(Activation activation, const ConstArrayMap<T>& x, const ConstArr
       break;
     }
     case Activation::kSilu: {
-      const Array<T> s = T(1) / (T(1) + (-x).exp());
+      const ChunkArray<T> s = T(1) / (T(1) + (-x).exp());
       dx = dy * s * (T(1) + x * (T(1) - s));
       break;
     }

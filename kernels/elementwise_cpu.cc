@@ -1,3 +1,5 @@
+#include <omp.h>
+
 #include <algorithm>
 #include <vector>
 
@@ -88,13 +90,20 @@ void add_broadcast(Cpu /*backend*/, const ConstView& x, const ConstView& b, cons
 
 template <class T>
 void sum_leading(Cpu /*backend*/, const ConstView& x, const View& y) {
-  constexpr std::int64_t kColumns = 512;
+  // Columns of one thread: at least a few whole cache lines. Each column is added up in the order
+  // of rows, however they are shared out.
+  constexpr std::int64_t kMinColumns = 64;
+  constexpr std::int64_t kMaxColumns = 512;
   const std::int64_t inner = y.numel();
   const std::int64_t outer = inner == 0 ? 0 : x.numel() / inner;
+  const std::int64_t threads = omp_get_max_threads();
+  const std::int64_t share = (inner + threads - 1) / threads;
+  const std::int64_t columns =
+      std::clamp((share + kMinColumns - 1) / kMinColumns * kMinColumns, kMinColumns, kMaxColumns);
   T* py = y.as<T>();
 #pragma omp parallel for if (x.numel() > kChunk)
-  for (std::int64_t begin = 0; begin < inner; begin += kColumns) {
-    const std::int64_t end = std::min(begin + kColumns, inner);
+  for (std::int64_t begin = 0; begin < inner; begin += columns) {
+    const std::int64_t end = std::min(begin + columns, inner);
     std::fill(py + begin, py + end, T{0});
     for (std::int64_t i = 0; i < outer; ++i) {
       const T* px = x.as<T>() + i * inner;
@@ -112,6 +121,7 @@ double sum_of_squares(Cpu /*backend*/, const ConstView& x) {
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     const std::int64_t end = std::min(begin + kChunk, n);
     double sum = 0;
+#pragma omp simd reduction(+ : sum)
     for (std::int64_t i = begin; i < end; ++i) {
       sum += static_cast<double>(px[i]) * static_cast<double>(px[i]);
     }
