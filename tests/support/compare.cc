@@ -38,9 +38,10 @@ Comparison compare(const Tensor& a, const Tensor& b, double relative, double abs
   for (std::size_t i = 0; i < va.size(); ++i) {
     const double error = std::abs(va[i] - vb[i]);
     const double allowed = absolute + relative * std::abs(vb[i]);
-    if (error <= allowed)
-      continue;  // false for NaN
-    const double excess = std::isnan(error) ? INFINITY : error - allowed;
+    // False for a NaN, and for an infinity, of which any share would be allowed.
+    if (std::isfinite(error) && error <= allowed)
+      continue;
+    const double excess = std::isfinite(error) ? error - allowed : INFINITY;
     if (excess > worst_excess) {
       worst_excess = excess;
       worst = i;

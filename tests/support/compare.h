@@ -7,7 +7,7 @@
 namespace hew::test {
 
 /// Element-by-element comparison. `ok` holds only if every |a − b| ≤ absolute + relative·|b|; a NaN
-/// on either side fails. The text has the count, the worst index and both values.
+/// or an infinity on either side fails. The text has the count, the worst index and both values.
 struct Comparison {
   bool ok = false;
   std::string text;
