@@ -1,5 +1,9 @@
 #include "sparsity/sparse_linear.h"
 
+#include <algorithm>
+#include <initializer_list>
+#include <tuple>
+
 #include "kernels/blocks.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
@@ -11,18 +15,32 @@ using kernels::Activation;
 
 struct Product {
   Tensor y;         // [M, N]
-  Tensor pre = {};  // [M, N]; undefined without activation
+  Tensor pre = {};  // [M, N]; undefined without activation or tape
 };
 
 ConstView view_or_null(const ag::Variable& v) {
   return v.defined() ? ConstView(v.value()) : ConstView{};
 }
 
-Product forward(const Tensor& x, const Tensor& values, const ag::Variable& bias,
-                const BsrPattern& pattern, Activation activation) {
+bool taped(std::initializer_list<ag::Variable> inputs) {
+  return std::any_of(inputs.begin(), inputs.end(),
+                     [](const ag::Variable& v) { return v.requires_grad(); });
+}
+
+struct ForwardArgs {
+  const Tensor& x;
+  const Tensor& values;
+  const ag::Variable& bias;
+  const BsrPattern& pattern;
+  Activation activation;
+  bool taped;
+};
+
+Product forward(const ForwardArgs& args) {
+  const auto& [x, values, bias, pattern, activation, taped] = args;
   const Shape shape{x.size(0), pattern.grid().rows};
   Product out{.y = Tensor::empty(shape, x.dtype(), x.stream())};
-  if (activation != Activation::kNone)
+  if (taped && activation != Activation::kNone)
     out.pre = Tensor::empty(shape, x.dtype(), x.stream());
   kernels::bsr_forward({.x = x,
                         .values = values,
@@ -79,8 +97,12 @@ Tensor score_gradient(const Tensor& g, const Tensor& weight, const BlockGrid& gr
 }  // namespace
 
 ag::Variable sparse_linear(const SparseLinearArgs& args) {
-  const Product out =
-      forward(args.x.value(), args.values.value(), args.bias, *args.pattern, args.activation);
+  const Product out = forward({.x = args.x.value(),
+                               .values = args.values.value(),
+                               .bias = args.bias,
+                               .pattern = *args.pattern,
+                               .activation = args.activation,
+                               .taped = taped({args.x, args.values, args.probe, args.bias})});
   auto rule = [x = args.x.value(), values = args.values.value(), pattern = args.pattern,
                activation = args.activation,
                pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {
@@ -105,7 +127,13 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
 
 ag::Variable masked_linear(const MaskedLinearArgs& args) {
   const Tensor values = gather(args.weight.value(), *args.pattern);
-  const Product out = forward(args.x.value(), values, args.bias, *args.pattern, args.activation);
+  const Product out =
+      forward({.x = args.x.value(),
+               .values = values,
+               .bias = args.bias,
+               .pattern = *args.pattern,
+               .activation = args.activation,
+               .taped = taped({args.x, args.weight, args.scores, args.probe, args.bias})});
   auto rule = [x = args.x.value(), weight = args.weight.value(), values, pattern = args.pattern,
                activation = args.activation,
                pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {

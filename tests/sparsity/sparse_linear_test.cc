@@ -91,16 +91,24 @@ TEST_CASE("a masked master follows methods.md section 2") {
         test::random_tensor({c.grid.block_rows(), c.grid.block_cols()}, DType::kFloat64, cpu, 3),
         true);
     const Tensor dy = test::random_tensor({6, n}, DType::kFloat64, cpu, 4);
-    const ag::Variable y = masked_linear(
-        {.x = x, .weight = w, .scores = s, .probe = {}, .bias = {}, .pattern = pattern});
+    const ag::Variable bias(test::random_tensor({n}, DType::kFloat64, cpu, 5), true);
+    const ag::Variable y = masked_linear({.x = x,
+                                          .weight = w,
+                                          .scores = s,
+                                          .probe = {},
+                                          .bias = bias,
+                                          .pattern = pattern,
+                                          .activation = kernels::Activation::kGeluTanh});
     ag::backward(y, dy);
     // The same through the dense product of the folded weight.
     const ag::Variable folded(scatter(gather(w.value(), *pattern), *pattern), true);
     const ag::Variable x2(x.value(), true);
-    const ag::Variable y2 = ag::linear(x2, folded);
+    const ag::Variable bias2(bias.value(), true);
+    const ag::Variable y2 = ag::linear(x2, folded, bias2, kernels::Activation::kGeluTanh);
     ag::backward(y2, dy);
     HEW_CHECK_CLOSE(y.value(), y2.value(), 1e-13, 1e-13);
     HEW_CHECK_CLOSE(x.grad(), x2.grad(), 1e-13, 1e-13);
+    HEW_CHECK_CLOSE(bias.grad(), bias2.grad(), 1e-13, 1e-13);
     const MaskBytes mask = pattern->mask();
     std::vector<double> dw(static_cast<std::size_t>(n * k));
     std::vector<double> ds(mask.size(), 0.0);
