@@ -24,8 +24,7 @@ std::string_view name_of(Activation activation) {
 
 void activation_forward(Activation activation, const ConstView& x, const View& y,
                         const Stream& /*stream*/) {
-  require_shape("activation_forward", "y", y, x.shape);
-  require_like("activation_forward", "y", y, x);
+  require_fits("activation_forward", "y", y, x.shape, x);
   dispatch("activation_forward", x.device, x.dtype,
            [&]<class T>(auto backend) { activation_forward<T>(backend, activation, x, y); });
 }
@@ -33,8 +32,7 @@ void activation_forward(Activation activation, const ConstView& x, const View& y
 void activation_backward(Activation activation, const ConstView& x, const ConstView& dy,
                          const View& dx, const Stream& /*stream*/) {
   for (const auto& [what, view] : {std::pair{"dy", dy}, std::pair{"dx", ConstView(dx)}}) {
-    require_shape("activation_backward", what, view, x.shape);
-    require_like("activation_backward", what, view, x);
+    require_fits("activation_backward", what, view, x.shape, x);
   }
   dispatch("activation_backward", x.device, x.dtype,
            [&]<class T>(auto backend) { activation_backward<T>(backend, activation, x, dy, dx); });

@@ -5,12 +5,6 @@
 namespace hew::kernels {
 namespace {
 
-void require_fits(std::string_view op, std::string_view what, const ConstView& view,
-                  const Shape& shape, const ConstView& like) {
-  require_shape(op, what, view, shape);
-  require_like(op, what, view, like);
-}
-
 void check_inputs(std::string_view op, const ConstView& q, const ConstView& k, const ConstView& v,
                   const AttentionOptions& options) {
   require<ShapeError>(q.shape.rank() == 4 && q.shape[3] > 0,

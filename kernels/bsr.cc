@@ -28,12 +28,10 @@ void bsr_forward(const BsrForwardArgs& args, const Stream& stream) {
   require_like(kOp, "values", args.values, args.x);
   require_like(kOp, "y", args.y, args.x);
   if (args.bias) {
-    require_shape(kOp, "bias", args.bias, {args.index.rows});
-    require_like(kOp, "bias", args.bias, args.x);
+    require_fits(kOp, "bias", args.bias, {args.index.rows}, args.x);
   }
   if (args.pre) {
-    require_shape(kOp, "pre", args.pre, args.y.shape);
-    require_like(kOp, "pre", args.pre, args.x);
+    require_fits(kOp, "pre", args.pre, args.y.shape, args.x);
   }
   dispatch(kOp, args.x.device, args.x.dtype,
            [&]<class T>(auto backend) { bsr_forward<T>(backend, args, stream); });
@@ -56,8 +54,7 @@ void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream
   constexpr std::string_view kOp = "bsr_weight_gradient";
   require_bsr(kOp, args.index, args.dvalues);
   const std::int64_t tokens = require_tokens(kOp, "dy", args.dy, args.index.rows);
-  require_shape(kOp, "x", args.x, {tokens, args.index.cols});
-  require_like(kOp, "x", args.x, args.dy);
+  require_fits(kOp, "x", args.x, {tokens, args.index.cols}, args.dy);
   require_like(kOp, "dvalues", args.dvalues, args.dy);
   dispatch(kOp, args.dy.device, args.dy.dtype,
            [&]<class T>(auto backend) { bsr_weight_gradient<T>(backend, args, stream); });

@@ -3,14 +3,10 @@
 namespace hew::kernels {
 namespace {
 
-void require_fits(std::string_view op, std::string_view what, const ConstView& view,
-                  const Shape& shape, const ConstView& like) {
-  require_shape(op, what, view, shape);
-  require_like(op, what, view, like);
-}
-
-void require_targets(std::string_view op, const ConstView& targets, std::int64_t tokens) {
+void require_targets(std::string_view op, const ConstView& targets, std::int64_t tokens,
+                     const ConstView& like) {
   require_shape(op, "targets", targets, {tokens});
+  require_device(op, "targets", targets, like);
   require<DtypeError>(targets.dtype == DType::kInt32, "[{}] targets are {}, expected int32", op,
                       name_of(targets.dtype));
 }
@@ -18,7 +14,7 @@ void require_targets(std::string_view op, const ConstView& targets, std::int64_t
 void check_logits(std::string_view op, const ConstView& logits, const ConstView& targets) {
   require<ShapeError>(logits.shape.rank() == 2 && logits.shape[1] > 0,
                       "[{}] logits have shape {}, expected [M, V]", op, to_string(logits.shape));
-  require_targets(op, targets, logits.shape[0]);
+  require_targets(op, targets, logits.shape[0], logits);
 }
 
 }  // namespace
@@ -34,7 +30,7 @@ void token_losses(const TokenLosses& args, const Stream& /*stream*/) {
 
 void mean_loss(const MeanLoss& args, const Stream& /*stream*/) {
   constexpr std::string_view kOp = "mean_loss";
-  require_targets(kOp, args.targets, args.losses.numel());
+  require_targets(kOp, args.targets, args.losses.numel(), args.losses);
   require_fits(kOp, "mean", args.mean, {}, args.losses);
   require_fits(kOp, "weight", args.weight, {}, args.losses);
   dispatch(kOp, args.losses.device, args.losses.dtype,

@@ -68,6 +68,7 @@ void cast(const ConstView& x, const View& y, const Stream& /*stream*/) {
   require_shape("cast", "y", y, x.shape);
   require<DtypeError>(is_floating(x.dtype) && is_floating(y.dtype), "[cast] {} to {}",
                       name_of(x.dtype), name_of(y.dtype));
+  require_device("cast", "y", y, x);
   dispatch("cast", x.device, DType::kFloat32, [&]<class T>(auto backend) { cast(backend, x, y); });
 }
 

@@ -11,10 +11,10 @@ void check(std::string_view op, const ConstView& ids, const ConstView& table,
                       to_string(table.shape));
   require<DtypeError>(ids.dtype == DType::kInt32, "[{}] ids are {}, expected int32", op,
                       name_of(ids.dtype));
+  require_device(op, "ids", ids, table);
   std::vector<std::int64_t> extents(ids.shape.begin(), ids.shape.end());
   extents.push_back(table.shape[1]);
-  require_shape(op, "output", rows, Shape(extents));
-  require_like(op, "output", rows, table);
+  require_fits(op, "output", rows, Shape(extents), table);
 }
 
 }  // namespace

@@ -15,17 +15,13 @@ void linear_forward(const LinearForwardArgs& args, const Stream& /*stream*/) {
   require_matrix(kOp, "x", args.x);
   require_matrix(kOp, "w", args.w);
   const std::int64_t n = args.w.shape[0];
-  require_shape(kOp, "w", args.w, {n, args.x.shape[1]});
-  require_like(kOp, "w", args.w, args.x);
-  require_shape(kOp, "y", args.y, {args.x.shape[0], n});
-  require_like(kOp, "y", args.y, args.x);
+  require_fits(kOp, "w", args.w, {n, args.x.shape[1]}, args.x);
+  require_fits(kOp, "y", args.y, {args.x.shape[0], n}, args.x);
   if (args.bias) {
-    require_shape(kOp, "bias", args.bias, {n});
-    require_like(kOp, "bias", args.bias, args.x);
+    require_fits(kOp, "bias", args.bias, {n}, args.x);
   }
   if (args.pre) {
-    require_shape(kOp, "pre", args.pre, args.y.shape);
-    require_like(kOp, "pre", args.pre, args.x);
+    require_fits(kOp, "pre", args.pre, args.y.shape, args.x);
   }
   dispatch(kOp, args.x.device, args.x.dtype,
            [&]<class T>(auto backend) { linear_forward<T>(backend, args); });

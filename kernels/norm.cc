@@ -21,8 +21,7 @@ class Checker {
 
  private:
   void check(std::string_view what, const ConstView& view, const Shape& shape) const {
-    require_shape(op_, what, view, shape);
-    require_like(op_, what, view, x_);
+    require_fits(op_, what, view, shape, x_);
   }
 
   std::string_view op_;

@@ -35,8 +35,7 @@ Shape permuted(const Shape& shape, std::span<const int> axes) {
 
 void permute(const ConstView& x, std::span<const int> axes, const View& y,
              const Stream& /*stream*/) {
-  require_shape("permute", "y", y, permuted(x.shape, axes));
-  require_like("permute", "y", y, x);
+  require_fits("permute", "y", y, permuted(x.shape, axes), x);
   dispatch("permute", x.device, x.dtype,
            [&]<class T>(auto backend) { permute<T>(backend, x, axes, y); });
 }

@@ -9,8 +9,7 @@ void rotary(const Rotary& args, const Stream& stream) {
   require<ConfigError>(args.theta > 0 && args.offset >= 0,
                        "[rotary] theta {} and offset {}, expected theta > 0 and offset >= 0",
                        args.theta, args.offset);
-  require_shape("rotary", "y", args.y, args.x.shape);
-  require_like("rotary", "y", args.y, args.x);
+  require_fits("rotary", "y", args.y, args.x.shape, args.x);
   dispatch("rotary", args.x.device, args.x.dtype,
            [&]<class T>(auto backend) { rotary<T>(backend, args, stream); });
 }

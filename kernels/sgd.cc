@@ -4,11 +4,9 @@ namespace hew::kernels {
 
 void sgd(const SgdStep& settings, const ConstView& g, const View& w, const View& buffer,
          const Stream& /*stream*/) {
-  require_shape("sgd", "g", g, w.shape);
-  require_like("sgd", "g", g, w);
+  require_fits("sgd", "g", g, w.shape, w);
   if (buffer) {
-    require_shape("sgd", "buffer", buffer, w.shape);
-    require_like("sgd", "buffer", buffer, w);
+    require_fits("sgd", "buffer", buffer, w.shape, w);
   }
   require<ConfigError>(buffer || settings.momentum == 0, "[sgd] momentum {} needs a buffer",
                        settings.momentum);
