@@ -1,6 +1,7 @@
 #include "kernels/elementwise.h"
 
 #include <doctest/doctest.h>
+#include <omp.h>
 
 #include "tests/support/compare.h"
 #include "tests/support/random.h"
@@ -25,11 +26,34 @@ TEST_CASE_TEMPLATE("elementwise kernels match their formulas", T, float, double)
       squares += static_cast<double>(a.template data<T>()[i]) * a.template data<T>()[i];
     }
     CHECK(kernels::sum_of_squares(a, cpu) == doctest::Approx(squares).epsilon(1e-12));
-    const T* pa = a.template data<T>();
-    CHECK(sum.template data<T>()[n - 1] == pa[n - 1] + pa[2 * n - 1] + pa[3 * n - 1]);
     Tensor shifted = Tensor::empty({3, n}, kDTypeOf<T>, cpu);
     kernels::add_broadcast(a, sum, shifted, cpu);
-    CHECK(shifted.template data<T>()[2 * n] == pa[2 * n] + sum.template data<T>()[0]);
+    const T* pa = a.template data<T>();
+    const T* ps = sum.template data<T>();
+    for (std::int64_t j = 0; j < n; ++j) {
+      REQUIRE(ps[j] == pa[j] + pa[n + j] + pa[2 * n + j]);
+      for (const std::int64_t i : {j, n + j, 2 * n + j}) {
+        REQUIRE(shifted.template data<T>()[i] == pa[i] + ps[j]);
+      }
+    }
+  }
+}
+
+TEST_CASE("sums do not depend on the number of threads") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor x = test::random_tensor({601, 193}, DType::kFloat32, cpu, 1);
+  const int before = omp_get_max_threads();
+  std::vector<Tensor> sums;
+  std::vector<double> squares;
+  for (const int threads : {1, 2, 3, 7}) {
+    omp_set_num_threads(threads);
+    kernels::sum_leading(x, sums.emplace_back(Tensor::empty({193}, DType::kFloat32, cpu)), cpu);
+    squares.push_back(kernels::sum_of_squares(x, cpu));
+  }
+  omp_set_num_threads(before);
+  for (std::size_t i = 1; i < sums.size(); ++i) {
+    CHECK(test::same_bytes(sums[i], sums[0]));
+    CHECK(squares[i] == squares[0]);
   }
 }
 
