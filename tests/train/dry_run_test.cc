@@ -41,7 +41,7 @@ TEST_CASE("real-size recipes are reported without the memory or the device they 
 TEST_CASE("FLOPs of a step fall with the density of what is sparse") {
   // A token costs 6 FLOPs a weight of its matrices and of the tied head, and 14 a channel and
   // visible token in the attention of a layer; 80 % of the MLPs' blocks are dead in the end.
-  const double tokens = 16.0 * 128;
+  const double tokens = 8.0 * 128;  // a step of the tiny recipes
   const double mlp = 6 * 4 * 2.0 * 256 * 1024;
   const double rest = 6 * (4 * 4.0 * 256 * 256 + 1024.0 * 256) + 4 * 14 * 64.5 * 256;
   const auto expected = [&](double density) {
