@@ -44,8 +44,10 @@ bool RunDirectory::has_run() const {
 }
 
 void RunDirectory::require_free() const {
-  require<DataError>(!has_run(), "{}: holds a run already; resume it or choose another run.dir",
-                     root_.string());
+  const bool can_resume = !checkpoints().empty();
+  require<DataError>(!has_run(), "{}: holds a run already{}; {} it or choose another run.dir",
+                     root_.string(), can_resume ? "" : " that ended before its first checkpoint",
+                     can_resume ? "resume" : "remove");
 }
 
 void RunDirectory::create(const Recipe& wanted) const {

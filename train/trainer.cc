@@ -94,7 +94,10 @@ std::vector<std::string> Trainer::resume() {
   const std::vector<std::string> missed =
       missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
   require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));
-  recipe_.run.seed = static_cast<std::int64_t>(progress_.rng_seed);  // a run keeps its seed
+  const auto seed = static_cast<std::int64_t>(progress_.rng_seed);
+  if (recipe_.run.seed != seed)
+    news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
+  recipe_.run.seed = seed;
   parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
@@ -348,6 +351,10 @@ void Trainer::evaluate_now() {
 void Trainer::checkpoint_now() {
   const Clock::time_point start = Clock::now();
   sparsifier().select_learned_masks(progress_.steps);
+  for (const ag::Parameter* parameter : model().parameters()) {
+    require<Error>(std::isfinite(kernels::sum_of_squares(parameter->value(), stream_)),
+                   "[train] step {}: {} is not finite", progress_.steps, parameter->name);
+  }
   if (root()) {
     progress_.metrics_bytes = metrics_->bytes();
     save_checkpoint(directory_.checkpoint(progress_.steps), {.recipe = recipe_,
