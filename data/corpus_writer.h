@@ -17,6 +17,7 @@ class CorpusWriter {
  public:
   /// Keeps a reference to the tokenizer.
   CorpusWriter(const std::string& path, const Tokenizer& tokenizer);
+  CorpusWriter(const std::string& path, Tokenizer&& tokenizer) = delete;
 
   /// Goes on with the open document, or begins one.
   void add_text(std::string_view text);

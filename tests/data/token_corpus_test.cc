@@ -27,7 +27,8 @@ std::string llmc(std::int32_t magic, std::int32_t version, const std::vector<T>&
 }
 
 void write_text(const std::string& path, std::string_view text) {
-  CorpusWriter writer(path, ByteTokenizer());
+  const ByteTokenizer bytes;
+  CorpusWriter writer(path, bytes);
   writer.add_text(text);
   writer.commit();
 }
