@@ -131,6 +131,7 @@ SafetensorsMetadata parse_metadata(const json& value, const std::string& file) {
 void check_coverage(const std::map<std::string, TensorExtent>& tensors, std::int64_t data_bytes,
                     const std::string& file) {
   std::vector<std::pair<const TensorExtent*, const std::string*>> order;
+  order.reserve(tensors.size());
   for (const auto& [name, extent] : tensors) order.emplace_back(&extent, &name);
   std::ranges::sort(order, {},
                     [](const auto& item) { return std::pair(item.first->begin, item.first->end); });
