@@ -20,6 +20,7 @@ void save_dense(const std::filesystem::path& path, const TrainedModel& trained, 
   const std::string config = hugging_face_config(trained, dtype);
   const std::vector<NamedValues> tensors = hugging_face_tensors(trained, dtype);
   std::vector<TensorSpec> specs;
+  specs.reserve(tensors.size());
   for (const NamedValues& tensor : tensors) specs.push_back(tensor.spec);
   AtomicFolder folder(path);
   write_text(folder.temporary() / kConfigFile, config);

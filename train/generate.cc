@@ -70,6 +70,7 @@ std::int32_t sample_token(const Tensor& logits, std::int64_t vocab, std::uint64_
   std::vector<std::int32_t> candidates = largest(values, kept);
   const double best = values[static_cast<std::size_t>(candidates.front())];
   std::vector<double> weights;
+  weights.reserve(candidates.size());
   for (const std::int32_t token : candidates) {
     weights.push_back(
         std::exp((values[static_cast<std::size_t>(token)] - best) / options.temperature));

@@ -28,21 +28,19 @@ sys.path.insert(0, str(ROOT / "scripts"))
 import load_bsr
 from reference_models import ModelShape, forward, parameter_shapes
 
+BLAST = "block: 8, every: 5, method: blast, schedule: {name: cubic, initial: 0.1, final: 0.7, end: 15}"
+SUPERMASK = "block: 16, method: supermask, schedule: {name: constant, final: 0.6}"
 TRAINING = {
-    "gpt2-blast": [
-        "sparsity=[{match: blocks.*.weight, block: 8, every: 5, method: blast,"
-        " schedule: {name: cubic, initial: 0.1, final: 0.7, end: 15}}]",
-    ],
+    "gpt2-blast": [f"sparsity=[{{match: blocks.*.weight, {BLAST}}}]"],
     "gpt2-supermask": [
         "model.tied_embeddings=false",
-        "sparsity=[{match: [blocks.*.mlp.*.weight, head.weight], block: 16, method: supermask,"
-        " schedule: {name: constant, final: 0.6}}]",
+        f"sparsity=[{{match: [blocks.*.mlp.*.weight, head.weight], {SUPERMASK}}}]",
     ],
     "gpt2-without-biases": ["model.bias=false", "model.activation=gelu", "sparsity=[]"],
     "llama-blast": [
-        "model.family=llama", "model.kv_heads=1",
-        "sparsity=[{match: [blocks.*.weight, head.weight], block: 8, every: 5, method: blast,"
-        " schedule: {name: cubic, initial: 0.1, final: 0.7, end: 15}}]",
+        "model.family=llama",
+        "model.kv_heads=1",
+        f"sparsity=[{{match: [blocks.*.weight, head.weight], {BLAST}}}]",
     ],
 }
 # Sizes that no block divides.
