@@ -111,14 +111,13 @@ template <class T>
 void multiply_tile(const Product<T>& p, const PackedTile<T>& tile, std::int64_t g,
                    const BlockRun<T>& run, bool add) {
   const std::int64_t panel_size = tile.panel_size(p.block);
-  const T* const origin = tile.data - tile.begin * p.block * kPanelRows;
   for_each_panel<T>(p.block, [&]<class V, int nv>(std::int64_t column) {
     const std::int64_t col = g * p.block + column;
     if (col >= p.width)
       return;
     for (std::int64_t i = 0; i < tile.rows; i += kTileRows<nv>) {
       multiply_run<V, kTileRows<nv>, nv, T>(
-          origin + i / kPanelRows * panel_size + i % kPanelRows * kGroup, run, column,
+          tile.data + i / kPanelRows * panel_size + i % kPanelRows * kGroup, run, column,
           {.data = p.out + (tile.first + i) * p.width + col,
            .stride = p.width,
            .rows = tile.rows - i,
@@ -147,7 +146,8 @@ void multiply_block(const Product<T>& p, const PackedTile<T>& tile, std::int64_t
                    .position = p.position,
                    .begin = q,
                    .end = next,
-                   .block = p.block},
+                   .block = p.block,
+                   .first_inner = tile.begin},
                   add);
     q = next;
     add = true;

@@ -14,9 +14,17 @@ namespace hew::kernels {
 inline constexpr std::int64_t kPanelRows = 24;
 inline constexpr std::int64_t kGroup = 8;
 
-/// Rows of a register tile of nv vectors: 24 accumulators of 32 registers, 12 of 16.
+// Accumulators of a register tile. Under a sanitizer every access becomes a branch and a call, and
+// a full tile, unrolled, takes the compiler minutes.
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr int kAccumulators = 4;
+#else
+inline constexpr int kAccumulators = kVectorRegisters == 32 ? 24 : 12;
+#endif
+
+/// Rows of a register tile of nv vectors; divides kPanelRows.
 template <int nv>
-inline constexpr int kTileRows = (kVectorRegisters == 32 ? 24 : 12) / nv;
+inline constexpr int kTileRows = kAccumulators / nv;
 
 /// Some live blocks of one block row (column) of a matrix: the products that an output tile sums.
 template <class T>
@@ -27,6 +35,7 @@ struct BlockRun {
   std::int64_t begin;
   std::int64_t end;
   std::int64_t block;
+  std::int64_t first_inner;  // block of the depth that the packed panel starts with
 };
 
 /// Where a register tile lies in a row-major matrix.
@@ -98,9 +107,9 @@ template <class V, int rows, int nv, class T>
 }
 
 /// out[rows, nv vectors] ← (add ? out : bias) + Σ over the run's blocks of x[rows, b]·block[b,
-/// columns]. `x` is the packed panel from its first of `rows` tokens and from block 0 of the depth,
-/// `column` the first column in a block. An element is one chain of multiply-adds in the order of
-/// the index, however a product is cut into runs and tiles.
+/// columns]. `x` is the packed panel from its first of `rows` tokens, `column` the first column in
+/// a block. An element is one chain of multiply-adds in the order of the index, however a product
+/// is cut into runs and tiles.
 template <class V, int rows, int nv, class T>
 void multiply_run(const T* x, const BlockRun<T>& run, std::int64_t column,
                   const TileTarget<T>& out) {
@@ -111,7 +120,7 @@ void multiply_run(const T* x, const BlockRun<T>& run, std::int64_t column,
   for (std::int64_t q = run.begin; q < run.end; ++q) {
     const std::int64_t p = run.position == nullptr ? q : run.position[q];
     const T* w = run.blocks + p * b * b + column;
-    const T* in = x + run.inner[q] * b * kPanelRows;
+    const T* in = x + (run.inner[q] - run.first_inner) * b * kPanelRows;
     for (std::int64_t k = 0; k < b; k += kGroup) {
       unroll<kGroup>([&](auto kk) __attribute__((always_inline)) {
         typename V::Type wk[nv];
