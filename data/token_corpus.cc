@@ -49,7 +49,7 @@ TokenCorpus TokenCorpus::open(const std::vector<std::string>& patterns,
   return corpus;
 }
 
-void TokenCorpus::add(std::shared_ptr<const CorpusFile> file) {
+void TokenCorpus::add(const std::shared_ptr<const CorpusFile>& file) {
   const CorpusInfo& info = file->info();
   if (shards_.empty()) {
     info_ = info;

@@ -41,7 +41,7 @@ class TokenCorpus {
     std::int64_t begin = 0;  // tokens in the shards before this one
   };
   explicit TokenCorpus(std::optional<std::int64_t> vocab_size) : vocab_size_(vocab_size) {}
-  void add(std::shared_ptr<const CorpusFile> file);
+  void add(const std::shared_ptr<const CorpusFile>& file);
   void read_checked(const CorpusFile& file, std::int64_t begin, std::span<std::int32_t> out) const;
 
   std::vector<Shard> shards_;
