@@ -128,7 +128,7 @@ MaskBytes prune_and_grow(const RefreshInput& in) {
   const bool pooled = in.matrix_begin.size() > 2;
   if (pooled)
     keep_one_per_matrix(in, kept);
-  const MaskBytes mask = mask_of(kept, in.live.size());
+  MaskBytes mask = mask_of(kept, in.live.size());
   if (in.regrow == Regrow::kNone)
     return mask;
 
