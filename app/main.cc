@@ -1,11 +1,14 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string_view>
 #include <thread>
+#include <vector>
 
 #include "app/bench_bsr.h"
 #include "app/context.h"
@@ -16,7 +19,9 @@
 #include "app/generate_command.h"
 #include "app/inspect_command.h"
 #include "app/train_command.h"
+#include "core/error.h"
 #include "dist/mpi_comm.h"
+#include "train/spelling.h"
 
 namespace hew {
 namespace {
@@ -36,9 +41,24 @@ int fail(const dist::Communicator& comm, const char* message) {
   return 1;
 }
 
+// CLI11 itself would only say that a subcommand is missing.
+void require_known_command(const CLI::App& app, int argc, char** argv) {
+  if (argc < 2 || *argv[1] == '-')
+    return;
+  std::vector<std::string> known;
+  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
+  if (std::find(known.begin(), known.end(), argv[1]) != known.end())
+    return;
+  const std::vector<std::string> near = train::similar_keys(argv[1], known);
+  throw ConfigError(
+      fmt::format("command line: unknown command {}{}", argv[1],
+                  near.empty() ? "; --help lists them" : ", did you mean " + near.front() + "?"));
+}
+
 int run(int argc, char** argv, const AppContext& context) {
   CLI::App app("hew: pretrains transformers with block-sparse weights");
   app.require_subcommand(1);
+  app.set_version_flag("--version", "hew " HEW_VERSION);
   add_train_command(app, context);
   add_eval_command(app, context);
   add_generate_command(app, context);
@@ -53,12 +73,16 @@ int run(int argc, char** argv, const AppContext& context) {
     return fmt::format("hew: command line: {} (--help tells what there is)\n", error.what());
   });
   try {
+    require_known_command(app, argc, argv);
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
     return context.root() ? app.exit(error) : error.get_exit_code();
   } catch (const std::exception& error) {
-    const int code = fail(context.comm, error.what());
+    const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
+    const int code = fail(context.comm, memory ? "out of memory: train --dry-run tells what a "
+                                                 "recipe needs"
+                                               : error.what());
     if (context.comm.size() > 1)
       context.comm.abort(code);
     return code;

@@ -49,6 +49,11 @@ void check_outputs(const PrepareOptions& options) {
       continue;
     const auto path = std::filesystem::absolute(name).lexically_normal();
     require<ConfigError>(seen.insert(path).second, "{}: is the name of two outputs", name);
+    for (const std::string& input : options.inputs) {
+      std::error_code missing;
+      require<ConfigError>(!std::filesystem::equivalent(path, input, missing),
+                           "{}: is an input, it cannot be an output too", name);
+    }
     require<ConfigError>(options.force || !std::filesystem::exists(path),
                          "{}: exists already; --force overwrites it", name);
   }

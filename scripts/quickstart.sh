@@ -91,16 +91,26 @@ make_way() {
   fi
 }
 
+# A signal ends a run early and cleanly: then there is nothing to compare yet.
+require_steps() {
+  local run=$1 steps=$2
+  [[ -f $run/checkpoints/step-$(printf %08d "$steps").h5 ]] && return 0
+  echo "quickstart: $run was stopped before step $steps; run this again to go on" >&2
+  return 1
+}
+
 # train RECIPE RUN [STEPS]: to the end of the recipe, by way of a stop after STEPS.
 train() {
   local recipe=$1 run=$2 stop_after=${3:-}
   if ! has_checkpoint "$run"; then
     make_way "$run"
     hew_train "$recipe" run.dir="$run" ${stop_after:+--stop-after "$stop_after"}
+    require_steps "$run" "${stop_after:-$(steps_of "$recipe")}"
     [[ $stop_after ]] || return 0
     echo "stopped after step $stop_after, as asked; resuming"
   fi
   hew_train --resume run.dir="$run"
+  require_steps "$run" "$(steps_of "$recipe")"
 }
 
 stage "training, block-sparse (stops half-way and resumes)"

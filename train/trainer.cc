@@ -58,15 +58,17 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   }
   if (!options_.resume)
     directory_.require_free();
+  // Refuses a corpus shorter than a window before the model is made.
+  const auto dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context);
   const std::vector<std::string> news = options_.resume ? resume() : start();
-  loader_ = std::make_unique<BatchLoader>(BatchLoaderArgs{
-      .dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context),
-      .stream = stream_,
-      .seed = progress_.rng_seed,
-      .global_batch = recipe_.train.batch,
-      .micro_batch = micro_batch_,
-      .ranks = {.rank = comm_.rank(), .world = comm_.size()},
-      .position = progress_.samples});
+  loader_ = std::make_unique<BatchLoader>(
+      BatchLoaderArgs{.dataset = dataset,
+                      .stream = stream_,
+                      .seed = progress_.rng_seed,
+                      .global_batch = recipe_.train.batch,
+                      .micro_batch = micro_batch_,
+                      .ranks = {.rank = comm_.rank(), .world = comm_.size()},
+                      .position = progress_.samples});
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
   if (root())
     open_directory(news);

@@ -61,6 +61,7 @@ expect "no/model.h5: cannot write" export run --format bsr-hdf5 -o no/model.h5
 expect "no/dense: cannot write" export run --format dense-safetensors -o no/dense
 expect "--output is required" export run --format bsr-hdf5
 expect "its recipe names no data.valid" eval model.h5
+expect "unknown command trian, did you mean train" trian
 expect "the prompt is empty" generate run
 expect "the prompt has 9 tokens, more than the model's context of 8" \
   generate run --prompt 123456789
