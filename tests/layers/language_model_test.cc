@@ -109,17 +109,19 @@ class Golden {
     return out;
   }
 
-  // The pass against what is recorded.
+  // The pass against what is recorded: each element to within the tolerance of the tensor's
+  // largest. Rounding in float32 alone moves small elements by 2e-6 of that, and moves with the
+  // compiler.
   void check(const Pass& pass, DType dtype) const {
     const double tolerance = tolerance_of(dtype);
     const Tensor logits = read("logits");
-    HEW_CHECK_CLOSE(pass.logits, logits, tolerance / 2, tolerance / 10 * largest(logits));
+    HEW_CHECK_CLOSE(pass.logits, logits, tolerance / 2, tolerance / 2 * largest(logits));
     HEW_CHECK_CLOSE(pass.loss.reshape({1}), read("loss"), tolerance);
     for (const auto& entry : pass.gradients) {
       const std::string& name = entry.first;
       CAPTURE(name);
       HEW_CHECK_CLOSE(entry.second, read("gradient/" + name), tolerance / 2,
-                      tolerance / 10 * gradient_scale(name));
+                      tolerance / 2 * gradient_scale(name));
     }
   }
 
