@@ -73,6 +73,7 @@ std::vector<std::filesystem::path> RunDirectory::checkpoints() const {
   }
   std::sort(found.rbegin(), found.rend());
   std::vector<std::filesystem::path> paths;
+  paths.reserve(found.size());
   for (auto& [steps, path] : found) paths.push_back(std::move(path));
   return paths;
 }

@@ -86,7 +86,7 @@ std::vector<std::string> Trainer::start() {
 std::vector<std::string> Trainer::resume() {
   std::vector<std::string> news;
   const Checkpoint checkpoint = open_newest_checkpoint(directory_, news);
-  for (std::string& line : news) line = "warning: " + line;
+  for (std::string& line : news) line.insert(0, "warning: ");
   const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
   require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
   const TokenizerRecord saved = checkpoint.tokenizer();
