@@ -39,6 +39,8 @@ T chain_multiply_adds(T start) {
   typename V::Type term = {};
   factor += T(0.5);
   term += start;
+  // Unlike starts, or the compiler would compute one chain and count twelve.
+  for (int i = 0; i < kChains; ++i) sum[i] += static_cast<T>(i);
   for (std::int64_t step = 0; step < kSteps; ++step) {
     kernels::unroll<kChains>([&](auto i) __attribute__((always_inline)) {
       sum[i] = sum[i] * factor + term;
