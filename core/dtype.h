@@ -16,8 +16,10 @@ std::string_view name_of(DType dtype);
 /// Inverse of name_of; also takes fp32, fp64 and bf16. Throws ConfigError.
 DType parse_dtype(std::string_view name);
 bool is_floating(DType dtype);
+/// What sums over values of this dtype are kept in: float32 for bfloat16, else the dtype itself.
+DType accumulator_of(DType dtype);
 
-/// The upper half of a float32, rounded to nearest even. Storage only: compute widens it first.
+/// The upper half of a float32, rounded to nearest even. Storage: arithmetic widens it first.
 struct BFloat16 {
   std::uint16_t bits = 0;
 
@@ -66,5 +68,17 @@ struct DTypeOf<std::uint8_t> {
 
 template <class T>
 inline constexpr DType kDTypeOf = DTypeOf<T>::kValue;
+
+/// accumulator_of for types.
+template <class T>
+struct AccumulatorOf {
+  using Type = T;
+};
+template <>
+struct AccumulatorOf<BFloat16> {
+  using Type = float;
+};
+template <class T>
+using Accumulator = typename AccumulatorOf<T>::Type;
 
 }  // namespace hew

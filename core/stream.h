@@ -1,22 +1,71 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
+#include <typeindex>
+#include <typeinfo>
+#include <unordered_map>
 
 #include "core/allocator.h"
 #include "core/device.h"
 
 namespace hew {
 
+class Profiler;
+class StreamState;
+
 /// Where work runs and where its memory comes from: a device, its allocator and, on a GPU, the
 /// native queue. A cheap value; every tensor carries the one it was made on, and every kernel
-/// takes one as its last argument. On the CPU work is done when the call returns.
+/// takes one as its last argument. On the CPU work is done when the call returns; on a GPU it is
+/// done in the order of the calls.
 struct Stream {
   Device device;
   std::shared_ptr<Allocator> allocator;
-  void* native = nullptr;
+  void* native = nullptr;              // cudaStream_t
+  std::shared_ptr<StreamState> state;  // shared by all copies
+};
+
+/// What belongs to one stream beside its memory: library handles and caches, each made when first
+/// asked for, and the profiler.
+class StreamState {
+ public:
+  StreamState() = default;
+  StreamState(const StreamState&) = delete;
+  StreamState& operator=(const StreamState&) = delete;
+  virtual ~StreamState() = default;
+
+  /// The stream's only T, made by T(stream) on the first call. T must not keep a Stream.
+  template <class T>
+  T& get(const Stream& stream) {
+    const std::scoped_lock lock(mutex_);
+    std::shared_ptr<void>& slot = members_[typeid(T)];
+    if (slot == nullptr)
+      slot = std::make_shared<T>(stream);
+    return *static_cast<T*>(slot.get());
+  }
+
+  std::shared_ptr<Profiler> profiler;  // null: nothing is timed
+
+ protected:
+  /// Destroys what get() made; for a subclass whose own members those need.
+  void drop_members() { members_.clear(); }
+
+ private:
+  std::recursive_mutex mutex_;  // a T may get() another in its constructor
+  std::unordered_map<std::type_index, std::shared_ptr<void>> members_;
 };
 
 /// A stream on the host with an allocator of its own.
 Stream make_cpu_stream();
+
+/// A stream on any device of this build, with an allocator of its own. Throws BackendError where
+/// this build or this machine does not have the device.
+Stream make_stream(Device device);
+
+/// GPUs that this process can use; 0 in a build without CUDA.
+int cuda_device_count();
+
+/// Returns once everything queued on `stream` is done; throws what it failed with.
+void synchronize(const Stream& stream);
 
 }  // namespace hew

@@ -23,18 +23,18 @@ std::string_view name_of(Activation activation) {
 }
 
 void activation_forward(Activation activation, const ConstView& x, const View& y,
-                        const Stream& /*stream*/) {
+                        const Stream& stream) {
   require_fits("activation_forward", "y", y, x.shape, x);
-  dispatch("activation_forward", x.device, x.dtype,
+  dispatch("activation_forward", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { activation_forward<T>(backend, activation, x, y); });
 }
 
 void activation_backward(Activation activation, const ConstView& x, const ConstView& dy,
-                         const View& dx, const Stream& /*stream*/) {
+                         const View& dx, const Stream& stream) {
   for (const auto& [what, view] : {std::pair{"dy", dy}, std::pair{"dx", ConstView(dx)}}) {
     require_fits("activation_backward", what, view, x.shape, x);
   }
-  dispatch("activation_backward", x.device, x.dtype,
+  dispatch("activation_backward", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { activation_backward<T>(backend, activation, x, dy, dx); });
 }
 

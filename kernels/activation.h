@@ -29,7 +29,12 @@ void activation_backward(Activation activation, const ConstView& x, const ConstV
 template <class T>
 void activation_forward(Cpu, Activation activation, const ConstView& x, const View& y);
 template <class T>
+void activation_forward(Cuda, Activation activation, const ConstView& x, const View& y);
+template <class T>
 void activation_backward(Cpu, Activation activation, const ConstView& x, const ConstView& dy,
+                         const View& dx);
+template <class T>
+void activation_backward(Cuda, Activation activation, const ConstView& x, const ConstView& dy,
                          const View& dx);
 
 /// y[i] ← act(x[i]), i < n, on the calling thread: the epilogue of the CPU products. y may be x.

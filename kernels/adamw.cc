@@ -4,7 +4,7 @@
 
 namespace hew::kernels {
 
-void adamw(const AdamWStep& settings, const AdamWTensors& tensors, const Stream& /*stream*/) {
+void adamw(const AdamWStep& settings, const AdamWTensors& tensors, const Stream& stream) {
   const View& w = tensors.w;
   const ConstView& birth = tensors.birth;
   for (const auto& [what, view] :
@@ -18,7 +18,7 @@ void adamw(const AdamWStep& settings, const AdamWTensors& tensors, const Stream&
   require<ShapeError>(birth.shape == Shape{1} || birth.shape == Shape{slices},
                       "[adamw] birth has shape {}, expected [1] or [{}]", to_string(birth.shape),
                       slices);
-  dispatch("adamw", w.device, w.dtype,
+  dispatch("adamw", w.device, stream, w.dtype,
            [&]<class T>(auto backend) { adamw<T>(backend, settings, tensors); });
 }
 

@@ -41,5 +41,7 @@ void adamw(const AdamWStep& settings, const AdamWTensors& tensors, const Stream&
 
 template <class T>
 void adamw(Cpu, const AdamWStep& settings, const AdamWTensors& tensors);
+template <class T>
+void adamw(Cuda, const AdamWStep& settings, const AdamWTensors& tensors);
 
 }  // namespace hew::kernels

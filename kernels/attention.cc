@@ -39,26 +39,26 @@ void attention_forward(const AttentionForward& args, const Stream& stream) {
   constexpr std::string_view kOp = "attention";
   check_inputs(kOp, args.q, args.k, args.v, args.options);
   require_fits(kOp, "y", args.y, args.q.shape, args.q);
-  require_fits(kOp, "lse", args.lse, lse_shape(args.q), args.q);
+  require_sums(kOp, "lse", args.lse, lse_shape(args.q), args.q);
   AttentionForward call = args;
   call.options = resolved(args.options, args.q);
-  dispatch(kOp, args.q.device, args.q.dtype,
-           [&]<class T>(auto backend) { attention_forward<T>(backend, call, stream); });
+  dispatch(kOp, args.q.device, stream, args.q.dtype,
+           [&]<class T>(auto backend) { attention_forward<T>(backend, call); });
 }
 
 void attention_backward(const AttentionBackward& args, const Stream& stream) {
   constexpr std::string_view kOp = "attention_backward";
   check_inputs(kOp, args.q, args.k, args.v, args.options);
   require_fits(kOp, "y", args.y, args.q.shape, args.q);
-  require_fits(kOp, "lse", args.lse, lse_shape(args.q), args.q);
+  require_sums(kOp, "lse", args.lse, lse_shape(args.q), args.q);
   require_fits(kOp, "dy", args.dy, args.q.shape, args.q);
   require_fits(kOp, "dq", args.dq, args.q.shape, args.q);
   require_fits(kOp, "dk", args.dk, args.k.shape, args.q);
   require_fits(kOp, "dv", args.dv, args.k.shape, args.q);
   AttentionBackward call = args;
   call.options = resolved(args.options, args.q);
-  dispatch(kOp, args.q.device, args.q.dtype,
-           [&]<class T>(auto backend) { attention_backward<T>(backend, call, stream); });
+  dispatch(kOp, args.q.device, stream, args.q.dtype,
+           [&]<class T>(auto backend) { attention_backward<T>(backend, call); });
 }
 
 }  // namespace hew::kernels

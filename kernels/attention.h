@@ -37,14 +37,19 @@ struct AttentionBackward {
   View dv;  // [B, Tk, Hkv, D]
 };
 
-/// Outputs overlap no input. Throw ShapeError (H must be a multiple of Hkv, Tk ≥ 1, and Tk ≥ Tq if
-/// causal), DtypeError, and ConfigError on a negative scale.
+/// lse has the accumulator of q's dtype, the rest q's. Outputs overlap no input. Throw ShapeError
+/// (H must be a multiple of Hkv, Tk ≥ 1, and Tk ≥ Tq if causal), DtypeError, and ConfigError on a
+/// negative scale.
 void attention_forward(const AttentionForward& args, const Stream& stream);
 void attention_backward(const AttentionBackward& args, const Stream& stream);
 
 template <class T>
-void attention_forward(Cpu, const AttentionForward& args, const Stream& stream);
+void attention_forward(Cpu, const AttentionForward& args);
 template <class T>
-void attention_backward(Cpu, const AttentionBackward& args, const Stream& stream);
+void attention_forward(Cuda, const AttentionForward& args);
+template <class T>
+void attention_backward(Cpu, const AttentionBackward& args);
+template <class T>
+void attention_backward(Cuda, const AttentionBackward& args);
 
 }  // namespace hew::kernels

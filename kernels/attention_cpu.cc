@@ -177,9 +177,9 @@ void backward_block(const AttentionBackward& args, const Geometry& g, const Scra
 }  // namespace
 
 template <class T>
-void attention_forward(Cpu /*backend*/, const AttentionForward& args, const Stream& stream) {
+void attention_forward(Cpu backend, const AttentionForward& args) {
   const Geometry g(args.q, args.k, args.options);
-  const Scratch<T> scratch(g, 1, stream);
+  const Scratch<T> scratch(g, 1, backend.stream);
   const std::int64_t blocks = (g.queries + kQueryRows - 1) / kQueryRows;
 #pragma omp parallel for schedule(dynamic) if (g.worth_threads())
   for (std::int64_t unit = 0; unit < g.batch * g.heads * blocks; ++unit) {
@@ -189,9 +189,9 @@ void attention_forward(Cpu /*backend*/, const AttentionForward& args, const Stre
 }
 
 template <class T>
-void attention_backward(Cpu /*backend*/, const AttentionBackward& args, const Stream& stream) {
+void attention_backward(Cpu backend, const AttentionBackward& args) {
   const Geometry g(args.q, args.k, args.options);
-  const Scratch<T> scratch(g, 2, stream);
+  const Scratch<T> scratch(g, 2, backend.stream);
   // One thread owns a key head and adds its query heads and their blocks in order.
 #pragma omp parallel for schedule(dynamic) if (g.worth_threads())
   for (std::int64_t unit = 0; unit < g.batch * g.key_heads; ++unit) {
@@ -207,9 +207,9 @@ void attention_backward(Cpu /*backend*/, const AttentionBackward& args, const St
   }
 }
 
-#define HEW_INSTANTIATE(T)                                                         \
-  template void attention_forward<T>(Cpu, const AttentionForward&, const Stream&); \
-  template void attention_backward<T>(Cpu, const AttentionBackward&, const Stream&);
+#define HEW_INSTANTIATE(T)                                          \
+  template void attention_forward<T>(Cpu, const AttentionForward&); \
+  template void attention_backward<T>(Cpu, const AttentionBackward&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -24,43 +24,43 @@ void require_norms(std::string_view op, const View& norms, const Shape& shape,
 }  // namespace
 
 void block_norms(const ConstView& dense, std::int64_t block, const View& norms,
-                 const Stream& /*stream*/) {
+                 const Stream& stream) {
   constexpr std::string_view kOp = "block_norms";
   require_norms(kOp, norms, grid_of(kOp, dense, block), dense);
-  dispatch(kOp, dense.device, dense.dtype,
+  dispatch(kOp, dense.device, stream, dense.dtype,
            [&]<class T>(auto backend) { block_norms<T>(backend, dense, block, norms); });
 }
 
 void live_block_norms(const ConstView& values, const BsrIndex& index, const View& norms,
-                      const Stream& /*stream*/) {
+                      const Stream& stream) {
   constexpr std::string_view kOp = "live_block_norms";
   require_bsr(kOp, index, values);
   require_norms(kOp, norms, {index.nnzb}, values);
-  dispatch(kOp, values.device, values.dtype,
+  dispatch(kOp, values.device, stream, values.dtype,
            [&]<class T>(auto backend) { live_block_norms<T>(backend, values, index, norms); });
 }
 
 void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
-                   const Stream& /*stream*/) {
+                   const Stream& stream) {
   constexpr std::string_view kOp = "gather_blocks";
   require_bsr(kOp, index, values);
   require_shape(kOp, "dense", dense, {index.rows, index.cols});
   require_like(kOp, "values", values, dense);
-  dispatch(kOp, dense.device, dense.dtype,
+  dispatch(kOp, dense.device, stream, dense.dtype,
            [&]<class T>(auto backend) { gather_blocks<T>(backend, dense, index, values); });
 }
 
 void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
-                    const Stream& /*stream*/) {
+                    const Stream& stream) {
   constexpr std::string_view kOp = "scatter_blocks";
   require_bsr(kOp, index, values);
   require_fits(kOp, "dense", dense, {index.rows, index.cols}, values);
-  dispatch(kOp, values.device, values.dtype,
+  dispatch(kOp, values.device, stream, values.dtype,
            [&]<class T>(auto backend) { scatter_blocks<T>(backend, values, index, dense); });
 }
 
 void move_blocks(const ConstView& values, const ConstView& source, const View& moved,
-                 const Stream& /*stream*/) {
+                 const Stream& stream) {
   constexpr std::string_view kOp = "move_blocks";
   const bool slices =
       values.shape.rank() > 0 && values.shape.rank() == moved.shape.rank() &&
@@ -72,17 +72,17 @@ void move_blocks(const ConstView& values, const ConstView& source, const View& m
                       name_of(source.dtype));
   require_device(kOp, "source", source, values);
   require_like(kOp, "moved", moved, values);
-  dispatch(kOp, values.device, values.dtype,
+  dispatch(kOp, values.device, stream, values.dtype,
            [&]<class T>(auto backend) { move_blocks<T>(backend, values, source, moved); });
 }
 
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
-               const Stream& /*stream*/) {
+               const Stream& stream) {
   constexpr std::string_view kOp = "block_dot";
   require_shape(kOp, "dots", dots, grid_of(kOp, g, block));
   require_fits(kOp, "w", w, g.shape, g);
   require_like(kOp, "dots", dots, g);
-  dispatch(kOp, g.device, g.dtype,
+  dispatch(kOp, g.device, stream, g.dtype,
            [&]<class T>(auto backend) { block_dot<T>(backend, g, w, block, dots); });
 }
 

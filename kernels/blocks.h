@@ -34,14 +34,26 @@ void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const
 template <class T>
 void block_norms(Cpu, const ConstView& dense, std::int64_t block, const View& norms);
 template <class T>
+void block_norms(Cuda, const ConstView& dense, std::int64_t block, const View& norms);
+template <class T>
 void live_block_norms(Cpu, const ConstView& values, const BsrIndex& index, const View& norms);
+template <class T>
+void live_block_norms(Cuda, const ConstView& values, const BsrIndex& index, const View& norms);
 template <class T>
 void gather_blocks(Cpu, const ConstView& dense, const BsrIndex& index, const View& values);
 template <class T>
+void gather_blocks(Cuda, const ConstView& dense, const BsrIndex& index, const View& values);
+template <class T>
 void scatter_blocks(Cpu, const ConstView& values, const BsrIndex& index, const View& dense);
+template <class T>
+void scatter_blocks(Cuda, const ConstView& values, const BsrIndex& index, const View& dense);
 template <class T>
 void move_blocks(Cpu, const ConstView& values, const ConstView& source, const View& moved);
 template <class T>
+void move_blocks(Cuda, const ConstView& values, const ConstView& source, const View& moved);
+template <class T>
 void block_dot(Cpu, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
+template <class T>
+void block_dot(Cuda, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
 
 }  // namespace hew::kernels

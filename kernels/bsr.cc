@@ -33,8 +33,8 @@ void bsr_forward(const BsrForwardArgs& args, const Stream& stream) {
   if (args.pre) {
     require_fits(kOp, "pre", args.pre, args.y.shape, args.x);
   }
-  dispatch(kOp, args.x.device, args.x.dtype,
-           [&]<class T>(auto backend) { bsr_forward<T>(backend, args, stream); });
+  dispatch(kOp, args.x.device, stream, args.x.dtype,
+           [&]<class T>(auto backend) { bsr_forward<T>(backend, args); });
 }
 
 void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
@@ -45,9 +45,8 @@ void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrI
   require_shape(kOp, "dx", dx, {tokens, index.cols});
   require_like(kOp, "values", values, dy);
   require_like(kOp, "dx", dx, dy);
-  dispatch(kOp, dy.device, dy.dtype, [&]<class T>(auto backend) {
-    bsr_input_gradient<T>(backend, dy, values, index, dx, stream);
-  });
+  dispatch(kOp, dy.device, stream, dy.dtype,
+           [&]<class T>(auto backend) { bsr_input_gradient<T>(backend, dy, values, index, dx); });
 }
 
 void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream) {
@@ -55,9 +54,9 @@ void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream
   require_bsr(kOp, args.index, args.dvalues);
   const std::int64_t tokens = require_tokens(kOp, "dy", args.dy, args.index.rows);
   require_fits(kOp, "x", args.x, {tokens, args.index.cols}, args.dy);
-  require_like(kOp, "dvalues", args.dvalues, args.dy);
-  dispatch(kOp, args.dy.device, args.dy.dtype,
-           [&]<class T>(auto backend) { bsr_weight_gradient<T>(backend, args, stream); });
+  require_sums(kOp, "dvalues", args.dvalues, args.dvalues.shape, args.dy);
+  dispatch(kOp, args.dy.device, stream, args.dy.dtype,
+           [&]<class T>(auto backend) { bsr_weight_gradient<T>(backend, args); });
 }
 
 }  // namespace hew::kernels

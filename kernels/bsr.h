@@ -49,9 +49,9 @@ struct BsrWeightGradientArgs {
   bool accumulate = false;  // add to what dvalues holds
 };
 
-/// All views of one dtype, float32 or float64; no output overlaps an input. Cost 2·M·nnzb·b² FLOPs.
-/// No sum depends on the number of threads. The contents of the index are not checked. Throws
-/// ShapeError, DtypeError, BackendError.
+/// All views of one dtype, but dvalues of its accumulator; no output overlaps an input. Cost
+/// 2·M·nnzb·b² FLOPs. No sum depends on the number of threads. The contents of the index are not
+/// checked. Throws ShapeError, DtypeError, BackendError.
 void bsr_forward(const BsrForwardArgs& args, const Stream& stream);
 /// dx[M, K] ← dy[M, N]·W, through the transposed index.
 void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
@@ -63,11 +63,18 @@ void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream
 void require_bsr(std::string_view op, const BsrIndex& index, const ConstView& values);
 
 template <class T>
-void bsr_forward(Cpu, const BsrForwardArgs& args, const Stream& stream);
+void bsr_forward(Cpu, const BsrForwardArgs& args);
+template <class T>
+void bsr_forward(Cuda, const BsrForwardArgs& args);
 template <class T>
 void bsr_input_gradient(Cpu, const ConstView& dy, const ConstView& values, const BsrIndex& index,
-                        const View& dx, const Stream& stream);
+                        const View& dx);
 template <class T>
-void bsr_weight_gradient(Cpu, const BsrWeightGradientArgs& args, const Stream& stream);
+void bsr_input_gradient(Cuda, const ConstView& dy, const ConstView& values, const BsrIndex& index,
+                        const View& dx);
+template <class T>
+void bsr_weight_gradient(Cpu, const BsrWeightGradientArgs& args);
+template <class T>
+void bsr_weight_gradient(Cuda, const BsrWeightGradientArgs& args);
 
 }  // namespace hew::kernels

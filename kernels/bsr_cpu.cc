@@ -229,12 +229,12 @@ Tensor pad_bias(const ConstView& bias, std::int64_t length, const Stream& stream
 }  // namespace
 
 template <class T>
-void bsr_forward(Cpu /*backend*/, const BsrForwardArgs& args, const Stream& stream) {
+void bsr_forward(Cpu backend, const BsrForwardArgs& args) {
   const BsrIndex& index = args.index;
-  const Tensor blocks = transpose_blocks<T>(index, args.values, stream);
+  const Tensor blocks = transpose_blocks<T>(index, args.values, backend.stream);
   Tensor bias;
   if (args.bias)
-    bias = pad_bias<T>(args.bias, index.block_rows() * index.block, stream);
+    bias = pad_bias<T>(args.bias, index.block_rows() * index.block, backend.stream);
   const bool activated = args.activation != Activation::kNone;
   T* const pre = activated && args.pre ? args.pre.as<T>() : args.y.as<T>();
   T* const y = args.y.as<T>();
@@ -251,7 +251,7 @@ void bsr_forward(Cpu /*backend*/, const BsrForwardArgs& args, const Stream& stre
                            .position = nullptr,
                            .uses = index.ccol,
                            .bias = bias ? bias.data<T>() : nullptr};
-  multiply(product, stream,
+  multiply(product, backend.stream,
            [&](std::int64_t first, std::int64_t rows, std::int64_t col, std::int64_t cols) {
              if (!activated)
                return;
@@ -263,8 +263,8 @@ void bsr_forward(Cpu /*backend*/, const BsrForwardArgs& args, const Stream& stre
 }
 
 template <class T>
-void bsr_input_gradient(Cpu /*backend*/, const ConstView& dy, const ConstView& values,
-                        const BsrIndex& index, const View& dx, const Stream& stream) {
+void bsr_input_gradient(Cpu backend, const ConstView& dy, const ConstView& values,
+                        const BsrIndex& index, const View& dx) {
   const Product<T> product{.in = dy.as<T>(),
                            .tokens = dy.shape[0],
                            .depth = index.rows,
@@ -278,13 +278,13 @@ void bsr_input_gradient(Cpu /*backend*/, const ConstView& dy, const ConstView& v
                            .position = index.position,
                            .uses = index.crow,
                            .bias = nullptr};
-  multiply(product, stream, [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
+  multiply(product, backend.stream, [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
 }
 
 #define HEW_INSTANTIATE(T)                                                                      \
-  template void bsr_forward<T>(Cpu, const BsrForwardArgs&, const Stream&);                      \
+  template void bsr_forward<T>(Cpu, const BsrForwardArgs&);                                     \
   template void bsr_input_gradient<T>(Cpu, const ConstView&, const ConstView&, const BsrIndex&, \
-                                      const View&, const Stream&);
+                                      const View&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -108,7 +108,7 @@ void accumulate_share(const BsrWeightGradientArgs& args, std::int64_t chunk,
 }  // namespace
 
 template <class T>
-void bsr_weight_gradient(Cpu /*backend*/, const BsrWeightGradientArgs& args, const Stream& stream) {
+void bsr_weight_gradient(Cpu backend, const BsrWeightGradientArgs& args) {
   const BsrIndex& index = args.index;
   const std::int64_t b = index.block;
   const std::int64_t columns = index.block_cols();
@@ -123,8 +123,8 @@ void bsr_weight_gradient(Cpu /*backend*/, const BsrWeightGradientArgs& args, con
   const std::int64_t work = tokens * index.nnzb * b * b;
   const int threads = work > kParallelWork ? omp_get_max_threads() : 1;
   const std::int64_t share_elements = (columns + 1) * chunk * b;
-  Tensor scratch = Tensor::empty({threads, share_elements}, kDTypeOf<T>, stream);
-  Tensor packed = Tensor::zeros({threads, columns}, DType::kInt32, stream);
+  Tensor scratch = Tensor::empty({threads, share_elements}, kDTypeOf<T>, backend.stream);
+  Tensor packed = Tensor::zeros({threads, columns}, DType::kInt32, backend.stream);
   T* const buffers = scratch.data<T>();
   std::int32_t* const stamps = packed.data<std::int32_t>();
 #pragma omp parallel for num_threads(threads)
@@ -139,7 +139,7 @@ void bsr_weight_gradient(Cpu /*backend*/, const BsrWeightGradientArgs& args, con
   }
 }
 
-template void bsr_weight_gradient<float>(Cpu, const BsrWeightGradientArgs&, const Stream&);
-template void bsr_weight_gradient<double>(Cpu, const BsrWeightGradientArgs&, const Stream&);
+template void bsr_weight_gradient<float>(Cpu, const BsrWeightGradientArgs&);
+template void bsr_weight_gradient<double>(Cpu, const BsrWeightGradientArgs&);
 
 }  // namespace hew::kernels

@@ -38,8 +38,9 @@ struct CrossEntropyBackward {
   View dlogits;       // [M, V]; may be logits
 };
 
-/// All throw ShapeError, DtypeError. token_losses throws DataError naming the first target that is
-/// neither kIgnoredTarget nor in [0, V).
+/// Logits and their gradient are of one dtype, the rest of its accumulator. All throw ShapeError,
+/// DtypeError. token_losses throws DataError naming the first target that is neither kIgnoredTarget
+/// nor in [0, V); on a GPU, which would have to wait to tell, such a token's loss is NaN instead.
 void token_losses(const TokenLosses& args, const Stream& stream);
 void mean_loss(const MeanLoss& args, const Stream& stream);
 void cross_entropy_backward(const CrossEntropyBackward& args, const Stream& stream);
@@ -47,8 +48,14 @@ void cross_entropy_backward(const CrossEntropyBackward& args, const Stream& stre
 template <class T>
 void token_losses(Cpu, const TokenLosses& args);
 template <class T>
+void token_losses(Cuda, const TokenLosses& args);
+template <class T>
 void mean_loss(Cpu, const MeanLoss& args);
 template <class T>
+void mean_loss(Cuda, const MeanLoss& args);
+template <class T>
 void cross_entropy_backward(Cpu, const CrossEntropyBackward& args);
+template <class T>
+void cross_entropy_backward(Cuda, const CrossEntropyBackward& args);
 
 }  // namespace hew::kernels

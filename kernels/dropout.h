@@ -22,5 +22,7 @@ void dropout(const DropoutOptions& options, const ConstView& x, const View& y,
 
 template <class T>
 void dropout(Cpu, const DropoutOptions& options, const ConstView& x, const View& y);
+template <class T>
+void dropout(Cuda, const DropoutOptions& options, const ConstView& x, const View& y);
 
 }  // namespace hew::kernels

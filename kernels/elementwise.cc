@@ -14,62 +14,64 @@ void require_tail(std::string_view op, const ConstView& x, const ConstView& tail
 
 }  // namespace
 
-void add(const ConstView& a, const ConstView& b, const View& y, const Stream& /*stream*/) {
+void add(const ConstView& a, const ConstView& b, const View& y, const Stream& stream) {
   require_shape("add", "b", b, a.shape);
   require_shape("add", "y", y, a.shape);
   require_like("add", "b", b, a);
   require_like("add", "y", y, a);
-  dispatch("add", a.device, a.dtype, [&]<class T>(auto backend) { add<T>(backend, a, b, y); });
+  dispatch("add", a.device, stream, a.dtype,
+           [&]<class T>(auto backend) { add<T>(backend, a, b, y); });
 }
 
-void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& /*stream*/) {
+void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& stream) {
   require_shape("multiply", "b", b, a.shape);
   require_shape("multiply", "y", y, a.shape);
   require_like("multiply", "b", b, a);
   require_like("multiply", "y", y, a);
-  dispatch("multiply", a.device, a.dtype,
+  dispatch("multiply", a.device, stream, a.dtype,
            [&]<class T>(auto backend) { multiply<T>(backend, a, b, y); });
 }
 
-void scale(double factor, const View& y, const Stream& /*stream*/) {
-  dispatch("scale", y.device, y.dtype,
+void scale(double factor, const View& y, const Stream& stream) {
+  dispatch("scale", y.device, stream, y.dtype,
            [&]<class T>(auto backend) { scale<T>(backend, factor, y); });
 }
 
-void fill(double value, const View& y, const Stream& /*stream*/) {
-  dispatch("fill", y.device, y.dtype, [&]<class T>(auto backend) { fill<T>(backend, value, y); });
+void fill(double value, const View& y, const Stream& stream) {
+  dispatch("fill", y.device, stream, y.dtype,
+           [&]<class T>(auto backend) { fill<T>(backend, value, y); });
 }
 
-void add_broadcast(const ConstView& x, const ConstView& b, const View& y,
-                   const Stream& /*stream*/) {
+void add_broadcast(const ConstView& x, const ConstView& b, const View& y, const Stream& stream) {
   require_tail("add_broadcast", x, b);
   require_shape("add_broadcast", "y", y, x.shape);
   require_like("add_broadcast", "b", b, x);
   require_like("add_broadcast", "y", y, x);
-  dispatch("add_broadcast", x.device, x.dtype,
+  dispatch("add_broadcast", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { add_broadcast<T>(backend, x, b, y); });
 }
 
-void sum_leading(const ConstView& x, const View& y, const Stream& /*stream*/) {
+void sum_leading(const ConstView& x, const View& y, const Stream& stream) {
   require_tail("sum_leading", x, y);
-  require_like("sum_leading", "y", y, x);
-  dispatch("sum_leading", x.device, x.dtype,
+  require_sums("sum_leading", "y", y, y.shape, x);
+  dispatch("sum_leading", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { sum_leading<T>(backend, x, y); });
 }
 
-double sum_of_squares(const ConstView& x, const Stream& /*stream*/) {
+double sum_of_squares(const ConstView& x, const Stream& stream) {
   double sum = 0;
-  dispatch("sum_of_squares", x.device, x.dtype,
+  dispatch("sum_of_squares", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { sum = sum_of_squares<T>(backend, x); });
   return sum;
 }
 
-void cast(const ConstView& x, const View& y, const Stream& /*stream*/) {
+void cast(const ConstView& x, const View& y, const Stream& stream) {
   require_shape("cast", "y", y, x.shape);
   require<DtypeError>(is_floating(x.dtype) && is_floating(y.dtype), "[cast] {} to {}",
                       name_of(x.dtype), name_of(y.dtype));
   require_device("cast", "y", y, x);
-  dispatch("cast", x.device, DType::kFloat32, [&]<class T>(auto backend) { cast(backend, x, y); });
+  dispatch("cast", x.device, stream, DType::kFloat32,
+           [&]<class T>(auto backend) { cast(backend, x, y); });
 }
 
 }  // namespace hew::kernels

@@ -10,7 +10,7 @@ void require_matrix(std::string_view op, std::string_view what, const ConstView&
 
 }  // namespace
 
-void linear_forward(const LinearForwardArgs& args, const Stream& /*stream*/) {
+void linear_forward(const LinearForwardArgs& args, const Stream& stream) {
   constexpr std::string_view kOp = "linear_forward";
   require_matrix(kOp, "x", args.x);
   require_matrix(kOp, "w", args.w);
@@ -23,12 +23,12 @@ void linear_forward(const LinearForwardArgs& args, const Stream& /*stream*/) {
   if (args.pre) {
     require_fits(kOp, "pre", args.pre, args.y.shape, args.x);
   }
-  dispatch(kOp, args.x.device, args.x.dtype,
+  dispatch(kOp, args.x.device, stream, args.x.dtype,
            [&]<class T>(auto backend) { linear_forward<T>(backend, args); });
 }
 
 void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& dx,
-                           const Stream& /*stream*/) {
+                           const Stream& stream) {
   constexpr std::string_view kOp = "linear_input_gradient";
   require_matrix(kOp, "dy", dy);
   require_matrix(kOp, "w", w);
@@ -36,20 +36,19 @@ void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& 
   require_shape(kOp, "dx", dx, {dy.shape[0], w.shape[1]});
   require_like(kOp, "w", w, dy);
   require_like(kOp, "dx", dx, dy);
-  dispatch(kOp, dy.device, dy.dtype,
+  dispatch(kOp, dy.device, stream, dy.dtype,
            [&]<class T>(auto backend) { linear_input_gradient<T>(backend, dy, w, dx); });
 }
 
 void linear_weight_gradient(const ConstView& dy, const ConstView& x, const View& dw,
-                            bool accumulate, const Stream& /*stream*/) {
+                            bool accumulate, const Stream& stream) {
   constexpr std::string_view kOp = "linear_weight_gradient";
   require_matrix(kOp, "dy", dy);
   require_matrix(kOp, "x", x);
   require_shape(kOp, "x", x, {dy.shape[0], x.shape[1]});
-  require_shape(kOp, "dw", dw, {dy.shape[1], x.shape[1]});
   require_like(kOp, "x", x, dy);
-  require_like(kOp, "dw", dw, dy);
-  dispatch(kOp, dy.device, dy.dtype, [&]<class T>(auto backend) {
+  require_sums(kOp, "dw", dw, {dy.shape[1], x.shape[1]}, dy);
+  dispatch(kOp, dy.device, stream, dy.dtype, [&]<class T>(auto backend) {
     linear_weight_gradient<T>(backend, dy, x, dw, accumulate);
   });
 }

@@ -12,12 +12,12 @@ struct LinearForwardArgs {
   ConstView w;
   ConstView bias = {};  // may be null
   Activation activation = Activation::kNone;
-  View y;
+  View y;         // [M, N]
   View pre = {};  // may be null; x·wᵀ + bias [M, N] for the backward pass, where activated
 };
 
-/// All of one dtype, float32 or float64. The sums do not depend on the number of threads. Throws
-/// ShapeError, DtypeError, BackendError.
+/// All of one dtype, but dw of its accumulator. The sums do not depend on the number of threads.
+/// Throws ShapeError, DtypeError, BackendError.
 void linear_forward(const LinearForwardArgs& args, const Stream& stream);
 /// dx[M, K] ← dy[M, N]·w[N, K]
 void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& dx,
@@ -29,9 +29,16 @@ void linear_weight_gradient(const ConstView& dy, const ConstView& x, const View&
 template <class T>
 void linear_forward(Cpu, const LinearForwardArgs& args);
 template <class T>
+void linear_forward(Cuda, const LinearForwardArgs& args);
+template <class T>
 void linear_input_gradient(Cpu, const ConstView& dy, const ConstView& w, const View& dx);
 template <class T>
+void linear_input_gradient(Cuda, const ConstView& dy, const ConstView& w, const View& dx);
+template <class T>
 void linear_weight_gradient(Cpu, const ConstView& dy, const ConstView& x, const View& dw,
+                            bool accumulate);
+template <class T>
+void linear_weight_gradient(Cuda, const ConstView& dy, const ConstView& x, const View& dw,
                             bool accumulate);
 
 }  // namespace hew::kernels

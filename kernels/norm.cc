@@ -3,7 +3,7 @@
 namespace hew::kernels {
 namespace {
 
-// Checks arguments against x: those of x's shape, of one row's shape, and of one value a row.
+// Checks arguments against x: those of x's shape, of one row's shape, and what is summed.
 class Checker {
  public:
   Checker(std::string_view op, const ConstView& x) : op_(op), x_(x) {
@@ -15,8 +15,11 @@ class Checker {
   void row(std::string_view what, const ConstView& view) const {
     check(what, view, {x_.shape[-1]});
   }
-  void column(std::string_view what, const ConstView& view) const {
-    check(what, view, {x_.numel() / x_.shape[-1]});
+  void row_of_sums(std::string_view what, const ConstView& view) const {
+    require_sums(op_, what, view, {x_.shape[-1]}, x_);
+  }
+  void statistic(std::string_view what, const ConstView& view) const {
+    require_sums(op_, what, view, {x_.numel() / x_.shape[-1]}, x_);
   }
 
  private:
@@ -30,52 +33,52 @@ class Checker {
 
 }  // namespace
 
-void layer_norm_forward(const LayerNormForward& args, const Stream& /*stream*/) {
+void layer_norm_forward(const LayerNormForward& args, const Stream& stream) {
   const Checker check("layer_norm", args.x);
   check.row("weight", args.weight);
   if (args.bias)
     check.row("bias", args.bias);
   check.full("y", args.y);
-  check.column("mean", args.mean);
-  check.column("rstd", args.rstd);
-  dispatch("layer_norm", args.x.device, args.x.dtype,
+  check.statistic("mean", args.mean);
+  check.statistic("rstd", args.rstd);
+  dispatch("layer_norm", args.x.device, stream, args.x.dtype,
            [&]<class T>(auto backend) { layer_norm_forward<T>(backend, args); });
 }
 
 void layer_norm_backward(const LayerNormBackward& args, const Stream& stream) {
   const Checker check("layer_norm_backward", args.x);
   check.row("weight", args.weight);
-  check.column("mean", args.mean);
-  check.column("rstd", args.rstd);
+  check.statistic("mean", args.mean);
+  check.statistic("rstd", args.rstd);
   check.full("dy", args.dy);
   check.full("dx", args.dx);
   if (args.dweight)
-    check.row("dweight", args.dweight);
+    check.row_of_sums("dweight", args.dweight);
   if (args.dbias)
-    check.row("dbias", args.dbias);
-  dispatch("layer_norm_backward", args.x.device, args.x.dtype,
-           [&]<class T>(auto backend) { layer_norm_backward<T>(backend, args, stream); });
+    check.row_of_sums("dbias", args.dbias);
+  dispatch("layer_norm_backward", args.x.device, stream, args.x.dtype,
+           [&]<class T>(auto backend) { layer_norm_backward<T>(backend, args); });
 }
 
-void rms_norm_forward(const RmsNormForward& args, const Stream& /*stream*/) {
+void rms_norm_forward(const RmsNormForward& args, const Stream& stream) {
   const Checker check("rms_norm", args.x);
   check.row("weight", args.weight);
   check.full("y", args.y);
-  check.column("rstd", args.rstd);
-  dispatch("rms_norm", args.x.device, args.x.dtype,
+  check.statistic("rstd", args.rstd);
+  dispatch("rms_norm", args.x.device, stream, args.x.dtype,
            [&]<class T>(auto backend) { rms_norm_forward<T>(backend, args); });
 }
 
 void rms_norm_backward(const RmsNormBackward& args, const Stream& stream) {
   const Checker check("rms_norm_backward", args.x);
   check.row("weight", args.weight);
-  check.column("rstd", args.rstd);
+  check.statistic("rstd", args.rstd);
   check.full("dy", args.dy);
   check.full("dx", args.dx);
   if (args.dweight)
-    check.row("dweight", args.dweight);
-  dispatch("rms_norm_backward", args.x.device, args.x.dtype,
-           [&]<class T>(auto backend) { rms_norm_backward<T>(backend, args, stream); });
+    check.row_of_sums("dweight", args.dweight);
+  dispatch("rms_norm_backward", args.x.device, stream, args.x.dtype,
+           [&]<class T>(auto backend) { rms_norm_backward<T>(backend, args); });
 }
 
 }  // namespace hew::kernels

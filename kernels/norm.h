@@ -49,8 +49,9 @@ struct RmsNormBackward {
   View dweight;      // [C]; empty if not wanted
 };
 
-/// Sums over rows are taken in an order that does not depend on the number of threads.
-/// All throw ShapeError, DtypeError.
+/// mean, rstd, dweight and dbias have the accumulator of x's dtype, the rest x's. Sums over rows
+/// are taken in an order that does not depend on the number of threads. All throw ShapeError,
+/// DtypeError.
 void layer_norm_forward(const LayerNormForward& args, const Stream& stream);
 void layer_norm_backward(const LayerNormBackward& args, const Stream& stream);
 void rms_norm_forward(const RmsNormForward& args, const Stream& stream);
@@ -59,10 +60,18 @@ void rms_norm_backward(const RmsNormBackward& args, const Stream& stream);
 template <class T>
 void layer_norm_forward(Cpu, const LayerNormForward& args);
 template <class T>
-void layer_norm_backward(Cpu, const LayerNormBackward& args, const Stream& stream);
+void layer_norm_forward(Cuda, const LayerNormForward& args);
+template <class T>
+void layer_norm_backward(Cpu, const LayerNormBackward& args);
+template <class T>
+void layer_norm_backward(Cuda, const LayerNormBackward& args);
 template <class T>
 void rms_norm_forward(Cpu, const RmsNormForward& args);
 template <class T>
-void rms_norm_backward(Cpu, const RmsNormBackward& args, const Stream& stream);
+void rms_norm_forward(Cuda, const RmsNormForward& args);
+template <class T>
+void rms_norm_backward(Cpu, const RmsNormBackward& args);
+template <class T>
+void rms_norm_backward(Cuda, const RmsNormBackward& args);
 
 }  // namespace hew::kernels

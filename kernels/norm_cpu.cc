@@ -63,11 +63,11 @@ void layer_norm_forward(Cpu /*backend*/, const LayerNormForward& args) {
 }
 
 template <class T>
-void layer_norm_backward(Cpu /*backend*/, const LayerNormBackward& args, const Stream& stream) {
+void layer_norm_backward(Cpu backend, const LayerNormBackward& args) {
   const std::int64_t width = args.weight.numel();
   const RowChunks chunks(args.mean.numel());
   const ConstArrayMap<T> weight(args.weight.as<T>(), width);
-  Tensor partial = Tensor::zeros({chunks.count, 2, width}, kDTypeOf<T>, stream);
+  Tensor partial = Tensor::zeros({chunks.count, 2, width}, kDTypeOf<T>, backend.stream);
   T* sums = partial.data<T>();
 #pragma omp parallel for if (args.x.numel() > kParallel)
   for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) {
@@ -106,11 +106,11 @@ void rms_norm_forward(Cpu /*backend*/, const RmsNormForward& args) {
 }
 
 template <class T>
-void rms_norm_backward(Cpu /*backend*/, const RmsNormBackward& args, const Stream& stream) {
+void rms_norm_backward(Cpu backend, const RmsNormBackward& args) {
   const std::int64_t width = args.weight.numel();
   const RowChunks chunks(args.rstd.numel());
   const ConstArrayMap<T> weight(args.weight.as<T>(), width);
-  Tensor partial = Tensor::zeros({chunks.count, 1, width}, kDTypeOf<T>, stream);
+  Tensor partial = Tensor::zeros({chunks.count, 1, width}, kDTypeOf<T>, backend.stream);
   T* sums = partial.data<T>();
 #pragma omp parallel for if (args.x.numel() > kParallel)
   for (std::int64_t chunk = 0; chunk < chunks.count; ++chunk) {
@@ -128,11 +128,11 @@ void rms_norm_backward(Cpu /*backend*/, const RmsNormBackward& args, const Strea
   sum_chunks<T>(partial, 0, args.dweight);
 }
 
-#define HEW_INSTANTIATE(T)                                                            \
-  template void layer_norm_forward<T>(Cpu, const LayerNormForward&);                  \
-  template void layer_norm_backward<T>(Cpu, const LayerNormBackward&, const Stream&); \
-  template void rms_norm_forward<T>(Cpu, const RmsNormForward&);                      \
-  template void rms_norm_backward<T>(Cpu, const RmsNormBackward&, const Stream&);
+#define HEW_INSTANTIATE(T)                                             \
+  template void layer_norm_forward<T>(Cpu, const LayerNormForward&);   \
+  template void layer_norm_backward<T>(Cpu, const LayerNormBackward&); \
+  template void rms_norm_forward<T>(Cpu, const RmsNormForward&);       \
+  template void rms_norm_backward<T>(Cpu, const RmsNormBackward&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -33,20 +33,19 @@ Shape permuted(const Shape& shape, std::span<const int> axes) {
   return Shape(std::span<const std::int64_t>(extents.data(), axes.size()));
 }
 
-void permute(const ConstView& x, std::span<const int> axes, const View& y,
-             const Stream& /*stream*/) {
+void permute(const ConstView& x, std::span<const int> axes, const View& y, const Stream& stream) {
   require_fits("permute", "y", y, permuted(x.shape, axes), x);
-  dispatch("permute", x.device, x.dtype,
+  dispatch("permute", x.device, stream, x.dtype,
            [&]<class T>(auto backend) { permute<T>(backend, x, axes, y); });
 }
 
-void copy_columns(const CopyColumns& args, const Stream& /*stream*/) {
+void copy_columns(const CopyColumns& args, const Stream& stream) {
   require_columns("from", args.from, args.from_begin, args.count);
   require_columns("to", args.to, args.to_begin, args.count);
   require<ShapeError>(args.from.shape[0] == args.to.shape[0], "[copy_columns] {} rows into {}",
                       args.from.shape[0], args.to.shape[0]);
   require_like("copy_columns", "to", args.to, args.from);
-  dispatch("copy_columns", args.from.device, args.from.dtype,
+  dispatch("copy_columns", args.from.device, stream, args.from.dtype,
            [&]<class T>(auto backend) { copy_columns<T>(backend, args); });
 }
 

@@ -28,6 +28,10 @@ void copy_columns(const CopyColumns& args, const Stream& stream);
 template <class T>
 void permute(Cpu, const ConstView& x, std::span<const int> axes, const View& y);
 template <class T>
+void permute(Cuda, const ConstView& x, std::span<const int> axes, const View& y);
+template <class T>
 void copy_columns(Cpu, const CopyColumns& args);
+template <class T>
+void copy_columns(Cuda, const CopyColumns& args);
 
 }  // namespace hew::kernels

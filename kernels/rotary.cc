@@ -10,8 +10,8 @@ void rotary(const Rotary& args, const Stream& stream) {
                        "[rotary] theta {} and offset {}, expected theta > 0 and offset >= 0",
                        args.theta, args.offset);
   require_fits("rotary", "y", args.y, args.x.shape, args.x);
-  dispatch("rotary", args.x.device, args.x.dtype,
-           [&]<class T>(auto backend) { rotary<T>(backend, args, stream); });
+  dispatch("rotary", args.x.device, stream, args.x.dtype,
+           [&]<class T>(auto backend) { rotary<T>(backend, args); });
 }
 
 }  // namespace hew::kernels

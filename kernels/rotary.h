@@ -21,6 +21,8 @@ struct Rotary {
 void rotary(const Rotary& args, const Stream& stream);
 
 template <class T>
-void rotary(Cpu, const Rotary& args, const Stream& stream);
+void rotary(Cpu, const Rotary& args);
+template <class T>
+void rotary(Cuda, const Rotary& args);
 
 }  // namespace hew::kernels

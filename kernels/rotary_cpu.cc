@@ -11,16 +11,16 @@ constexpr std::int64_t kParallel = 8192;
 }  // namespace
 
 template <class T>
-void rotary(Cpu /*backend*/, const Rotary& args, const Stream& stream) {
+void rotary(Cpu backend, const Rotary& args) {
   const Shape& shape = args.x.shape;
   const std::int64_t batch = shape[0];
   const std::int64_t time = shape[1];
   const std::int64_t heads = shape[2];
   const std::int64_t half = shape[3] / 2;
-  Tensor table = Tensor::empty({time, 2, half}, kDTypeOf<T>, stream);
+  Tensor table = Tensor::empty({time, 2, half}, kDTypeOf<T>, backend.stream);
   T* const angles = table.data<T>();
   const double direction = args.inverse ? -1 : 1;
-  Tensor frequencies = Tensor::empty({half}, DType::kFloat64, stream);
+  Tensor frequencies = Tensor::empty({half}, DType::kFloat64, backend.stream);
   double* const frequency = frequencies.data<double>();
   for (std::int64_t j = 0; j < half; ++j) {
     frequency[j] = std::pow(args.theta, -static_cast<double>(j) / static_cast<double>(half));
@@ -52,7 +52,7 @@ void rotary(Cpu /*backend*/, const Rotary& args, const Stream& stream) {
   }
 }
 
-template void rotary<float>(Cpu, const Rotary&, const Stream&);
-template void rotary<double>(Cpu, const Rotary&, const Stream&);
+template void rotary<float>(Cpu, const Rotary&);
+template void rotary<double>(Cpu, const Rotary&);
 
 }  // namespace hew::kernels

@@ -26,5 +26,7 @@ void sgd(const SgdStep& settings, const ConstView& g, const View& w, const View&
 
 template <class T>
 void sgd(Cpu, const SgdStep& settings, const ConstView& g, const View& w, const View& buffer);
+template <class T>
+void sgd(Cuda, const SgdStep& settings, const ConstView& g, const View& w, const View& buffer);
 
 }  // namespace hew::kernels

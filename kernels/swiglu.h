@@ -22,6 +22,10 @@ void swiglu_backward(const SwigluBackward& args, const Stream& stream);
 template <class T>
 void swiglu_forward(Cpu, const ConstView& gate, const ConstView& up, const View& y);
 template <class T>
+void swiglu_forward(Cuda, const ConstView& gate, const ConstView& up, const View& y);
+template <class T>
 void swiglu_backward(Cpu, const SwigluBackward& args);
+template <class T>
+void swiglu_backward(Cuda, const SwigluBackward& args);
 
 }  // namespace hew::kernels

@@ -1,0 +1,50 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "core/stream.h"
+
+/// What core asks of CUDA. `cuda_device.cc` answers it; in a build without CUDA
+/// `cuda_device_stub.cc`, which has no devices and throws BackendError.
+namespace hew::cuda {
+
+int device_count();
+Stream make_stream(int index);
+void synchronize(const Stream& stream);
+
+/// Bytes from, to and between devices, in the order of the stream. To a device, host memory may be
+/// changed as soon as the call returns; to the host, the bytes have arrived when it does.
+void copy(void* to, Device to_device, const void* from, Device from_device, std::int64_t bytes,
+          const Stream& stream);
+void zero(void* data, std::int64_t bytes, const Stream& stream);
+
+/// A point in the order of a stream, whose time can be asked for.
+class Mark {
+ public:
+  Mark();
+  Mark(const Mark&) = delete;
+  Mark& operator=(const Mark&) = delete;
+  ~Mark();
+
+  void record(const Stream& stream);
+  /// Everything queued on `stream` from here on comes after this mark.
+  void hold(const Stream& stream) const;
+  /// Whether everything before the mark is done. Throws what it failed with.
+  bool reached() const;
+  /// Waits on the host.
+  void wait() const;
+  /// From `earlier` to this mark, both reached.
+  double seconds_since(const Mark& earlier) const;
+
+ private:
+  void* event_ = nullptr;
+};
+
+/// Name and memory of a device, and versions of driver and libraries, one line.
+std::string describe(int index);
+
+/// Bytes of a device's memory in use by anyone, as the device reports them.
+std::int64_t used_memory(int index);
+
+}  // namespace hew::cuda

@@ -1,0 +1,68 @@
+#include "core/cuda_device.h"
+#include "core/error.h"
+
+namespace hew::cuda {
+namespace {
+
+[[noreturn]] void refuse(const char* what) {
+  throw BackendError(what, 0, "this build has no CUDA (configure with the preset cuda)");
+}
+
+}  // namespace
+
+int device_count() {
+  return 0;
+}
+
+Stream make_stream(int /*index*/) {
+  refuse("cuda");
+}
+
+void synchronize(const Stream& /*stream*/) {
+  refuse("synchronize");
+}
+
+void copy(void* /*to*/, Device /*to_device*/, const void* /*from*/, Device /*from_device*/,
+          std::int64_t /*bytes*/, const Stream& /*stream*/) {
+  refuse("copy_memory");
+}
+
+void zero(void* /*data*/, std::int64_t /*bytes*/, const Stream& /*stream*/) {
+  refuse("zero_memory");
+}
+
+Mark::Mark() {
+  refuse("mark");
+}
+
+Mark::~Mark() = default;
+
+void Mark::record(const Stream& /*stream*/) {
+  refuse("mark");
+}
+
+void Mark::hold(const Stream& /*stream*/) const {
+  refuse("mark");
+}
+
+bool Mark::reached() const {
+  refuse("mark");
+}
+
+void Mark::wait() const {
+  refuse("mark");
+}
+
+double Mark::seconds_since(const Mark& /*earlier*/) const {
+  refuse("mark");
+}
+
+std::string describe(int /*index*/) {
+  refuse("describe");
+}
+
+std::int64_t used_memory(int /*index*/) {
+  refuse("used_memory");
+}
+
+}  // namespace hew::cuda
