@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "tests/support/device.h"
 
 namespace hew::test {
 namespace {
@@ -55,8 +56,12 @@ Comparison compare(const Tensor& a, const Tensor& b, double relative, double abs
 }
 
 bool same_bytes(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         std::memcmp(a.view().data, b.view().data, static_cast<std::size_t>(a.nbytes())) == 0;
+  if (a.shape() != b.shape() || a.dtype() != b.dtype())
+    return false;
+  const Tensor left = on_cpu(a);
+  const Tensor right = on_cpu(b);
+  return std::memcmp(left.view().data, right.view().data, static_cast<std::size_t>(a.nbytes())) ==
+         0;
 }
 
 }  // namespace hew::test

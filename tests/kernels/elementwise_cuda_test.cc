@@ -1,0 +1,101 @@
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+
+#include "kernels/elementwise.h"
+#include "tests/support/compare.h"
+#include "tests/support/device.h"
+#include "tests/support/random.h"
+
+namespace hew {
+namespace {
+
+constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+
+double epsilon(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 0x1p-52;
+    case DType::kFloat32:
+      return 0x1p-23;
+    default:
+      return 0x1p-8;  // bfloat16
+  }
+}
+
+// The same random values, rounded to dtype, on the GPU and in float64 on the host.
+struct Input {
+  Tensor gpu;
+  Tensor wide;
+};
+
+Input input(const Shape& shape, DType dtype, std::uint64_t seed) {
+  const Tensor narrow =
+      test::rounded(test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
+  return {.gpu = test::to(narrow, test::gpu_stream()),
+          .wide = test::rounded(narrow, DType::kFloat64)};
+}
+
+}  // namespace
+
+TEST_CASE("elementwise kernels on a GPU agree with the CPU's in float64") {
+  const Stream& gpu = test::gpu_stream();
+  const Stream cpu = make_cpu_stream();
+  for (const DType dtype : kTypes) {
+    for (const Shape& shape : {Shape{1}, Shape{7, 13}, Shape{64, 256}, Shape{1009, 31}}) {
+      CAPTURE(to_string(shape));
+      CAPTURE(name_of(dtype));
+      const Input a = input(shape, dtype, 1);
+      const Input b = input(shape, dtype, 2);
+      const Input tail = input({shape[-1]}, dtype, 3);
+      Tensor y = test::poisoned(shape, dtype, gpu);
+      Tensor wanted = Tensor::empty(shape, DType::kFloat64, cpu);
+      const double tolerance = epsilon(dtype);
+      kernels::add(a.gpu, b.gpu, y, gpu);
+      kernels::add(a.wide, b.wide, wanted, cpu);
+      HEW_CHECK_CLOSE(y, wanted, tolerance);
+      kernels::multiply(a.gpu, b.gpu, y, gpu);
+      kernels::multiply(a.wide, b.wide, wanted, cpu);
+      HEW_CHECK_CLOSE(y, wanted, tolerance);
+      kernels::add_broadcast(a.gpu, tail.gpu, y, gpu);
+      kernels::add_broadcast(a.wide, tail.wide, wanted, cpu);
+      HEW_CHECK_CLOSE(y, wanted, tolerance);
+      kernels::scale(0.375, y, gpu);
+      kernels::scale(0.375, wanted, cpu);
+      HEW_CHECK_CLOSE(y, wanted, 2 * tolerance);
+      kernels::fill(1.5, y, gpu);
+      kernels::fill(1.5, wanted, cpu);
+      HEW_CHECK_CLOSE(y, wanted, 0);
+    }
+  }
+}
+
+TEST_CASE("sums and casts on a GPU") {
+  const Stream& gpu = test::gpu_stream();
+  const Stream cpu = make_cpu_stream();
+  for (const DType dtype : kTypes) {
+    for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{257, 64}, Shape{40013, 72}}) {
+      CAPTURE(to_string(shape));
+      CAPTURE(name_of(dtype));
+      const Input x = input(shape, dtype, 1);
+      Tensor sums = test::poisoned({shape[1]}, accumulator_of(dtype), gpu);
+      Tensor wanted = Tensor::empty({shape[1]}, DType::kFloat64, cpu);
+      kernels::sum_leading(x.gpu, sums, gpu);
+      kernels::sum_leading(x.wide, wanted, cpu);
+      // n values of about 1 each: n roundings of a sum of about √n, in the accumulator.
+      const auto n = static_cast<double>(shape[0]);
+      HEW_CHECK_CLOSE(sums, wanted, 0, epsilon(accumulator_of(dtype)) * n * 2);
+      const double squares = kernels::sum_of_squares(x.gpu, gpu);
+      const double right = kernels::sum_of_squares(x.wide, cpu);
+      CHECK(std::abs(squares - right) <= 1e-12 * right);
+      for (const DType other : kTypes) {
+        Tensor y = test::poisoned(shape, other, gpu);
+        kernels::cast(x.gpu, y, gpu);
+        CHECK(test::same_bytes(y, test::rounded(test::on_cpu(x.gpu), other)));
+      }
+    }
+  }
+}
+
+}  // namespace hew

@@ -1,0 +1,93 @@
+#include "tests/support/device.h"
+
+#include <cstdlib>
+#include <limits>
+#include <string_view>
+
+#include "core/error.h"
+
+namespace hew::test {
+namespace {
+
+std::vector<double> wide_values(const Tensor& tensor) {
+  if (tensor.dtype() == DType::kFloat64)
+    return tensor.to_vector<double>();
+  std::vector<double> out;
+  out.reserve(static_cast<std::size_t>(tensor.numel()));
+  if (tensor.dtype() == DType::kFloat32) {
+    for (const float x : tensor.to_vector<float>()) out.push_back(static_cast<double>(x));
+  } else {
+    require<DtypeError>(tensor.dtype() == DType::kBFloat16, "[rounded] {}",
+                        name_of(tensor.dtype()));
+    for (const BFloat16 x : tensor.to_vector<BFloat16>()) {
+      out.push_back(static_cast<double>(static_cast<float>(x)));
+    }
+  }
+  return out;
+}
+
+template <class T>
+Tensor filled(const Shape& shape, T value, const Stream& stream) {
+  return Tensor::from(std::vector<T>(static_cast<std::size_t>(shape.numel()), value), shape,
+                      stream);
+}
+
+}  // namespace
+
+const Stream& test_stream() {
+  static const bool on_gpu = [] {
+    const char* wanted = std::getenv("HEW_TEST_DEVICE");
+    return wanted != nullptr && std::string_view(wanted) == "cuda";
+  }();
+  static const Stream cpu = make_cpu_stream();
+  return on_gpu ? gpu_stream() : cpu;
+}
+
+const Stream& gpu_stream() {
+  static const Stream gpu = make_stream({.type = DeviceType::kCuda, .index = 0});
+  return gpu;
+}
+
+Tensor to(const Tensor& tensor, const Stream& stream) {
+  Tensor out = Tensor::empty(tensor.shape(), tensor.dtype(), stream);
+  if (!tensor.device().is_cpu())
+    synchronize(tensor.stream());  // the copy is ordered on the other stream
+  out.copy_from(tensor);
+  return out;
+}
+
+Tensor on_cpu(const Tensor& tensor) {
+  static const Stream cpu = make_cpu_stream();
+  return to(tensor, cpu);
+}
+
+Tensor rounded(const Tensor& tensor, DType dtype) {
+  const std::vector<double> wide = wide_values(tensor);
+  if (dtype == DType::kFloat64)
+    return Tensor::from(wide, tensor.shape(), tensor.stream());
+  const std::vector<float> narrow(wide.begin(), wide.end());
+  if (dtype == DType::kFloat32)
+    return Tensor::from(narrow, tensor.shape(), tensor.stream());
+  const std::vector<BFloat16> narrower(narrow.begin(), narrow.end());
+  return Tensor::from(narrower, tensor.shape(), tensor.stream());
+}
+
+Tensor poisoned(const Shape& shape, DType dtype, const Stream& stream) {
+  constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+  switch (dtype) {
+    case DType::kFloat32:
+      return filled(shape, kNan, stream);
+    case DType::kFloat64:
+      return filled(shape, static_cast<double>(kNan), stream);
+    case DType::kBFloat16:
+      return filled(shape, BFloat16(kNan), stream);
+    case DType::kInt32:
+      return filled(shape, std::int32_t{-1}, stream);
+    case DType::kInt64:
+      return filled(shape, std::int64_t{-1}, stream);
+    default:
+      return filled(shape, std::uint8_t{0xff}, stream);
+  }
+}
+
+}  // namespace hew::test
