@@ -13,8 +13,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v,
   kernels::attention_forward(
       {.q = q.value(), .k = k.value(), .v = v.value(), .options = options, .y = y, .lse = lse},
       q.stream());
-  auto rule = [q = q.value(), k = k.value(), v = v.value(), y, lse, options](
-                  const Tensor& dy, const std::vector<bool>&) {
+  auto rule = [q = q.value(), k = k.value(), v = v.value(), y, lse, options](const Tensor& dy,
+                                                                             Needs&) {
     Tensor dq = Tensor::empty(q.shape(), q.dtype(), q.stream());
     Tensor dk = Tensor::empty(k.shape(), k.dtype(), k.stream());
     Tensor dv = Tensor::empty(v.shape(), v.dtype(), v.stream());

@@ -15,8 +15,7 @@ Variable cross_entropy(const Variable& logits, const Tensor& targets, double sca
   kernels::mean_loss(
       {.losses = losses, .targets = targets, .scale = scale, .mean = mean, .weight = weight},
       stream);
-  auto rule = [logits = logits.value(), targets, lse, weight](const Tensor& dmean,
-                                                              const std::vector<bool>&) {
+  auto rule = [logits = logits.value(), targets, lse, weight](const Tensor& dmean, Needs&) {
     Tensor dlogits = Tensor::empty(logits.shape(), logits.dtype(), logits.stream());
     kernels::cross_entropy_backward({.logits = logits,
                                      .targets = targets,

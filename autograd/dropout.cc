@@ -14,10 +14,9 @@ Tensor dropped(const Tensor& x, const kernels::DropoutOptions& options) {
 Variable dropout(const Variable& x, const kernels::DropoutOptions& options) {
   if (options.p == 0)
     return x;
-  return record("dropout", dropped(x.value(), options), {x},
-                [options](const Tensor& dy, const std::vector<bool>&) {
-                  return std::vector<Tensor>{dropped(dy, options)};
-                });
+  return record("dropout", dropped(x.value(), options), {x}, [options](const Tensor& dy, Needs&) {
+    return std::vector<Tensor>{dropped(dy, options)};
+  });
 }
 
 }  // namespace hew::ag

@@ -12,12 +12,11 @@ Variable embedding(const Tensor& ids, const Variable& table) {
   extents.push_back(table.size(1));
   Tensor y = Tensor::empty(Shape(extents), table.dtype(), table.stream());
   kernels::embedding_forward(ids, table.value(), y, table.stream());
-  return record("embedding", y, {table},
-                [ids, shape = table.shape()](const Tensor& dy, const std::vector<bool>&) {
-                  Tensor dtable = Tensor::empty(shape, dy.dtype(), dy.stream());
-                  kernels::embedding_backward(ids, dy, dtable, dy.stream());
-                  return std::vector<Tensor>{dtable};
-                });
+  return record("embedding", y, {table}, [ids, shape = table.shape()](const Tensor& dy, Needs&) {
+    Tensor dtable = Tensor::empty(shape, dy.dtype(), dy.stream());
+    kernels::embedding_backward(ids, dy, dtable, dy.stream());
+    return std::vector<Tensor>{dtable};
+  });
 }
 
 }  // namespace hew::ag

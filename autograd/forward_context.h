@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "autograd/parameter.h"
 #include "autograd/variable.h"
@@ -15,11 +16,17 @@ struct ForwardContext {
   std::uint64_t step = 0;           // training step; part of the checkpoint
   std::int64_t first_sample = 0;    // index in the global batch of this micro-batch's first sample
   std::uint64_t dropout_calls = 0;  // dropout layers passed so far in this forward
+  std::optional<DType> dtype;       // of activations; by default that of the parameters
 
-  /// The parameter as a leaf of the tape when training, cut off from it otherwise.
+  /// The parameter in the dtype of activations, as a leaf of the tape when training, cut off from
+  /// it otherwise.
   Variable use(const Parameter& parameter) const {
-    return training || !parameter.var ? parameter.var : parameter.var.detach();
+    if (!parameter.var)
+      return {};
+    return use_master(dtype ? parameter.var.working(*dtype) : parameter.var);
   }
+  /// The same as it is held.
+  Variable use_master(const Variable& leaf) const { return training ? leaf : leaf.detach(); }
 };
 
 }  // namespace hew::ag

@@ -30,7 +30,7 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias, Acti
   if (bias)
     inputs.push_back(bias);
   auto rule = [x = x.value(), w = w.value(), pre, activation](const Tensor& grad_output,
-                                                              const std::vector<bool>& needs) {
+                                                              Needs& needs) {
     const Stream& on = grad_output.stream();
     Tensor dy = grad_output;
     if (pre.defined()) {

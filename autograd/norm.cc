@@ -31,23 +31,23 @@ Variable layer_norm(const Variable& x, const Variable& weight, const Variable& b
                                .mean = mean,
                                .rstd = rstd},
                               x.stream());
-  return record("layer_norm", y, {x, weight, bias},
-                [x = x.value(), weight = weight.value(), mean, rstd](
-                    const Tensor& dy, const std::vector<bool>& needs) {
-                  Tensor dx = empty_if(true, x);
-                  Tensor dweight = empty_if(needs[1], weight);
-                  Tensor dbias = empty_if(needs[2], weight);
-                  kernels::layer_norm_backward({.x = x,
-                                                .weight = weight,
-                                                .mean = mean,
-                                                .rstd = rstd,
-                                                .dy = dy,
-                                                .dx = dx,
-                                                .dweight = dweight,
-                                                .dbias = dbias},
-                                               dy.stream());
-                  return std::vector<Tensor>{dx, dweight, dbias};
-                });
+  return record(
+      "layer_norm", y, {x, weight, bias},
+      [x = x.value(), weight = weight.value(), mean, rstd](const Tensor& dy, Needs& needs) {
+        Tensor dx = empty_if(true, x);
+        Tensor dweight = empty_if(needs[1], weight);
+        Tensor dbias = empty_if(needs[2], weight);
+        kernels::layer_norm_backward({.x = x,
+                                      .weight = weight,
+                                      .mean = mean,
+                                      .rstd = rstd,
+                                      .dy = dy,
+                                      .dx = dx,
+                                      .dweight = dweight,
+                                      .dbias = dbias},
+                                     dy.stream());
+        return std::vector<Tensor>{dx, dweight, dbias};
+      });
 }
 
 Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
@@ -57,8 +57,7 @@ Variable rms_norm(const Variable& x, const Variable& weight, double eps) {
       {.x = x.value(), .weight = weight.value(), .eps = eps, .y = y, .rstd = rstd}, x.stream());
   return record(
       "rms_norm", y, {x, weight},
-      [x = x.value(), weight = weight.value(), rstd](const Tensor& dy,
-                                                     const std::vector<bool>& needs) {
+      [x = x.value(), weight = weight.value(), rstd](const Tensor& dy, Needs& needs) {
         Tensor dx = empty_if(true, x);
         Tensor dweight = empty_if(needs[1], weight);
         kernels::rms_norm_backward(

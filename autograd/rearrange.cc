@@ -7,7 +7,7 @@ namespace hew::ag {
 
 Variable reshape(const Variable& x, const Shape& shape) {
   return record("reshape", x.value().reshape(shape), {x},
-                [shape = x.shape()](const Tensor& dy, const std::vector<bool>&) {
+                [shape = x.shape()](const Tensor& dy, Needs&) {
                   return std::vector<Tensor>{dy.reshape(shape)};
                 });
 }
@@ -19,12 +19,11 @@ Variable permute(const Variable& x, const std::vector<int>& axes) {
   for (std::size_t i = 0; i < axes.size(); ++i) {
     inverse[static_cast<std::size_t>(axes[i])] = static_cast<int>(i);
   }
-  return record("permute", y, {x},
-                [inverse, shape = x.shape()](const Tensor& dy, const std::vector<bool>&) {
-                  Tensor dx = Tensor::empty(shape, dy.dtype(), dy.stream());
-                  kernels::permute(dy, inverse, dx, dy.stream());
-                  return std::vector<Tensor>{dx};
-                });
+  return record("permute", y, {x}, [inverse, shape = x.shape()](const Tensor& dy, Needs&) {
+    Tensor dx = Tensor::empty(shape, dy.dtype(), dy.stream());
+    kernels::permute(dy, inverse, dx, dy.stream());
+    return std::vector<Tensor>{dx};
+  });
 }
 
 Variable columns(const Variable& x, std::int64_t begin, std::int64_t count) {
@@ -34,13 +33,11 @@ Variable columns(const Variable& x, std::int64_t begin, std::int64_t count) {
   Tensor y = Tensor::empty({x.size(0), count}, x.dtype(), x.stream());
   kernels::copy_columns({.from = x.value(), .to = y, .from_begin = begin, .count = count},
                         x.stream());
-  return record("columns", y, {x},
-                [begin, count, shape = x.shape()](const Tensor& dy, const std::vector<bool>&) {
-                  Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.stream());
-                  kernels::copy_columns({.from = dy, .to = dx, .to_begin = begin, .count = count},
-                                        dy.stream());
-                  return std::vector<Tensor>{dx};
-                });
+  return record("columns", y, {x}, [begin, count, shape = x.shape()](const Tensor& dy, Needs&) {
+    Tensor dx = Tensor::zeros(shape, dy.dtype(), dy.stream());
+    kernels::copy_columns({.from = dy, .to = dx, .to_begin = begin, .count = count}, dy.stream());
+    return std::vector<Tensor>{dx};
+  });
 }
 
 }  // namespace hew::ag

@@ -8,7 +8,7 @@ Variable rotary(const Variable& x, double theta, std::int64_t offset) {
   Tensor y = Tensor::empty(x.shape(), x.dtype(), x.stream());
   kernels::rotary({.x = x.value(), .theta = theta, .offset = offset, .inverse = false, .y = y},
                   x.stream());
-  return record("rotary", y, {x}, [theta, offset](const Tensor& dy, const std::vector<bool>&) {
+  return record("rotary", y, {x}, [theta, offset](const Tensor& dy, Needs&) {
     Tensor dx = Tensor::empty(dy.shape(), dy.dtype(), dy.stream());
     kernels::rotary({.x = dy, .theta = theta, .offset = offset, .inverse = true, .y = dx},
                     dy.stream());

@@ -8,7 +8,7 @@ Variable swiglu(const Variable& gate, const Variable& up) {
   Tensor y = Tensor::empty(gate.shape(), gate.dtype(), gate.stream());
   kernels::swiglu_forward(gate.value(), up.value(), y, gate.stream());
   return record("swiglu", y, {gate, up},
-                [gate = gate.value(), up = up.value()](const Tensor& dy, const std::vector<bool>&) {
+                [gate = gate.value(), up = up.value()](const Tensor& dy, Needs&) {
                   Tensor dgate = Tensor::empty(dy.shape(), dy.dtype(), dy.stream());
                   Tensor dup = Tensor::empty(dy.shape(), dy.dtype(), dy.stream());
                   kernels::swiglu_backward(

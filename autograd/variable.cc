@@ -5,12 +5,18 @@
 #include <utility>
 
 #include "autograd/node.h"
+#include "kernels/elementwise.h"
 
 namespace hew::ag {
 
 Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<State>()) {
+  state_->slot = std::make_shared<Slot>(Slot{.shape = value.shape(),
+                                             .dtype = value.dtype(),
+                                             .stream = value.stream(),
+                                             .requires_grad = requires_grad,
+                                             .producer = nullptr,
+                                             .grad = {}});
   state_->value = std::move(value);
-  state_->requires_grad = requires_grad;
 }
 
 const Tensor& Variable::value() const {
@@ -19,26 +25,50 @@ const Tensor& Variable::value() const {
 }
 
 Tensor& Variable::mutable_value() {
-  assert(state_ != nullptr && state_->producer == nullptr);
+  assert(state_ != nullptr && state_->slot->producer == nullptr);
+  state_->working = Variable();
   return state_->value;
 }
 
 bool Variable::requires_grad() const {
-  return state_ != nullptr && state_->requires_grad;
+  return state_ != nullptr && state_->slot->requires_grad;
 }
 
 Tensor& Variable::grad() {
   assert(state_ != nullptr);
-  return state_->grad;
+  return state_->slot->grad;
 }
 
 const Tensor& Variable::grad() const {
   assert(state_ != nullptr);
-  return state_->grad;
+  return state_->slot->grad;
 }
 
 Variable Variable::detach() const {
   return Variable(value());
+}
+
+Variable Variable::working(DType dtype) const {
+  assert(state_ != nullptr && state_->slot->producer == nullptr);
+  if (dtype == state_->value.dtype())
+    return *this;
+  if (!state_->working || state_->working.dtype() != dtype) {
+    Tensor copy = Tensor::empty(shape(), dtype, stream());
+    kernels::cast(value(), copy, stream());
+    Variable leaf(copy);
+    leaf.state_->slot = state_->slot;
+    state_->working = std::move(leaf);
+  }
+  return state_->working;
+}
+
+Variable::Update Variable::update() {
+  assert(state_ != nullptr && state_->slot->producer == nullptr);
+  return {.value = state_->value, .working = state_->working ? state_->working.value() : Tensor()};
+}
+
+const void* Variable::key() const {
+  return state_ == nullptr ? nullptr : state_->slot.get();
 }
 
 Variable record(const char* op, Tensor value, std::vector<Variable> inputs, BackwardRule rule) {
@@ -46,27 +76,54 @@ Variable record(const char* op, Tensor value, std::vector<Variable> inputs, Back
                                   [](const Variable& v) { return v.requires_grad(); });
   Variable output(std::move(value), needed);
   if (needed) {
-    output.state_->producer = std::make_shared<Node>(op, std::move(inputs), std::move(rule));
+    output.state_->slot->producer = std::make_shared<Node>(op, inputs, std::move(rule));
   }
   return output;
 }
 
+Variable with_remake(const Variable& x, std::function<Tensor()> remake) {
+  x.state_->remake = std::make_shared<Saved::Remake>();
+  x.state_->remake->make = std::move(remake);
+  return x;
+}
+
+Saved::Saved(const Variable& x) : remake_(x.state_->remake), shape_(x.shape()) {
+  if (remake_ == nullptr)
+    tensor_ = x.value();
+}
+
+const Tensor& Saved::get() const {
+  if (remake_ == nullptr)
+    return tensor_;
+  if (!remake_->made.defined())
+    remake_->made = remake_->make();
+  return remake_->made;
+}
+
+Node::Node(const char* op_name, const std::vector<Variable>& op_inputs, BackwardRule op_rule)
+    : op(op_name), rule(std::move(op_rule)) {
+  inputs.reserve(op_inputs.size());
+  for (const Variable& input : op_inputs) {
+    inputs.push_back(input.state_ == nullptr ? nullptr : input.state_->slot);
+  }
+}
+
 Node::~Node() {
-  std::vector<std::shared_ptr<Variable::State>> stack;
-  auto take_inputs = [&stack](std::vector<Variable>& from) {
-    for (Variable& input : from) {
-      if (input.state_ != nullptr)
-        stack.push_back(std::move(input.state_));
+  std::vector<std::shared_ptr<Slot>> stack;
+  auto take_inputs = [&stack](std::vector<std::shared_ptr<Slot>>& from) {
+    for (std::shared_ptr<Slot>& input : from) {
+      if (input != nullptr)
+        stack.push_back(std::move(input));
     }
     from.clear();
   };
   take_inputs(inputs);
   while (!stack.empty()) {
-    const std::shared_ptr<Variable::State> state = std::move(stack.back());
+    const std::shared_ptr<Slot> slot = std::move(stack.back());
     stack.pop_back();
-    // Sole owner of the state and of its node: hollow the node out before it dies.
-    if (state.use_count() == 1 && state->producer != nullptr && state->producer.use_count() == 1) {
-      take_inputs(state->producer->inputs);
+    // Sole owner of the slot and of its node: hollow the node out before it dies.
+    if (slot.use_count() == 1 && slot->producer != nullptr && slot->producer.use_count() == 1) {
+      take_inputs(slot->producer->inputs);
     }
   }
 }

@@ -111,12 +111,7 @@ ag::Variable LanguageModel::forward(const Tensor& ids, ag::ForwardContext& conte
   context.dropout_calls = 0;
   ag::Variable x = ag::embedding(ids, context.use(token_embedding_));  // [B, T, C]
   if (position_embedding_.var) {
-    std::vector<std::int32_t> positions;
-    for (std::int64_t t = 0; t < shape.tokens; ++t) {
-      positions.push_back(static_cast<std::int32_t>(shape.position + t));
-    }
-    const Tensor position_ids = Tensor::from(positions, {shape.tokens}, ids.stream());
-    x = ag::add_broadcast(x, ag::embedding(position_ids, context.use(position_embedding_)));
+    x = ag::add_rows(x, context.use(position_embedding_), shape.position);
   }
   x = ag::reshape(x, {shape.batch * shape.tokens, config_.width});
   x = drop(x, config_.dropout, shape.tokens, context);

@@ -42,25 +42,25 @@ void LinearWeight::collect_parameters(std::vector<ag::Parameter*>& out) {
 ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bias,
                                    kernels::Activation activation,
                                    const ag::ForwardContext& context) const {
-  const ag::Variable weight = context.use(weight_);
   switch (storage_) {
     case Storage::kDense:
-      return ag::linear(x, weight, bias, activation);
+      return ag::linear(x, context.use(weight_), bias, activation);
     case Storage::kLiveBlocks:
       return sparse_linear({.x = x,
-                            .values = weight,
+                            .values = context.use(weight_),
                             .probe = context.training ? probe_ : ag::Variable(),
                             .bias = bias,
                             .pattern = pattern_,
                             .activation = activation});
     case Storage::kMaster:
-      return masked_linear({.x = x,
-                            .weight = weight,
-                            .scores = context.use(scores_),
-                            .probe = context.training ? probe_ : ag::Variable(),
-                            .bias = bias,
-                            .pattern = pattern_,
-                            .activation = activation});
+      return masked_linear(
+          {.x = x,
+           .weight = context.use_master(weight_.var),
+           .scores = scores_.var ? context.use_master(scores_.var) : ag::Variable(),
+           .probe = context.training ? probe_ : ag::Variable(),
+           .bias = bias,
+           .pattern = pattern_,
+           .activation = activation});
   }
   throw Error("[linear_weight] unknown storage");
 }

@@ -70,22 +70,30 @@ Tensor input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& p
 
 Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern) {
   const std::int64_t b = pattern.grid().block;
-  Tensor g = Tensor::empty({pattern.nnzb(), b, b}, d.dtype(), d.stream());
+  Tensor g = Tensor::empty({pattern.nnzb(), b, b}, accumulator_of(d.dtype()), d.stream());
   kernels::bsr_weight_gradient({.dy = d, .x = x, .index = pattern.index(), .dvalues = g},
                                d.stream());
   return g;
 }
 
 Tensor dense_gradient(const Tensor& d, const Tensor& x) {
-  Tensor g = Tensor::empty({d.size(1), x.size(1)}, d.dtype(), d.stream());
+  Tensor g = Tensor::empty({d.size(1), x.size(1)}, accumulator_of(d.dtype()), d.stream());
   kernels::linear_weight_gradient(d, x, g, /*accumulate=*/false, d.stream());
   return g;
 }
 
 Tensor bias_gradient(const Tensor& d) {
-  Tensor g = Tensor::empty({d.size(1)}, d.dtype(), d.stream());
+  Tensor g = Tensor::empty({d.size(1)}, accumulator_of(d.dtype()), d.stream());
   kernels::sum_leading(d, g, d.stream());
   return g;
+}
+
+Tensor cast(const Tensor& from, DType dtype) {
+  if (from.dtype() == dtype)
+    return from;
+  Tensor out = Tensor::empty(from.shape(), dtype, from.stream());
+  kernels::cast(from, out, out.stream());
+  return out;
 }
 
 Tensor score_gradient(const Tensor& g, const Tensor& weight, const BlockGrid& grid) {
@@ -103,9 +111,8 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
                                .pattern = *args.pattern,
                                .activation = args.activation,
                                .taped = taped({args.x, args.values, args.probe, args.bias})});
-  auto rule = [x = args.x.value(), values = args.values.value(), pattern = args.pattern,
-               activation = args.activation,
-               pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {
+  auto rule = [x = ag::Saved(args.x), values = args.values.value(), pattern = args.pattern,
+               activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_values, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3]);
     const Tensor d = through_activation(activation, pre, dy);
@@ -113,9 +120,9 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
     if (needs_x)
       grads[0] = input_gradient(d, values, *pattern);
     if (needs_probe)
-      grads[2] = dense_gradient(d, x);
+      grads[2] = dense_gradient(d, x.get());
     if (needs_values) {
-      grads[1] = needs_probe ? gather(grads[2], *pattern) : live_gradient(d, x, *pattern);
+      grads[1] = needs_probe ? gather(grads[2], *pattern) : live_gradient(d, x.get(), *pattern);
     }
     if (needs_bias)
       grads[3] = bias_gradient(d);
@@ -126,7 +133,7 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
 }
 
 ag::Variable masked_linear(const MaskedLinearArgs& args) {
-  const Tensor values = gather(args.weight.value(), *args.pattern);
+  const Tensor values = cast(gather(args.weight.value(), *args.pattern), args.x.dtype());
   const Product out =
       forward({.x = args.x.value(),
                .values = values,
@@ -134,9 +141,8 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
                .pattern = *args.pattern,
                .activation = args.activation,
                .taped = taped({args.x, args.weight, args.scores, args.probe, args.bias})});
-  auto rule = [x = args.x.value(), weight = args.weight.value(), values, pattern = args.pattern,
-               activation = args.activation,
-               pre = out.pre](const Tensor& dy, const std::vector<bool>& needs) {
+  auto rule = [x = ag::Saved(args.x), weight = args.weight.value(), values, pattern = args.pattern,
+               activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_weight, needs_scores, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3], needs[4]);
     const Tensor d = through_activation(activation, pre, dy);
@@ -145,10 +151,10 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
       grads[0] = input_gradient(d, values, *pattern);
     Tensor g;
     if (needs_scores || needs_probe)
-      g = dense_gradient(d, x);
+      g = dense_gradient(d, x.get());
     if (needs_weight) {
-      grads[1] =
-          scatter(g.defined() ? gather(g, *pattern) : live_gradient(d, x, *pattern), *pattern);
+      grads[1] = scatter(g.defined() ? gather(g, *pattern) : live_gradient(d, x.get(), *pattern),
+                         *pattern);
     }
     if (needs_scores)
       grads[2] = score_gradient(g, weight, pattern->grid());

@@ -19,7 +19,8 @@ struct SparseLinearArgs {
 };
 ag::Variable sparse_linear(const SparseLinearArgs& args);
 
-/// y = act(x·(W ⊙ mask)ᵀ + bias) with a dense master W [N, K] (methods.md §2, straight-through).
+/// y = act(x·(W ⊙ mask)ᵀ + bias) with a dense master W [N, K] (methods.md §2, straight-through),
+/// whose live blocks are rounded to x's dtype.
 /// Gradients with G = ∂L/∂(W ⊙ mask): W gets G ⊙ mask, scores [R, C] get Σ over the block of G ⊙ W,
 /// for dead blocks too. Without scores G is computed for live blocks only.
 struct MaskedLinearArgs {

@@ -1,5 +1,8 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+
+#include "autograd/elementwise.h"
 #include "autograd/gradcheck.h"
 #include "autograd/variable.h"
 #include "core/error.h"
@@ -14,7 +17,7 @@ ag::Variable product(const ag::Variable& a, const ag::Variable& b) {
   Tensor y = Tensor::empty(a.shape(), a.dtype(), a.stream());
   kernels::multiply(a.value(), b.value(), y, a.stream());
   return ag::record("product", y, {a, b},
-                    [x = a.value(), w = b.value()](const Tensor& g, const std::vector<bool>&) {
+                    [x = a.value(), w = b.value()](const Tensor& g, ag::Needs&) {
                       Tensor da = Tensor::empty(g.shape(), g.dtype(), g.stream());
                       Tensor db = Tensor::empty(g.shape(), g.dtype(), g.stream());
                       kernels::multiply(g, w, da, g.stream());
@@ -24,9 +27,12 @@ ag::Variable product(const ag::Variable& a, const ag::Variable& b) {
 }
 
 ag::Variable same(const ag::Variable& a) {
-  return ag::record("same", a.value(), {a}, [](const Tensor& g, const std::vector<bool>&) {
-    return std::vector<Tensor>{g};
-  });
+  return ag::record("same", a.value(), {a},
+                    [](const Tensor& g, ag::Needs&) { return std::vector<Tensor>{g}; });
+}
+
+bool same_value(const ag::Variable& a, const ag::Variable& b) {
+  return a.value().view().data == b.value().view().data;
 }
 
 }  // namespace
@@ -50,7 +56,7 @@ TEST_CASE("gradcheck finds a wrong rule and a NaN") {
     return ag::gradcheck(
         [factor](const std::vector<ag::Variable>& in) {
           return ag::record("planted", in[0].value(), {in[0]},
-                            [factor](const Tensor& g, const std::vector<bool>&) {
+                            [factor](const Tensor& g, ag::Needs&) {
                               Tensor d = g.clone();
                               kernels::scale(factor, d, g.stream());
                               return std::vector<Tensor>{d};
@@ -70,7 +76,7 @@ TEST_CASE("leaf gradients accumulate over sweeps and are never aliased") {
   auto sum = [](const ag::Variable& x, const ag::Variable& y) {
     Tensor s = Tensor::empty(x.shape(), x.dtype(), x.stream());
     kernels::add(x.value(), y.value(), s, x.stream());
-    return ag::record("sum", s, {x, y}, [](const Tensor& g, const std::vector<bool>&) {
+    return ag::record("sum", s, {x, y}, [](const Tensor& g, ag::Needs&) {
       return std::vector<Tensor>{g, g};
     });
   };
@@ -85,7 +91,7 @@ TEST_CASE("the engine sums a broadcast gradient and refuses one that does not fi
   ag::Variable row(test::random_tensor({3}, DType::kFloat64, cpu, 1), true);
   auto gives = [&](const Shape& shape, DType dtype) {
     return ag::record("gives", Tensor::zeros({}, DType::kFloat64, cpu), {row},
-                      [=](const Tensor&, const std::vector<bool>&) {
+                      [=](const Tensor&, ag::Needs&) {
                         Tensor g = Tensor::empty(shape, dtype, cpu);
                         kernels::fill(1, g, cpu);
                         return std::vector<Tensor>{g};
@@ -115,6 +121,107 @@ TEST_CASE("a chain of 200,000 nodes neither overflows on backward nor on tear-do
     ag::backward(y);
   }
   CHECK(a.grad().to_vector<double>() == std::vector<double>{1});
+}
+
+TEST_CASE("a rule may take what others gave its input, and write over what is its own") {
+  const Stream cpu = make_cpu_stream();
+  const ag::Variable x(test::random_tensor({4}, DType::kFloat64, cpu, 1), /*requires_grad=*/true);
+  int taken = 0;
+  // y = x, whose rule adds to what it takes.
+  auto taker = [&taken](const ag::Variable& a) {
+    return ag::record("taker", a.value(), {a}, [&taken](const Tensor& g, ag::Needs& needs) {
+      const ag::Needs::Gathered before = needs.take(0);
+      if (!before.grad.defined())
+        return std::vector<Tensor>{g};
+      ++taken;
+      Tensor sum = before.writable ? before.grad : Tensor::empty(g.shape(), g.dtype(), g.stream());
+      kernels::add(before.grad, g, sum, g.stream());
+      return std::vector<Tensor>{sum};
+    });
+  };
+  const ag::Variable middle = same(x);
+  // middle's gradient is first the seed itself, which the sum's other input shares.
+  const ag::Variable sum = ag::add(taker(middle), ag::add(same(middle), taker(middle)));
+  ag::backward(sum);
+  CHECK(taken == 1);
+  CHECK(x.grad().to_vector<double>() == std::vector<double>(4, 3.0));
+}
+
+TEST_CASE("a working copy has its master's gradient, and follows its changes") {
+  const Stream cpu = make_cpu_stream();
+  ag::Variable master(Tensor::from(std::vector<float>{1.001F, -3.0F}, {2}, cpu),
+                      /*requires_grad=*/true);
+  const ag::Variable copy = master.working(DType::kBFloat16);
+  CHECK(copy.dtype() == DType::kBFloat16);
+  CHECK(static_cast<float>(copy.value().to_vector<BFloat16>()[0]) == 1.0F);
+  CHECK(copy.key() == master.key());
+  CHECK(same_value(master.working(DType::kBFloat16), copy));
+  // An op on the copy gives float32 gradients; they are the master's.
+  const ag::Variable y = ag::record("op", master.value(), {copy}, [](const Tensor& g, ag::Needs&) {
+    return std::vector<Tensor>{g};
+  });
+  ag::backward(y);
+  CHECK(master.grad().dtype() == DType::kFloat32);
+  CHECK(master.grad().to_vector<float>() == std::vector<float>{1, 1});
+  CHECK(master.update().working.defined());
+  master.mutable_value().copy_from(Tensor::from(std::vector<float>{5, 6}, {2}, cpu));
+  CHECK_FALSE(master.update().working.defined());
+  CHECK(static_cast<float>(master.working(DType::kBFloat16).value().to_vector<BFloat16>()[1]) ==
+        6.0F);
+  CHECK(same_value(master.working(DType::kFloat32), master));
+}
+
+TEST_CASE("a leaf is reported done once, after its last use") {
+  const Stream cpu = make_cpu_stream();
+  const ag::Variable a(test::random_tensor({4}, DType::kFloat64, cpu, 1), /*requires_grad=*/true);
+  const ag::Variable b(test::random_tensor({4}, DType::kFloat64, cpu, 2), /*requires_grad=*/true);
+  const ag::Variable y = product(product(a, b), same(a));
+  std::vector<const void*> done;
+  std::vector<double> seen;
+  ag::backward(y, Tensor(), {.leaf_done = [&](const void* leaf) {
+                 done.push_back(leaf);
+                 if (leaf == a.key())
+                   seen = a.grad().to_vector<double>();
+               }});
+  CHECK(done.size() == 2);
+  CHECK(std::count(done.begin(), done.end(), a.key()) == 1);
+  CHECK(seen == a.grad().to_vector<double>());
+}
+
+TEST_CASE("a value that can be made again is kept by nobody, and made once") {
+  const Stream cpu = make_cpu_stream();
+  const ag::Variable x(test::random_tensor({64}, DType::kFloat64, cpu, 1), /*requires_grad=*/true);
+  int made = 0;
+  auto twice = [](const Tensor& t) {
+    Tensor y = t.clone();
+    kernels::scale(2, y, y.stream());
+    return y;
+  };
+  ag::Variable y;
+  const std::int64_t before = cpu.allocator->stats().in_use;
+  {
+    ag::Variable middle = ag::with_remake(
+        ag::record("twice", twice(x.value()), {x},
+                   [twice](const Tensor& g, ag::Needs&) { return std::vector<Tensor>{twice(g)}; }),
+        [&made, twice, t = x.value()] {
+          ++made;
+          return twice(t);
+        });
+    auto square = [](const ag::Variable& v) {
+      Tensor value = Tensor::empty({}, v.dtype(), v.stream());
+      kernels::fill(0, value, v.stream());
+      return ag::record("square", value, {v}, [saved = ag::Saved(v)](const Tensor&, ag::Needs&) {
+        return std::vector<Tensor>{saved.get().clone()};
+      });
+    };
+    y = ag::add(square(middle), square(middle));
+  }
+  CHECK(cpu.allocator->stats().in_use - before < 64 * 8);
+  ag::backward(y);
+  CHECK(made == 1);
+  for (std::size_t i = 0; i < 64; ++i) {
+    CHECK(x.grad().to_vector<double>()[i] == 8 * x.value().to_vector<double>()[i]);
+  }
 }
 
 }  // namespace hew
