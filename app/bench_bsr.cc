@@ -103,12 +103,12 @@ Timing time_products(Operands& t, const sparsity::BsrPattern& pattern, int repea
       {{[&] { kernels::bsr_forward({.x = t.x, .values = values, .index = index, .y = t.y}, cpu); },
         [&] { kernels::linear_forward({.x = t.x, .w = t.w, .y = t.y}, cpu); }},
        {[&] { kernels::bsr_input_gradient(t.dy, values, index, t.dx, cpu); },
-        [&] { kernels::linear_input_gradient(t.dy, t.w, t.dx, cpu); }},
+        [&] { kernels::linear_input_gradient({.dy = t.dy, .w = t.w, .dx = t.dx}, cpu); }},
        {[&] {
           kernels::bsr_weight_gradient({.dy = t.dy, .x = t.x, .index = index, .dvalues = dvalues},
                                        cpu);
         },
-        [&] { kernels::linear_weight_gradient(t.dy, t.x, t.dw, /*accumulate=*/false, cpu); }}}};
+        [&] { kernels::linear_weight_gradient({.dy = t.dy, .x = t.x, .dw = t.dw}, cpu); }}}};
   std::array<std::array<std::vector<double>, 2>, kProducts> times;
   for (int round = 0; round <= repeats; ++round) {
     for (std::size_t product = 0; product < kProducts; ++product) {

@@ -40,14 +40,16 @@ Variable linear(const Variable& x, const Variable& w, const Variable& bias, Acti
     std::vector<Tensor> grads(needs.size());
     if (needs[0]) {
       grads[0] = Tensor::empty(x.shape(), x.dtype(), on);
-      kernels::linear_input_gradient(dy, w, grads[0], on);
+      kernels::linear_input_gradient({.dy = dy, .w = w, .dx = grads[0]}, on);
     }
+    const bool needs_bias = needs.size() > 2 && needs[2];
+    if (needs_bias)
+      grads[2] = Tensor::empty({w.size(0)}, accumulator_of(w.dtype()), on);
     if (needs[1]) {
-      grads[1] = Tensor::empty(w.shape(), w.dtype(), on);
-      kernels::linear_weight_gradient(dy, x, grads[1], /*accumulate=*/false, on);
-    }
-    if (needs.size() > 2 && needs[2]) {
-      grads[2] = Tensor::empty({w.size(0)}, w.dtype(), on);
+      grads[1] = Tensor::empty(w.shape(), accumulator_of(w.dtype()), on);
+      kernels::linear_weight_gradient(
+          {.dy = dy, .x = x, .dw = grads[1], .dbias = needs_bias ? grads[2].view() : View()}, on);
+    } else if (needs_bias) {
       kernels::sum_leading(dy, grads[2], on);
     }
     return grads;

@@ -27,30 +27,35 @@ void linear_forward(const LinearForwardArgs& args, const Stream& stream) {
            [&]<class T>(auto backend) { linear_forward<T>(backend, args); });
 }
 
-void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& dx,
-                           const Stream& stream) {
+void linear_input_gradient(const LinearInputGradientArgs& args, const Stream& stream) {
   constexpr std::string_view kOp = "linear_input_gradient";
-  require_matrix(kOp, "dy", dy);
-  require_matrix(kOp, "w", w);
-  require_shape(kOp, "w", w, {dy.shape[1], w.shape[1]});
-  require_shape(kOp, "dx", dx, {dy.shape[0], w.shape[1]});
-  require_like(kOp, "w", w, dy);
-  require_like(kOp, "dx", dx, dy);
-  dispatch(kOp, dy.device, stream, dy.dtype,
-           [&]<class T>(auto backend) { linear_input_gradient<T>(backend, dy, w, dx); });
+  require_matrix(kOp, "dy", args.dy);
+  require_matrix(kOp, "w", args.w);
+  const std::int64_t k = args.w.shape[1];
+  require_fits(kOp, "w", args.w, {args.dy.shape[1], k}, args.dy);
+  require_fits(kOp, "dx", args.dx, {args.dy.shape[0], k}, args.dy);
+  const bool activated = args.activation != Activation::kNone;
+  require<Error>(!(activated && args.accumulate), "[{}] cannot add to dx under an activation", kOp);
+  require<Error>(activated || !args.dbias, "[{}] dbias without an activation", kOp);
+  if (activated)
+    require_fits(kOp, "pre", args.pre, args.dx.shape, args.dy);
+  if (args.dbias)
+    require_sums(kOp, "dbias", args.dbias, {k}, args.dy);
+  dispatch(kOp, args.dy.device, stream, args.dy.dtype,
+           [&]<class T>(auto backend) { linear_input_gradient<T>(backend, args); });
 }
 
-void linear_weight_gradient(const ConstView& dy, const ConstView& x, const View& dw,
-                            bool accumulate, const Stream& stream) {
+void linear_weight_gradient(const LinearWeightGradientArgs& args, const Stream& stream) {
   constexpr std::string_view kOp = "linear_weight_gradient";
-  require_matrix(kOp, "dy", dy);
-  require_matrix(kOp, "x", x);
-  require_shape(kOp, "x", x, {dy.shape[0], x.shape[1]});
-  require_like(kOp, "x", x, dy);
-  require_sums(kOp, "dw", dw, {dy.shape[1], x.shape[1]}, dy);
-  dispatch(kOp, dy.device, stream, dy.dtype, [&]<class T>(auto backend) {
-    linear_weight_gradient<T>(backend, dy, x, dw, accumulate);
-  });
+  require_matrix(kOp, "dy", args.dy);
+  require_matrix(kOp, "x", args.x);
+  const std::int64_t n = args.dy.shape[1];
+  require_fits(kOp, "x", args.x, {args.dy.shape[0], args.x.shape[1]}, args.dy);
+  require_sums(kOp, "dw", args.dw, {n, args.x.shape[1]}, args.dy);
+  if (args.dbias)
+    require_sums(kOp, "dbias", args.dbias, {n}, args.dy);
+  dispatch(kOp, args.dy.device, stream, args.dy.dtype,
+           [&]<class T>(auto backend) { linear_weight_gradient<T>(backend, args); });
 }
 
 }  // namespace hew::kernels

@@ -16,29 +16,47 @@ struct LinearForwardArgs {
   View pre = {};  // may be null; x·wᵀ + bias [M, N] for the backward pass, where activated
 };
 
-/// All of one dtype, but dw of its accumulator. The sums do not depend on the number of threads.
-/// Throws ShapeError, DtypeError, BackendError.
+/// dx[M, K] ← (dy[M, N]·w[N, K]) ⊙ act'(pre[M, K]), and dbias[K] ← Σ_m dx[m, :]: with an activation
+/// the gradient goes on through the layer that made x = act(pre). The outputs overlap no input.
+struct LinearInputGradientArgs {
+  ConstView dy;
+  ConstView w;
+  View dx;
+  bool accumulate = false;  // added to what dx holds; without an activation only
+  Activation activation = Activation::kNone;
+  ConstView pre = {};  // what the activation was given; null without one
+  View dbias = {};     // may be null, and is without an activation
+};
+
+/// dw[N, K] ← dy[M, N]ᵀ·x[M, K] and dbias[N] ← Σ_m dy[m, :], both added to what they hold if
+/// `accumulate`. The outputs overlap no input.
+struct LinearWeightGradientArgs {
+  ConstView dy;
+  ConstView x;
+  View dw;
+  bool accumulate = false;
+  View dbias = {};  // may be null
+};
+
+/// All of one dtype, but dw and dbias of its accumulator. On the CPU the sums do not depend on the
+/// number of threads; on a GPU ProductSettings say how products are computed and chosen, and the
+/// first call of a shape may wait for the device. Throws ShapeError, DtypeError, BackendError;
+/// Error where an activation meets `accumulate`.
 void linear_forward(const LinearForwardArgs& args, const Stream& stream);
-/// dx[M, K] ← dy[M, N]·w[N, K]
-void linear_input_gradient(const ConstView& dy, const ConstView& w, const View& dx,
-                           const Stream& stream);
-/// dw[N, K] ← dy[M, N]ᵀ·x[M, K], added to what dw holds if `accumulate`.
-void linear_weight_gradient(const ConstView& dy, const ConstView& x, const View& dw,
-                            bool accumulate, const Stream& stream);
+void linear_input_gradient(const LinearInputGradientArgs& args, const Stream& stream);
+void linear_weight_gradient(const LinearWeightGradientArgs& args, const Stream& stream);
 
 template <class T>
 void linear_forward(Cpu, const LinearForwardArgs& args);
 template <class T>
 void linear_forward(Cuda, const LinearForwardArgs& args);
 template <class T>
-void linear_input_gradient(Cpu, const ConstView& dy, const ConstView& w, const View& dx);
+void linear_input_gradient(Cpu, const LinearInputGradientArgs& args);
 template <class T>
-void linear_input_gradient(Cuda, const ConstView& dy, const ConstView& w, const View& dx);
+void linear_input_gradient(Cuda, const LinearInputGradientArgs& args);
 template <class T>
-void linear_weight_gradient(Cpu, const ConstView& dy, const ConstView& x, const View& dw,
-                            bool accumulate);
+void linear_weight_gradient(Cpu, const LinearWeightGradientArgs& args);
 template <class T>
-void linear_weight_gradient(Cuda, const ConstView& dy, const ConstView& x, const View& dw,
-                            bool accumulate);
+void linear_weight_gradient(Cuda, const LinearWeightGradientArgs& args);
 
 }  // namespace hew::kernels

@@ -1,6 +1,7 @@
 #include <Eigen/Core>
 #include <algorithm>
 
+#include "kernels/elementwise.h"
 #include "kernels/linear.h"
 
 namespace hew::kernels {
@@ -82,36 +83,46 @@ void linear_forward(Cpu /*backend*/, const LinearForwardArgs& args) {
 }
 
 template <class T>
-void linear_input_gradient(Cpu /*backend*/, const ConstView& dy, const ConstView& w,
-                           const View& dx) {
-  const ConstMap<T> from = map<T>(dy);
-  const ConstMap<T> weight = map<T>(w);
-  Map<T> to = map<T>(dx);
+void linear_input_gradient(Cpu backend, const LinearInputGradientArgs& args) {
+  const ConstMap<T> from = map<T>(args.dy);
+  const ConstMap<T> weight = map<T>(args.w);
+  Map<T> to = map<T>(args.dx);
   for_each_tile(to.rows(), to.cols(), from.cols(), [&](const Tile& t) {
-    to.block(t.row, t.col, t.rows, t.cols).noalias() =
-        from.middleRows(t.row, t.rows) * weight.middleCols(t.col, t.cols);
+    auto out = to.block(t.row, t.col, t.rows, t.cols);
+    if (!args.accumulate)
+      out.setZero();
+    out.noalias() += from.middleRows(t.row, t.rows) * weight.middleCols(t.col, t.cols);
   });
+  if (args.activation != Activation::kNone)
+    activation_backward<T>(backend, args.activation, args.pre, args.dx, args.dx);
+  if (args.dbias)
+    sum_leading<T>(backend, args.dx, args.dbias);
 }
 
 template <class T>
-void linear_weight_gradient(Cpu /*backend*/, const ConstView& dy, const ConstView& x,
-                            const View& dw, bool accumulate) {
-  const ConstMap<T> from = map<T>(dy);
-  const ConstMap<T> in = map<T>(x);
-  Map<T> to = map<T>(dw);
+void linear_weight_gradient(Cpu backend, const LinearWeightGradientArgs& args) {
+  const ConstMap<T> from = map<T>(args.dy);
+  const ConstMap<T> in = map<T>(args.x);
+  Map<T> to = map<T>(args.dw);
   for_each_tile(to.rows(), to.cols(), from.rows(), [&](const Tile& t) {
     auto out = to.block(t.row, t.col, t.rows, t.cols);
-    if (!accumulate)
+    if (!args.accumulate)
       out.setZero();
     out.noalias() += from.middleCols(t.row, t.rows).transpose() * in.middleCols(t.col, t.cols);
   });
+  if (!args.dbias)
+    return;
+  if (!args.accumulate)
+    return sum_leading<T>(backend, args.dy, args.dbias);
+  Tensor sums = Tensor::empty(args.dbias.shape, args.dbias.dtype, backend.stream);
+  sum_leading<T>(backend, args.dy, sums);
+  add<T>(backend, args.dbias, sums, args.dbias);
 }
 
-#define HEW_INSTANTIATE(T)                                                                      \
-  template void linear_forward<T>(Cpu, const LinearForwardArgs&);                               \
-  template void linear_input_gradient<T>(Cpu, const ConstView&, const ConstView&, const View&); \
-  template void linear_weight_gradient<T>(Cpu, const ConstView&, const ConstView&, const View&, \
-                                          bool);
+#define HEW_INSTANTIATE(T)                                                     \
+  template void linear_forward<T>(Cpu, const LinearForwardArgs&);              \
+  template void linear_input_gradient<T>(Cpu, const LinearInputGradientArgs&); \
+  template void linear_weight_gradient<T>(Cpu, const LinearWeightGradientArgs&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -78,7 +78,7 @@ Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern
 
 Tensor dense_gradient(const Tensor& d, const Tensor& x) {
   Tensor g = Tensor::empty({d.size(1), x.size(1)}, accumulator_of(d.dtype()), d.stream());
-  kernels::linear_weight_gradient(d, x, g, /*accumulate=*/false, d.stream());
+  kernels::linear_weight_gradient({.dy = d, .x = x, .dw = g}, d.stream());
   return g;
 }
 

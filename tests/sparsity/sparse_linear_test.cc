@@ -74,7 +74,7 @@ TEST_CASE("the probe's gradient is the dense G, whatever is live") {
       sparse_linear({.x = x, .values = values, .probe = probe, .bias = {}, .pattern = pattern}),
       dy);
   Tensor expected = Tensor::empty({13, 19}, DType::kFloat64, cpu);
-  kernels::linear_weight_gradient(dy, x.value(), expected, /*accumulate=*/false, cpu);
+  kernels::linear_weight_gradient({.dy = dy, .x = x.value(), .dw = expected}, cpu);
   HEW_CHECK_CLOSE(probe.grad(), expected, 1e-14, 1e-14);
   HEW_CHECK_CLOSE(values.grad(), gather(expected, *pattern), 1e-14, 1e-14);
 }
