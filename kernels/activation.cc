@@ -29,13 +29,18 @@ void activation_forward(Activation activation, const ConstView& x, const View& y
            [&]<class T>(auto backend) { activation_forward<T>(backend, activation, x, y); });
 }
 
-void activation_backward(Activation activation, const ConstView& x, const ConstView& dy,
-                         const View& dx, const Stream& stream) {
-  for (const auto& [what, view] : {std::pair{"dy", dy}, std::pair{"dx", ConstView(dx)}}) {
-    require_fits("activation_backward", what, view, x.shape, x);
+void activation_backward(const ActivationBackward& args, const Stream& stream) {
+  constexpr std::string_view kOp = "activation_backward";
+  require_fits(kOp, "dy", args.dy, args.x.shape, args.x);
+  require_fits(kOp, "dx", args.dx, args.x.shape, args.x);
+  if (args.dbias) {
+    require<ShapeError>(args.x.shape.rank() == 2,
+                        "[activation_backward] x has shape {}, expected [M, N] for dbias",
+                        to_string(args.x.shape));
+    require_sums(kOp, "dbias", args.dbias, {args.x.shape[1]}, args.x);
   }
-  dispatch("activation_backward", x.device, stream, x.dtype,
-           [&]<class T>(auto backend) { activation_backward<T>(backend, activation, x, dy, dx); });
+  dispatch(kOp, args.x.device, stream, args.x.dtype,
+           [&]<class T>(auto backend) { activation_backward<T>(backend, args); });
 }
 
 }  // namespace hew::kernels

@@ -3,6 +3,7 @@
 
 #include "kernels/activation.h"
 #include "kernels/array_map.h"
+#include "kernels/elementwise.h"
 
 namespace hew::kernels {
 namespace {
@@ -89,23 +90,23 @@ void activation_forward(Cpu /*backend*/, Activation activation, const ConstView&
 }
 
 template <class T>
-void activation_backward(Cpu /*backend*/, Activation activation, const ConstView& x,
-                         const ConstView& dy, const View& dx) {
-  const std::int64_t n = x.numel();
+void activation_backward(Cpu backend, const ActivationBackward& args) {
+  const std::int64_t n = args.x.numel();
 #pragma omp parallel for if (n > kChunk)
   for (std::int64_t begin = 0; begin < n; begin += kChunk) {
     const std::int64_t count = std::min(kChunk, n - begin);
-    ArrayMap<T> out(dx.as<T>() + begin, count);
-    derivative<T>(activation, ConstArrayMap<T>(x.as<T>() + begin, count),
-                  ConstArrayMap<T>(dy.as<T>() + begin, count), out);
+    ArrayMap<T> out(args.dx.as<T>() + begin, count);
+    derivative<T>(args.activation, ConstArrayMap<T>(args.x.as<T>() + begin, count),
+                  ConstArrayMap<T>(args.dy.as<T>() + begin, count), out);
   }
+  if (args.dbias)
+    sum_leading<T>(backend, args.dx, args.dbias);
 }
 
-#define HEW_INSTANTIATE(T)                                                                  \
-  template void apply_activation<T>(Activation, const T*, T*, std::int64_t);                \
-  template void activation_forward<T>(Cpu, Activation, const ConstView&, const View&);      \
-  template void activation_backward<T>(Cpu, Activation, const ConstView&, const ConstView&, \
-                                       const View&);
+#define HEW_INSTANTIATE(T)                                                             \
+  template void apply_activation<T>(Activation, const T*, T*, std::int64_t);           \
+  template void activation_forward<T>(Cpu, Activation, const ConstView&, const View&); \
+  template void activation_backward<T>(Cpu, const ActivationBackward&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -12,6 +12,16 @@ class Checker {
                         to_string(x.shape));
   }
   void full(std::string_view what, const ConstView& view) const { check(what, view, x_.shape); }
+  // A residual and the sum it makes, both or neither.
+  void residual(const ConstView& residual, const ConstView& sum) const {
+    require<ShapeError>(static_cast<bool>(residual) == static_cast<bool>(sum),
+                        "[{}] residual is {}, sum is {}, expected both or neither", op_,
+                        residual ? "given" : "empty", sum ? "given" : "empty");
+    if (residual)
+      full("residual", residual);
+    if (sum)
+      full("sum", sum);
+  }
   void row(std::string_view what, const ConstView& view) const {
     check(what, view, {x_.shape[-1]});
   }
@@ -38,6 +48,7 @@ void layer_norm_forward(const LayerNormForward& args, const Stream& stream) {
   check.row("weight", args.weight);
   if (args.bias)
     check.row("bias", args.bias);
+  check.residual(args.residual, args.sum);
   check.full("y", args.y);
   check.statistic("mean", args.mean);
   check.statistic("rstd", args.rstd);
@@ -51,6 +62,8 @@ void layer_norm_backward(const LayerNormBackward& args, const Stream& stream) {
   check.statistic("mean", args.mean);
   check.statistic("rstd", args.rstd);
   check.full("dy", args.dy);
+  if (args.dsum)
+    check.full("dsum", args.dsum);
   check.full("dx", args.dx);
   if (args.dweight)
     check.row_of_sums("dweight", args.dweight);
@@ -63,6 +76,7 @@ void layer_norm_backward(const LayerNormBackward& args, const Stream& stream) {
 void rms_norm_forward(const RmsNormForward& args, const Stream& stream) {
   const Checker check("rms_norm", args.x);
   check.row("weight", args.weight);
+  check.residual(args.residual, args.sum);
   check.full("y", args.y);
   check.statistic("rstd", args.rstd);
   dispatch("rms_norm", args.x.device, stream, args.x.dtype,
@@ -74,6 +88,8 @@ void rms_norm_backward(const RmsNormBackward& args, const Stream& stream) {
   check.row("weight", args.weight);
   check.statistic("rstd", args.rstd);
   check.full("dy", args.dy);
+  if (args.dsum)
+    check.full("dsum", args.dsum);
   check.full("dx", args.dx);
   if (args.dweight)
     check.row_of_sums("dweight", args.dweight);

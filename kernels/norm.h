@@ -7,46 +7,55 @@ namespace hew::kernels {
 
 /// Per row of x, C wide (Ba et al. 2016):
 ///   mean = Σ x / C,  rstd = 1/√(Σ (x − mean)² / C + eps),  y = (x − mean)·rstd ⊙ weight + bias
+/// With a residual, sum ← x + residual, rounded to x's dtype, and x above is that sum.
 struct LayerNormForward {
-  ConstView x;       // [..., C], M rows
-  ConstView weight;  // [C]
-  ConstView bias;    // [C]; empty for none
+  ConstView x;              // [..., C], M rows
+  ConstView residual = {};  // [..., C]; empty for none
+  ConstView weight;         // [C]
+  ConstView bias;           // [C]; empty for none
   double eps = 1e-5;
-  View y;     // [..., C]; may be x
-  View mean;  // [M]
-  View rstd;  // [M]
+  View sum = {};  // [..., C], exactly where there is a residual; may be x or residual
+  View y;         // [..., C]; may be x or residual, not sum
+  View mean;      // [M]
+  View rstd;      // [M]
 };
 
-/// Gradients of LayerNormForward from its inputs and what it saved.
+/// Gradients of LayerNormForward from what it normalised (x, or sum) and what it saved:
+///   dx ← ∂L/∂y·∂y/∂x + dsum
 struct LayerNormBackward {
-  ConstView x;       // [..., C]
-  ConstView weight;  // [C]
-  ConstView mean;    // [M]
-  ConstView rstd;    // [M]
-  ConstView dy;      // [..., C]
-  View dx;           // [..., C]; may be dy
-  View dweight;      // [C]; empty if not wanted
-  View dbias;        // [C]; empty if not wanted
+  ConstView x;          // [..., C]
+  ConstView weight;     // [C]
+  ConstView mean;       // [M]
+  ConstView rstd;       // [M]
+  ConstView dy;         // [..., C]
+  ConstView dsum = {};  // [..., C], the gradient that reaches x past the norm; empty for none
+  View dx;              // [..., C]; may be dy or dsum
+  View dweight;         // [C]; empty if not wanted
+  View dbias;           // [C]; empty if not wanted
 };
 
 /// Per row of x, C wide (Zhang and Sennrich 2019):
 ///   rstd = 1/√(Σ x² / C + eps),  y = x·rstd ⊙ weight
+/// residual and sum as in LayerNormForward.
 struct RmsNormForward {
-  ConstView x;       // [..., C], M rows
-  ConstView weight;  // [C]
+  ConstView x;              // [..., C], M rows
+  ConstView residual = {};  // [..., C]; empty for none
+  ConstView weight;         // [C]
   double eps = 1e-5;
-  View y;     // [..., C]; may be x
-  View rstd;  // [M]
+  View sum = {};  // [..., C], exactly where there is a residual; may be x or residual
+  View y;         // [..., C]; may be x or residual, not sum
+  View rstd;      // [M]
 };
 
-/// Gradients of RmsNormForward from its inputs and what it saved.
+/// Gradients of RmsNormForward; x, dsum and dx as in LayerNormBackward.
 struct RmsNormBackward {
-  ConstView x;       // [..., C]
-  ConstView weight;  // [C]
-  ConstView rstd;    // [M]
-  ConstView dy;      // [..., C]
-  View dx;           // [..., C]; may be dy
-  View dweight;      // [C]; empty if not wanted
+  ConstView x;          // [..., C]
+  ConstView weight;     // [C]
+  ConstView rstd;       // [M]
+  ConstView dy;         // [..., C]
+  ConstView dsum = {};  // [..., C]; empty for none
+  View dx;              // [..., C]; may be dy or dsum
+  View dweight;         // [C]; empty if not wanted
 };
 
 /// mean, rstd, dweight and dbias have the accumulator of x's dtype, the rest x's. Sums over rows

@@ -41,6 +41,29 @@ void sum_chunks(const Tensor& partial, std::int64_t part, const View& out) {
   }
 }
 
+// The row that is normalised, after x + residual is stored where there is a residual.
+template <class T, class Args>
+const T* summed_row(const Args& args, std::int64_t row, std::int64_t width) {
+  const T* x = args.x.template as<T>() + row * width;
+  if (!args.residual)
+    return x;
+  T* sum = args.sum.template as<T>() + row * width;
+  ArrayMap<T>(sum, width) = ConstArrayMap<T>(x, width) +
+                            ConstArrayMap<T>(args.residual.template as<T>() + row * width, width);
+  return sum;
+}
+
+// dx[row] ← gradient + dsum[row]
+template <class T, class Args, class Gradient>
+void store_gradient(const Args& args, std::int64_t row, std::int64_t width,
+                    const Gradient& gradient) {
+  ArrayMap<T> dx(args.dx.template as<T>() + row * width, width);
+  if (args.dsum)
+    dx = gradient + ConstArrayMap<T>(args.dsum.template as<T>() + row * width, width);
+  else
+    dx = gradient;
+}
+
 }  // namespace
 
 template <class T>
@@ -50,7 +73,7 @@ void layer_norm_forward(Cpu /*backend*/, const LayerNormForward& args) {
   const ConstArrayMap<T> weight(args.weight.as<T>(), width);
 #pragma omp parallel for if (args.x.numel() > kParallel)
   for (std::int64_t row = 0; row < rows; ++row) {
-    const ConstArrayMap<T> x(args.x.as<T>() + row * width, width);
+    const ConstArrayMap<T> x(summed_row<T>(args, row, width), width);
     ArrayMap<T> y(args.y.as<T>() + row * width, width);
     const T mean = x.mean();
     const T rstd = T(1) / std::sqrt((x - mean).square().mean() + static_cast<T>(args.eps));
@@ -76,14 +99,14 @@ void layer_norm_backward(Cpu backend, const LayerNormBackward& args) {
     for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
       const ConstArrayMap<T> x(args.x.as<T>() + row * width, width);
       const ConstArrayMap<T> dy(args.dy.as<T>() + row * width, width);
-      ArrayMap<T> dx(args.dx.as<T>() + row * width, width);
       const T mean = args.mean.as<T>()[row];
       const T rstd = args.rstd.as<T>()[row];
       const T mean_g = (dy * weight).mean();
       const T mean_gx = (dy * weight * (x - mean)).mean() * rstd;
       dweight += dy * (x - mean) * rstd;
       dbias += dy;
-      dx = rstd * (dy * weight - mean_g - (x - mean) * (rstd * mean_gx));
+      store_gradient<T>(args, row, width,
+                        rstd * (dy * weight - mean_g - (x - mean) * (rstd * mean_gx)));
     }
   }
   sum_chunks<T>(partial, 0, args.dweight);
@@ -97,7 +120,7 @@ void rms_norm_forward(Cpu /*backend*/, const RmsNormForward& args) {
   const ConstArrayMap<T> weight(args.weight.as<T>(), width);
 #pragma omp parallel for if (args.x.numel() > kParallel)
   for (std::int64_t row = 0; row < rows; ++row) {
-    const ConstArrayMap<T> x(args.x.as<T>() + row * width, width);
+    const ConstArrayMap<T> x(summed_row<T>(args, row, width), width);
     ArrayMap<T> y(args.y.as<T>() + row * width, width);
     const T rstd = T(1) / std::sqrt(x.square().mean() + static_cast<T>(args.eps));
     y = x * rstd * weight;
@@ -118,11 +141,10 @@ void rms_norm_backward(Cpu backend, const RmsNormBackward& args) {
     for (std::int64_t row = chunks.begin(chunk); row < chunks.end(chunk); ++row) {
       const ConstArrayMap<T> x(args.x.as<T>() + row * width, width);
       const ConstArrayMap<T> dy(args.dy.as<T>() + row * width, width);
-      ArrayMap<T> dx(args.dx.as<T>() + row * width, width);
       const T rstd = args.rstd.as<T>()[row];
       const T mean_gx = (dy * weight * x).mean() * rstd;
       dweight += dy * x * rstd;
-      dx = rstd * (dy * weight - x * (rstd * mean_gx));
+      store_gradient<T>(args, row, width, rstd * (dy * weight - x * (rstd * mean_gx)));
     }
   }
   sum_chunks<T>(partial, 0, args.dweight);
