@@ -6,10 +6,11 @@ namespace hew::ag {
 
 Variable cross_entropy(const Variable& logits, const Tensor& targets, double scale) {
   const Stream& stream = logits.stream();
-  Tensor losses = Tensor::empty(targets.shape(), logits.dtype(), stream);
-  Tensor lse = Tensor::empty(targets.shape(), logits.dtype(), stream);
-  Tensor mean = Tensor::empty({}, logits.dtype(), stream);
-  Tensor weight = Tensor::empty({}, logits.dtype(), stream);
+  const DType sums = accumulator_of(logits.dtype());
+  Tensor losses = Tensor::empty(targets.shape(), sums, stream);
+  Tensor lse = Tensor::empty(targets.shape(), sums, stream);
+  Tensor mean = Tensor::empty({}, sums, stream);
+  Tensor weight = Tensor::empty({}, sums, stream);
   kernels::token_losses(
       {.logits = logits.value(), .targets = targets, .losses = losses, .lse = lse}, stream);
   kernels::mean_loss(

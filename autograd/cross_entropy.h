@@ -4,7 +4,8 @@
 
 namespace hew::ag {
 
-/// scale · mean over counted tokens of −log softmax(logits)[target], in nats; a scalar [].
+/// scale · mean over counted tokens of −log softmax(logits)[target], in nats; a scalar [] of the
+/// accumulator's dtype.
 /// logits [M, V], targets int32 [M], of which kernels::kIgnoredTarget (−1) is not counted; 0 if
 /// none is. Throws ShapeError, DtypeError, and DataError naming the first target outside [0, V).
 Variable cross_entropy(const Variable& logits, const Tensor& targets, double scale = 1);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "kernels/array_map.h"
@@ -16,11 +17,6 @@ void token_losses(Cpu /*backend*/, const TokenLosses& args) {
   const std::int64_t tokens = args.logits.shape[0];
   const std::int64_t vocabulary = args.logits.shape[1];
   const std::int32_t* targets = args.targets.as<std::int32_t>();
-  for (std::int64_t m = 0; m < tokens; ++m) {
-    require<DataError>(targets[m] == kIgnoredTarget || (targets[m] >= 0 && targets[m] < vocabulary),
-                       "[cross_entropy] target {} at position {} is outside a vocabulary of {}",
-                       targets[m], m, vocabulary);
-  }
 #pragma omp parallel for if (args.logits.numel() > kParallel)
   for (std::int64_t m = 0; m < tokens; ++m) {
     const ConstArrayMap<T> logits(args.logits.as<T>() + m * vocabulary, vocabulary);
@@ -67,10 +63,43 @@ void cross_entropy_backward(Cpu /*backend*/, const CrossEntropyBackward& args) {
   }
 }
 
-#define HEW_INSTANTIATE(T)                                \
-  template void token_losses<T>(Cpu, const TokenLosses&); \
-  template void mean_loss<T>(Cpu, const MeanLoss&);       \
-  template void cross_entropy_backward<T>(Cpu, const CrossEntropyBackward&);
+template <class T>
+void fused_cross_entropy(Cpu /*backend*/, const FusedCrossEntropy& args) {
+  const std::int64_t tokens = args.logits.shape[0];
+  const std::int64_t vocabulary = args.logits.shape[1];
+  const std::int32_t* targets = args.targets.as<std::int32_t>();
+  const T weight = *args.weight.as<T>();
+#pragma omp parallel for if (args.logits.numel() > kParallel)
+  for (std::int64_t m = 0; m < tokens; ++m) {
+    ArrayMap<T> logits(args.logits.as<T>() + m * vocabulary, vocabulary);
+    T& loss = args.losses.as<T>()[m];
+    if (targets[m] == kIgnoredTarget) {
+      loss = T(0);
+      logits.setZero();
+      continue;
+    }
+    const T largest = logits.maxCoeff();
+    const T lse = largest + std::log((logits - largest).exp().sum());
+    loss = lse - logits[targets[m]];
+    logits = weight * (logits - lse).exp();
+    logits[targets[m]] -= weight;
+  }
+}
+
+template <class T>
+void target_weight(Cpu /*backend*/, const ConstView& targets, double scale, const View& weight) {
+  const std::int32_t* target = targets.as<std::int32_t>();
+  const std::int64_t ignored = std::count(target, target + targets.numel(), kIgnoredTarget);
+  const std::int64_t counted = targets.numel() - ignored;
+  *weight.as<T>() = counted == 0 ? T(0) : static_cast<T>(scale / static_cast<double>(counted));
+}
+
+#define HEW_INSTANTIATE(T)                                                   \
+  template void token_losses<T>(Cpu, const TokenLosses&);                    \
+  template void mean_loss<T>(Cpu, const MeanLoss&);                          \
+  template void cross_entropy_backward<T>(Cpu, const CrossEntropyBackward&); \
+  template void fused_cross_entropy<T>(Cpu, const FusedCrossEntropy&);       \
+  template void target_weight<T>(Cpu, const ConstView&, double, const View&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -37,6 +37,12 @@ void scale(double factor, const View& y, const Stream& stream) {
            [&]<class T>(auto backend) { scale<T>(backend, factor, y); });
 }
 
+void scale_by(const ConstView& factor, const View& y, const Stream& stream) {
+  require_sums("scale_by", "factor", factor, {}, y);
+  dispatch("scale_by", y.device, stream, y.dtype,
+           [&]<class T>(auto backend) { scale_by<T>(backend, factor, y); });
+}
+
 void fill(double value, const View& y, const Stream& stream) {
   dispatch("fill", y.device, stream, y.dtype,
            [&]<class T>(auto backend) { fill<T>(backend, value, y); });

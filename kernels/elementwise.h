@@ -11,6 +11,8 @@ void add(const ConstView& a, const ConstView& b, const View& y, const Stream& st
 void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& stream);
 /// y ← factor·y
 void scale(double factor, const View& y, const Stream& stream);
+/// y ← factor·y, where factor[] has the accumulator of y's dtype.
+void scale_by(const ConstView& factor, const View& y, const Stream& stream);
 /// y ← value
 void fill(double value, const View& y, const Stream& stream);
 /// y[outer, inner] ← x[outer, inner] + b[inner], where b's shape is the tail of x's. y may be x.
@@ -35,6 +37,10 @@ template <class T>
 void scale(Cpu, double factor, const View& y);
 template <class T>
 void scale(Cuda, double factor, const View& y);
+template <class T>
+void scale_by(Cpu, const ConstView& factor, const View& y);
+template <class T>
+void scale_by(Cuda, const ConstView& factor, const View& y);
 template <class T>
 void fill(Cpu, double value, const View& y);
 template <class T>

@@ -71,6 +71,11 @@ void scale(Cpu /*backend*/, double factor, const View& y) {
 }
 
 template <class T>
+void scale_by(Cpu backend, const ConstView& factor, const View& y) {
+  scale<T>(backend, static_cast<double>(*factor.as<T>()), y);
+}
+
+template <class T>
 void fill(Cpu /*backend*/, double value, const View& y) {
   std::fill_n(y.as<T>(), y.numel(), static_cast<T>(value));
 }
@@ -144,6 +149,7 @@ void cast(Cpu /*backend*/, const ConstView& x, const View& y) {
   template void add<T>(Cpu, const ConstView&, const ConstView&, const View&);           \
   template void multiply<T>(Cpu, const ConstView&, const ConstView&, const View&);      \
   template void scale<T>(Cpu, double, const View&);                                     \
+  template void scale_by<T>(Cpu, const ConstView&, const View&);                        \
   template void fill<T>(Cpu, double, const View&);                                      \
   template void add_broadcast<T>(Cpu, const ConstView&, const ConstView&, const View&); \
   template void sum_leading<T>(Cpu, const ConstView&, const View&);                     \

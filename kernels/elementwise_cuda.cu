@@ -86,6 +86,23 @@ struct AddBroadcast {
   }
 };
 
+// Nothing is moved where there is nothing to do: what reaches a loss is mostly 1.
+template <class D, int n>
+__global__ void scale_by_kernel(const ComputeType<D>* factor, D* y, std::int64_t count) {
+  const ComputeType<D> by = *factor;
+  if (by == ComputeType<D>(1))
+    return;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads * n;
+  for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) * n;
+       i < count; i += stride) {
+    ComputeType<D> x[n];
+    load<D, n>(y + i, x);
+#pragma unroll
+    for (int k = 0; k < n; ++k) x[k] *= by;
+    store<D, n>(y + i, x);
+  }
+}
+
 // Through double only where one side is double.
 template <class From, class To>
 __global__ void cast_kernel(const From* x, To* y, std::int64_t count) {
@@ -216,6 +233,26 @@ void scale(Cuda backend, double factor, const View& y) {
 }
 
 template <class T>
+void scale_by(Cuda backend, const ConstView& factor, const View& y) {
+  using D = OnDevice<T>;
+  const std::int64_t count = y.numel();
+  const Accumulator<T>* by = elements<Accumulator<T>>(factor);
+  D* to = elements<T>(y);
+  if (count == 0)
+    return;
+  constexpr int kPack = kPackSize<D>;
+  if (count % kPack == 0 && packable(to)) {
+    scale_by_kernel<D, kPack>
+        <<<grid_for(backend, count / kPack, kThreads), kThreads, 0, native(backend)>>>(by, to,
+                                                                                       count);
+  } else {
+    scale_by_kernel<D, 1>
+        <<<grid_for(backend, count, kThreads), kThreads, 0, native(backend)>>>(by, to, count);
+  }
+  check_launch("scale_by");
+}
+
+template <class T>
 void fill(Cuda backend, double value, const View& y) {
   using D = OnDevice<T>;
   map(backend, "fill", elements<T>(y), y.numel(), true,
@@ -266,6 +303,7 @@ void cast(Cuda backend, const ConstView& x, const View& y) {
   template void add<T>(Cuda, const ConstView&, const ConstView&, const View&);           \
   template void multiply<T>(Cuda, const ConstView&, const ConstView&, const View&);      \
   template void scale<T>(Cuda, double, const View&);                                     \
+  template void scale_by<T>(Cuda, const ConstView&, const View&);                        \
   template void fill<T>(Cuda, double, const View&);                                      \
   template void add_broadcast<T>(Cuda, const ConstView&, const ConstView&, const View&); \
   template void sum_leading<T>(Cuda, const ConstView&, const View&);                     \

@@ -29,10 +29,11 @@ void embedding_forward(const ConstView& ids, const ConstView& table, const View&
 }
 
 void embedding_backward(const ConstView& ids, const ConstView& dy, const View& dtable,
-                        const Stream& stream) {
+                        bool accumulate, const Stream& stream) {
   check("embedding_backward", ids, dtable, dy, accumulator_of(dy.dtype));
-  dispatch("embedding_backward", dy.device, stream, dy.dtype,
-           [&]<class T>(auto backend) { embedding_backward<T>(backend, ids, dy, dtable); });
+  dispatch("embedding_backward", dy.device, stream, dy.dtype, [&]<class T>(auto backend) {
+    embedding_backward<T>(backend, ids, dy, dtable, accumulate);
+  });
 }
 
 }  // namespace hew::kernels

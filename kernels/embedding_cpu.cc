@@ -35,7 +35,7 @@ void embedding_forward(Cpu /*backend*/, const ConstView& ids, const ConstView& t
 
 template <class T>
 void embedding_backward(Cpu /*backend*/, const ConstView& ids, const ConstView& dy,
-                        const View& dtable) {
+                        const View& dtable, bool accumulate) {
   check_ids("embedding_backward", ids, dtable.shape[0]);
   const std::int64_t rows = dtable.shape[0];
   const std::int64_t width = dtable.shape[1];
@@ -43,7 +43,7 @@ void embedding_backward(Cpu /*backend*/, const ConstView& ids, const ConstView& 
 #pragma omp parallel for if (dy.numel() > kParallel)
   for (std::int64_t begin = 0; begin < width; begin += kChannels) {
     const std::int64_t end = std::min(begin + kChannels, width);
-    for (std::int64_t row = 0; row < rows; ++row) {
+    for (std::int64_t row = 0; row < rows && !accumulate; ++row) {
       std::fill(dtable.as<T>() + row * width + begin, dtable.as<T>() + row * width + end, T(0));
     }
     for (std::int64_t i = 0; i < ids.numel(); ++i) {
@@ -56,7 +56,7 @@ void embedding_backward(Cpu /*backend*/, const ConstView& ids, const ConstView& 
 
 #define HEW_INSTANTIATE(T)                                                                  \
   template void embedding_forward<T>(Cpu, const ConstView&, const ConstView&, const View&); \
-  template void embedding_backward<T>(Cpu, const ConstView&, const ConstView&, const View&);
+  template void embedding_backward<T>(Cpu, const ConstView&, const ConstView&, const View&, bool);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -150,6 +150,55 @@ TEST_CASE("the gradient may take the place of the logits") {
   CHECK(test::same_bytes(in_place, apart));
 }
 
+TEST_CASE_TEMPLATE("the fused kernel gives the losses and gradients of the two others", T, float,
+                   double) {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t vocabulary : {1, 2, 331}) {
+    for (const std::int64_t tokens : {1, 29}) {
+      const Shape per_token{tokens};
+      const Tensor targets = random_targets(tokens, vocabulary, cpu);
+      const Tensor logits = test::random_tensor({tokens, vocabulary}, kDTypeOf<T>, cpu, 1);
+      Tensor losses = Tensor::empty(per_token, kDTypeOf<T>, cpu);
+      Tensor lse = Tensor::empty(per_token, kDTypeOf<T>, cpu);
+      Tensor mean = Tensor::empty({}, kDTypeOf<T>, cpu);
+      Tensor weight = Tensor::empty({}, kDTypeOf<T>, cpu);
+      Tensor same_weight = Tensor::empty({}, kDTypeOf<T>, cpu);
+      kernels::token_losses({.logits = logits, .targets = targets, .losses = losses, .lse = lse},
+                            cpu);
+      kernels::mean_loss(
+          {.losses = losses, .targets = targets, .scale = 0.5, .mean = mean, .weight = weight},
+          cpu);
+      kernels::target_weight(targets, 0.5, same_weight, cpu);
+      CHECK(test::same_bytes(same_weight, weight));
+      Tensor dlogits = Tensor::empty(logits.shape(), kDTypeOf<T>, cpu);
+      const Tensor one = Tensor::from(std::vector<T>{1}, {}, cpu);
+      kernels::cross_entropy_backward({.logits = logits,
+                                       .targets = targets,
+                                       .lse = lse,
+                                       .weight = weight,
+                                       .dmean = one,
+                                       .dlogits = dlogits},
+                                      cpu);
+      Tensor in_place = logits.clone();
+      Tensor fused_losses = Tensor::empty(per_token, kDTypeOf<T>, cpu);
+      kernels::fused_cross_entropy(
+          {.logits = in_place, .targets = targets, .weight = weight, .losses = fused_losses}, cpu);
+      const double epsilon = double(std::numeric_limits<T>::epsilon());
+      HEW_CHECK_CLOSE(fused_losses, losses, 4 * epsilon, 4 * epsilon);
+      HEW_CHECK_CLOSE(in_place, dlogits, 16 * epsilon, epsilon);
+    }
+  }
+}
+
+TEST_CASE("the weight of targets, none of which count, is zero") {
+  const Stream cpu = make_cpu_stream();
+  Tensor weight = Tensor::empty({}, DType::kFloat64, cpu);
+  kernels::target_weight(targets_of({-1, -1}, cpu), 3, weight, cpu);
+  CHECK(weight.to_vector<double>() == std::vector<double>{0});
+  kernels::target_weight(targets_of({-1, 0, 7, -1}, cpu), 3, weight, cpu);
+  CHECK(weight.to_vector<double>() == std::vector<double>{1.5});
+}
+
 TEST_CASE("cross entropy does not depend on the number of threads") {
   const Stream cpu = make_cpu_stream();
   const Tensor targets = random_targets(101, 257, cpu);

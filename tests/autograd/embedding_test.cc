@@ -5,6 +5,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/rng.h"
+#include "kernels/embedding.h"
 #include "tests/support/compare.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
@@ -55,6 +56,17 @@ TEST_CASE("embedding gradients agree with central differences") {
         {test::random_tensor({vocabulary, 3}, DType::kFloat64, cpu, 1)});
     CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   }
+}
+
+TEST_CASE("the gradient of a table may be added to what is there") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor ids = Tensor::from(std::vector<std::int32_t>{3, 1, 3}, {3}, cpu);
+  const Tensor dy = Tensor::from(std::vector<double>{1, 2, 4, 8, 16, 32}, {3, 2}, cpu);
+  Tensor dtable = Tensor::from(std::vector<double>{.5, .5, .5, .5, .5, .5, .5, .5}, {4, 2}, cpu);
+  kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/true, cpu);
+  CHECK(dtable.to_vector<double>() == std::vector<double>{.5, .5, 4.5, 8.5, .5, .5, 17.5, 34.5});
+  kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, cpu);
+  CHECK(dtable.to_vector<double>() == std::vector<double>{0, 0, 4, 8, 0, 0, 17, 34});
 }
 
 TEST_CASE("embedding does not depend on the number of threads") {

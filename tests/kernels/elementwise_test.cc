@@ -67,6 +67,20 @@ TEST_CASE("cast goes through bfloat16 and back within its epsilon") {
   HEW_CHECK_CLOSE(back, x, 0x1p-8);
 }
 
+TEST_CASE("scale_by multiplies by a number that lies in a tensor") {
+  const Stream cpu = make_cpu_stream();
+  const Tensor x = test::random_tensor({1009}, DType::kFloat64, cpu, 3);
+  Tensor by_tensor = x.clone();
+  Tensor by_number = x.clone();
+  kernels::scale_by(Tensor::from(std::vector<double>{-0.7}, {}, cpu), by_tensor, cpu);
+  kernels::scale(-0.7, by_number, cpu);
+  CHECK(test::same_bytes(by_tensor, by_number));
+  CHECK_THROWS_AS(kernels::scale_by(Tensor::zeros({1}, DType::kFloat64, cpu), by_tensor, cpu),
+                  ShapeError);
+  CHECK_THROWS_AS(kernels::scale_by(Tensor::zeros({}, DType::kFloat32, cpu), by_tensor, cpu),
+                  DtypeError);
+}
+
 TEST_CASE("elementwise kernels refuse what does not fit") {
   const Stream cpu = make_cpu_stream();
   Tensor a = Tensor::zeros({2, 3}, DType::kFloat32, cpu);
