@@ -1,17 +1,34 @@
 #include "kernels/sgd.h"
 
+#include <type_traits>
+
 namespace hew::kernels {
 
-void sgd(const SgdStep& settings, const ConstView& g, const View& w, const View& buffer,
-         const Stream& stream) {
-  require_fits("sgd", "g", g, w.shape, w);
-  if (buffer) {
-    require_fits("sgd", "buffer", buffer, w.shape, w);
+void sgd(const SgdStep& settings, const SgdTensors& tensors, const Stream& stream) {
+  const View& w = tensors.w;
+  require<DtypeError>(w.dtype == DType::kFloat32 || w.dtype == DType::kFloat64,
+                      "[sgd] w is {}, expected float32 or float64", name_of(w.dtype));
+  require_fits("sgd", "g", tensors.g, w.shape, w);
+  if (tensors.buffer) {
+    require_fits("sgd", "buffer", tensors.buffer, w.shape, w);
   }
-  require<ConfigError>(buffer || settings.momentum == 0, "[sgd] momentum {} needs a buffer",
+  if (tensors.working) {
+    require_shape("sgd", "working", tensors.working, w.shape);
+    require_dtype("sgd", "working", tensors.working, DType::kBFloat16);
+    require_device("sgd", "working", tensors.working, w);
+  }
+  if (settings.grad_scale) {
+    require_shape("sgd", "grad_scale", settings.grad_scale, {});
+    require_dtype("sgd", "grad_scale", settings.grad_scale, DType::kFloat64);
+    require_device("sgd", "grad_scale", settings.grad_scale, w);
+  }
+  require<ConfigError>(tensors.buffer || settings.momentum == 0, "[sgd] momentum {} needs a buffer",
                        settings.momentum);
-  dispatch("sgd", w.device, stream, w.dtype,
-           [&]<class T>(auto backend) { sgd<T>(backend, settings, g, w, buffer); });
+  dispatch("sgd", w.device, stream, w.dtype, [&]<class T>(auto backend) {
+    if constexpr (!std::is_same_v<T, BFloat16>) {
+      sgd<T>(backend, settings, tensors);
+    }
+  });
 }
 
 }  // namespace hew::kernels

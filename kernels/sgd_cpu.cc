@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "kernels/sgd.h"
 
 namespace hew::kernels {
@@ -9,33 +11,39 @@ constexpr std::int64_t kParallelFrom = 8192;
 }  // namespace
 
 template <class T>
-void sgd(Cpu /*backend*/, const SgdStep& settings, const ConstView& g, const View& w,
-         const View& buffer) {
-  const std::int64_t n = w.numel();
+void sgd(Cpu /*backend*/, const SgdStep& settings, const SgdTensors& tensors) {
+  const double grad_scale = settings.grad_scale ? *settings.grad_scale.as<double>() : 1;
+  if (!std::isfinite(grad_scale))
+    return;
+  const std::int64_t n = tensors.w.numel();
   const auto lr = static_cast<T>(settings.lr);
   const auto momentum = static_cast<T>(settings.momentum);
   const auto decay = static_cast<T>(settings.weight_decay);
-  const auto scale = static_cast<T>(settings.grad_scale);
+  const auto scale = static_cast<T>(grad_scale);
   // The direction is a·d + b·buffer.
   const T a = settings.nesterov ? T{1} : T{0};
   const T b = settings.nesterov ? momentum : T{1};
-  const T* pg = g.as<T>();
-  T* pw = w.as<T>();
-  if (!buffer) {
+  const T* pg = tensors.g.as<T>();
+  T* pw = tensors.w.as<T>();
+  if (!tensors.buffer) {
 #pragma omp parallel for simd if (n > kParallelFrom)
     for (std::int64_t i = 0; i < n; ++i) pw[i] -= lr * (scale * pg[i] + decay * pw[i]);
-    return;
-  }
-  T* pb = buffer.as<T>();
+  } else {
+    T* pb = tensors.buffer.as<T>();
 #pragma omp parallel for simd if (n > kParallelFrom)
-  for (std::int64_t i = 0; i < n; ++i) {
-    const T d = scale * pg[i] + decay * pw[i];
-    pb[i] = momentum * pb[i] + d;
-    pw[i] -= lr * (a * d + b * pb[i]);
+    for (std::int64_t i = 0; i < n; ++i) {
+      const T d = scale * pg[i] + decay * pw[i];
+      pb[i] = momentum * pb[i] + d;
+      pw[i] -= lr * (a * d + b * pb[i]);
+    }
+  }
+  if (tensors.working) {
+    BFloat16* rounded = tensors.working.as<BFloat16>();
+    for (std::int64_t i = 0; i < n; ++i) rounded[i] = BFloat16(static_cast<float>(pw[i]));
   }
 }
 
-template void sgd<float>(Cpu, const SgdStep&, const ConstView&, const View&, const View&);
-template void sgd<double>(Cpu, const SgdStep&, const ConstView&, const View&, const View&);
+template void sgd<float>(Cpu, const SgdStep&, const SgdTensors&);
+template void sgd<double>(Cpu, const SgdStep&, const SgdTensors&);
 
 }  // namespace hew::kernels

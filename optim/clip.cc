@@ -1,29 +1,41 @@
 #include "optim/clip.h"
 
-#include <algorithm>
-#include <cmath>
-
-#include "kernels/elementwise.h"
+#include "kernels/global_norm.h"
 
 namespace hew::optim {
 
+GradientNorm::GradientNorm(Tensor result, std::vector<const ag::Parameter*> parameters)
+    : result_(std::move(result)), parameters_(std::move(parameters)) {}
+
+const std::vector<double>& GradientNorm::read() const {
+  if (values_.empty())
+    values_ = result_.rows(0, kernels::kNormFields).to_vector<double>();
+  return values_;
+}
+
+const ag::Parameter* GradientNorm::bad() const {
+  const double index = read()[2];
+  return index < 0 ? nullptr : parameters_[static_cast<std::size_t>(index)];
+}
+
+ConstView GradientNorm::scale() const {
+  return std::as_const(result_).rows(1, 1).reshape({});
+}
+
 GradientNorm gradient_norm(std::span<ag::Parameter* const> parameters, double max_norm) {
-  constexpr double kEpsilon = 1e-6;  // PyTorch's
-  GradientNorm out;
-  double total = 0;
+  std::vector<ConstView> gradients;
+  std::vector<const ag::Parameter*> owners;
   for (const ag::Parameter* p : parameters) {
-    const Tensor& grad = p->var.grad();
-    if (!grad.defined())
+    if (!p->var.grad().defined())
       continue;
-    const double squares = kernels::sum_of_squares(grad, grad.stream());
-    if (!std::isfinite(squares) && out.bad == nullptr)
-      out.bad = p;
-    total += squares;
+    gradients.emplace_back(p->var.grad());
+    owners.push_back(p);
   }
-  out.norm = std::sqrt(total);
-  if (max_norm > 0)
-    out.scale = std::min(1.0, max_norm / (out.norm + kEpsilon));
-  return out;
+  const Stream stream = owners.empty() ? make_cpu_stream() : owners.front()->var.grad().stream();
+  Tensor result =
+      Tensor::empty({kernels::kNormFields + std::ssize(gradients)}, DType::kFloat64, stream);
+  kernels::global_norm(gradients, max_norm, result, stream);
+  return {std::move(result), std::move(owners)};
 }
 
 }  // namespace hew::optim

@@ -11,6 +11,9 @@
 namespace hew::optim {
 
 enum class OptimizerKind : std::uint8_t { kAdamW, kSgd };
+/// What AdamW stores its moments in; kFloat32 stands for the dtype of the weights, float64 where
+/// they are.
+enum class MomentFormat : std::uint8_t { kFloat32, kBFloat16 };
 enum class LrScheduleKind : std::uint8_t { kConstant, kLinear, kCosine, kWsd };
 
 /// Factor on the learning rate: 1/warmup, 2/warmup, … 1, then 1 (constant), or from 1 to
@@ -29,6 +32,7 @@ struct OptimConfig {
   double lr = 0;
   std::array<double, 2> betas{0.9, 0.95};
   double eps = 1e-8;
+  MomentFormat moments = MomentFormat::kFloat32;
   double momentum = 0.9;
   double weight_decay = 0.1;
   double clip_norm = 1;  // 0: no clipping
@@ -45,6 +49,12 @@ struct EnumNames<optim::OptimizerKind> {
   using E = optim::OptimizerKind;
   static constexpr auto kTable =
       std::to_array<std::pair<E, std::string_view>>({{E::kAdamW, "adamw"}, {E::kSgd, "sgd"}});
+};
+template <>
+struct EnumNames<optim::MomentFormat> {
+  using E = optim::MomentFormat;
+  static constexpr auto kTable = std::to_array<std::pair<E, std::string_view>>(
+      {{E::kFloat32, "float32"}, {E::kBFloat16, "bfloat16"}});
 };
 template <>
 struct EnumNames<optim::LrScheduleKind> {

@@ -5,15 +5,22 @@
 
 #include "core/error.h"
 #include "kernels/blocks.h"
+#include "kernels/elementwise.h"
 
 namespace hew::optim {
 namespace {
 
-// A parameter that sits an update out does not age: its birth moves along.
-void delay(Tensor& birth) {
-  std::vector<std::int64_t> births = birth.to_vector<std::int64_t>();
-  for (std::int64_t& b : births) ++b;
-  birth = Tensor::from(births, birth.shape(), birth.stream());
+Tensor as_dtype(const Tensor& tensor, DType dtype) {
+  if (tensor.dtype() == dtype)
+    return tensor;
+  Tensor out = Tensor::empty(tensor.shape(), dtype, tensor.stream());
+  kernels::cast(tensor, out, tensor.stream());
+  return out;
+}
+
+// What moves numbers about computes in no bfloat16 on the CPU; there and back is exact.
+Tensor widened(const Tensor& moment) {
+  return as_dtype(moment, accumulator_of(moment.dtype()));
 }
 
 // Moves a tensor out of a saved state, as a copy on `stream`.
@@ -38,19 +45,25 @@ void require_fits(const ag::Parameter& parameter, const Shape& state) {
 
 }  // namespace
 
-Optimizer::Optimizer(std::vector<ag::Parameter*> parameters, std::vector<std::string> slots)
-    : slots_(std::move(slots)) {
+Optimizer::Optimizer(std::vector<ag::Parameter*> parameters, std::vector<std::string> slots,
+                     std::optional<DType> moments)
+    : slots_(std::move(slots)), moments_(moments) {
   set_parameters(std::move(parameters));
 }
 
 Optimizer::State Optimizer::fresh(const ag::Parameter& parameter) const {
   const Tensor& value = parameter.value();
-  State state{.shape = value.shape(), .moments = {}, .birth = {}};
+  State state{.shape = value.shape(), .moments = {}, .birth = {}, .births = {}};
   for (std::size_t i = 0; i < slots_.size(); ++i) {
-    state.moments.push_back(Tensor::zeros(value.shape(), value.dtype(), value.stream()));
+    state.moments.push_back(Tensor::zeros(value.shape(), moment_dtype(value), value.stream()));
   }
-  state.birth = Tensor::from(std::vector<std::int64_t>{steps_}, {1}, value.stream());
+  set_births(state, {steps_}, value.stream());
   return state;
+}
+
+void Optimizer::set_births(State& state, std::vector<std::int64_t> births, const Stream& stream) {
+  state.birth = Tensor::from(births, {std::ssize(births)}, stream);
+  state.births = std::move(births);
 }
 
 void Optimizer::set_parameters(std::vector<ag::Parameter*> parameters) {
@@ -66,15 +79,22 @@ void Optimizer::set_parameters(std::vector<ag::Parameter*> parameters) {
   parameters_ = std::move(parameters);
 }
 
-void Optimizer::step(double lr, double grad_scale) {
+void Optimizer::step(double lr, const ConstView& grad_scale) {
+  std::vector<Item> items;
+  std::vector<Item> idle;
   for (ag::Parameter* p : parameters_) {
     State& state = find(p->name);
     require_fits(*p, state.shape);
-    if (p->var.requires_grad() && p->var.grad().defined()) {
-      update(*p, state, lr, grad_scale);
-    } else {
-      delay(state.birth);
-    }
+    const bool moves = p->var.requires_grad() && p->var.grad().defined();
+    (moves ? items : idle).push_back({.parameter = p, .state = &state});
+  }
+  if (!items.empty())
+    update(items, lr, grad_scale);
+  // Who sits an update out does not age: its birth moves along.
+  for (const auto& [parameter, state] : idle) {
+    std::vector<std::int64_t> births = state->births;
+    for (std::int64_t& birth : births) ++birth;
+    set_births(*state, std::move(births), parameter->value().stream());
   }
   ++steps_;
 }
@@ -91,21 +111,21 @@ void Optimizer::remap(const std::string& name, std::span<const std::int64_t> sou
                         "[remap] {}: source {} is not one of its {} old blocks", name, from,
                         state.shape[0]);
   }
-  const std::vector<std::int64_t> old_birth = state.birth.to_vector<std::int64_t>();
-  std::vector<std::int64_t> birth(source.size(), steps_);
+  const std::vector<std::int64_t>& old_births = state.births;
+  std::vector<std::int64_t> births(source.size(), steps_);
   for (std::size_t p = 0; p < source.size(); ++p) {
     if (source[p] == -1)
       continue;
-    birth[p] = old_birth[old_birth.size() == 1 ? 0 : static_cast<std::size_t>(source[p])];
+    births[p] = old_births[old_births.size() == 1 ? 0 : static_cast<std::size_t>(source[p])];
   }
-  State mapped{.shape = value.shape(),
-               .moments = {},
-               .birth = Tensor::from(birth, {blocks}, value.stream())};
+  State mapped{.shape = value.shape(), .moments = {}, .birth = {}, .births = {}};
+  set_births(mapped, std::move(births), value.stream());
   const Tensor places = Tensor::from(source, {blocks}, value.stream());
   for (const Tensor& old : state.moments) {
-    Tensor& moved =
-        mapped.moments.emplace_back(Tensor::zeros(value.shape(), value.dtype(), value.stream()));
-    kernels::move_blocks(old, places, moved, value.stream());
+    const Tensor wide = widened(old);
+    Tensor moved = Tensor::zeros(value.shape(), wide.dtype(), value.stream());
+    kernels::move_blocks(wide, places, moved, value.stream());
+    mapped.moments.push_back(as_dtype(moved, old.dtype()));
   }
   state = std::move(mapped);
 }
@@ -117,7 +137,7 @@ void Optimizer::convert(const std::string& name,
   require<ShapeError>(state.birth.numel() == 1, "[optimizer] {} has blocks of several ages", name);
   std::vector<Tensor> moments;
   for (const Tensor& old : state.moments) {
-    require_fits(p, moments.emplace_back(change(old)).shape());
+    require_fits(p, moments.emplace_back(as_dtype(change(widened(old)), old.dtype())).shape());
   }
   state.moments = std::move(moments);
   state.shape = p.value().shape();
@@ -157,11 +177,12 @@ void Optimizer::load(const NamedTensors& state) {
     const std::string birth = "birth/" + p->name;
     const std::int64_t ages = given.contains(birth) ? given.at(birth).numel() : 1;
     const bool by_block = value.shape().rank() > 0 && ages == value.size(0);
-    loaded.birth =
+    const Tensor births =
         take(given, birth, DType::kInt64, {by_block ? value.size(0) : 1}, value.stream());
+    set_births(loaded, births.to_vector<std::int64_t>(), value.stream());
     for (const std::string& slot : slots_) {
       loaded.moments.push_back(
-          take(given, slot + "/" + p->name, value.dtype(), value.shape(), value.stream()));
+          take(given, slot + "/" + p->name, moment_dtype(value), value.shape(), value.stream()));
     }
   }
   const Tensor steps = take(given, "steps", DType::kInt64, {1}, make_cpu_stream());

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -20,17 +21,21 @@ using NamedTensors = std::vector<std::pair<std::string, Tensor>>;
 /// Updates are numbered from 0. State is kept by parameter name; names are unique.
 class Optimizer {
  public:
-  /// `slots` names the moments, each of the value's shape and dtype, zero at first. Pointers must
-  /// stay valid until set_parameters(). Throws ConfigError on a duplicate name.
-  Optimizer(std::vector<ag::Parameter*> parameters, std::vector<std::string> slots);
+  /// `slots` names the moments, each of the value's shape, zero at first, and of the dtype
+  /// `moments`, by default the value's. Pointers must stay valid until set_parameters(). Throws
+  /// ConfigError on a duplicate name.
+  Optimizer(std::vector<ag::Parameter*> parameters, std::vector<std::string> slots,
+            std::optional<DType> moments = std::nullopt);
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
   virtual ~Optimizer() = default;
 
-  /// One update with grad_scale·gradient. A parameter whose gradient is undefined, or that does not
-  /// require one, is left alone and does not age (as in PyTorch); a gradient of zeros still moves
-  /// it. Throws ShapeError where a value has changed its shape without remap() or convert().
-  void step(double lr, double grad_scale = 1);
+  /// One update with grad_scale·gradient; grad_scale is float64 [] on the parameters' device, empty
+  /// for 1, and where it is not finite no value and no moment changes. A parameter whose gradient
+  /// is undefined, or that does not require one, is left alone and does not age (as in PyTorch); a
+  /// gradient of zeros still moves it. Throws ShapeError, before anything changes, where a value
+  /// has changed its shape without remap() or convert().
+  void step(double lr, const ConstView& grad_scale = {});
   /// Updates made so far, which is also the index of the coming one.
   std::int64_t steps() const { return steps_; }
 
@@ -39,8 +44,8 @@ class Optimizer {
   /// Throws ShapeError unless source fits both the old and the new leading dimension.
   void remap(const std::string& name, std::span<const std::int64_t> source);
   /// Replaces each moment by change(moment), for a parameter whose storage has changed in another
-  /// way (a dense master folded into live blocks). Throws ShapeError if the results do not have the
-  /// shape of the value.
+  /// way (a dense master folded into live blocks). `change` is given moments in bfloat16 as
+  /// float32. Throws ShapeError if the results do not have the shape of the value.
   void convert(const std::string& name, const std::function<Tensor(const Tensor&)>& change);
   /// Takes another set of parameters: names known already keep their state, new ones start with
   /// zeros, the rest is forgotten. Throws ShapeError where kept moments do not fit.
@@ -60,14 +65,21 @@ class Optimizer {
 
  protected:
   struct State {
-    Shape shape;                  // of the value that this state belongs to
-    std::vector<Tensor> moments;  // one per slot, of that shape
-    Tensor birth;                 // int64 [1] or [shape[0]]
+    Shape shape;                       // of the value that this state belongs to
+    std::vector<Tensor> moments;       // one per slot, of that shape
+    Tensor birth;                      // int64 [1] or [shape[0]]
+    std::vector<std::int64_t> births;  // the same, on the host
   };
-  /// One update of one parameter, whose gradient is defined.
-  virtual void update(ag::Parameter& parameter, State& state, double lr, double grad_scale) = 0;
+  struct Item {
+    ag::Parameter* parameter;
+    State* state;
+  };
+  /// One update of some parameters, at least one, whose gradients are defined.
+  virtual void update(std::span<const Item> items, double lr, const ConstView& grad_scale) = 0;
 
  private:
+  static void set_births(State& state, std::vector<std::int64_t> births, const Stream& stream);
+  DType moment_dtype(const Tensor& value) const { return moments_.value_or(value.dtype()); }
   const State& find(const std::string& name) const;
   State& find(const std::string& name);
   State fresh(const ag::Parameter& parameter) const;
@@ -75,6 +87,7 @@ class Optimizer {
 
   std::vector<ag::Parameter*> parameters_;
   std::vector<std::string> slots_;
+  std::optional<DType> moments_;
   std::map<std::string, State> states_;
   std::int64_t steps_ = 0;
 };

@@ -16,16 +16,21 @@ std::vector<std::string> slots_for(double momentum) {
 Sgd::Sgd(std::vector<ag::Parameter*> parameters, const SgdOptions& options)
     : Optimizer(std::move(parameters), slots_for(options.momentum)), options_(options) {}
 
-void Sgd::update(ag::Parameter& parameter, State& state, double lr, double grad_scale) {
-  Tensor& value = parameter.var.mutable_value();
-  const kernels::SgdStep settings{
-      .lr = lr,
-      .momentum = options_.momentum,
-      .nesterov = options_.nesterov,
-      .weight_decay = parameter.weight_decay ? options_.weight_decay : 0,
-      .grad_scale = grad_scale};
-  const View buffer = state.moments.empty() ? View{} : state.moments[0].view();
-  kernels::sgd(settings, parameter.var.grad(), value, buffer, value.stream());
+void Sgd::update(std::span<const Item> items, double lr, const ConstView& grad_scale) {
+  for (const auto& [parameter, state] : items) {
+    Tensor& value = parameter->var.mutable_value();
+    const kernels::SgdStep settings{
+        .lr = lr,
+        .momentum = options_.momentum,
+        .nesterov = options_.nesterov,
+        .weight_decay = parameter->weight_decay ? options_.weight_decay : 0,
+        .grad_scale = grad_scale};
+    kernels::sgd(settings,
+                 {.g = std::as_const(parameter->var).grad(),
+                  .w = value,
+                  .buffer = state->moments.empty() ? View{} : state->moments[0].view()},
+                 value.stream());
+  }
 }
 
 }  // namespace hew::optim

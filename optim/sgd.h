@@ -17,7 +17,7 @@ class Sgd final : public Optimizer {
   Sgd(std::vector<ag::Parameter*> parameters, const SgdOptions& options);
 
  protected:
-  void update(ag::Parameter& parameter, State& state, double lr, double grad_scale) override;
+  void update(std::span<const Item> items, double lr, const ConstView& grad_scale) override;
 
  private:
   SgdOptions options_;

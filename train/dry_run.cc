@@ -145,11 +145,14 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   std::int64_t elements = 0;
   for (const Row& row : rows) elements += row.shape.numel();
   const auto width = static_cast<double>(size_of(compute_dtype(recipe.train.precision)));
-  const int moments = recipe.optim.kind == optim::OptimizerKind::kAdamW ? 2 : 1;
+  const bool adamw = recipe.optim.kind == optim::OptimizerKind::kAdamW;
+  const int moments = adamw ? 2 : 1;
+  const double moment_width =
+      adamw && recipe.optim.moments == optim::MomentFormat::kBFloat16 ? 2 : width;
   auto memory = [&](std::int64_t step) {
     double stored = 0;
     for (const Row& row : rows) stored += stored_elements(*parts.sparsifier, row, step);
-    return stored * width * (2 + moments) / kGiB;
+    return stored * (2 * width + moments * moment_width) / kGiB;
   };
   const std::vector<Row> linear = linear_rows(parts, rows);
   double total = 0;

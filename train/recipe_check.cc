@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "optim/adamw.h"
 
 namespace hew::train {
 namespace {
@@ -64,6 +65,16 @@ void check_training(const Recipe& recipe, const Checker& checker) {
       [&] { return train.eval_every == 0 || !recipe.data.valid.empty(); },
       [&] {
         return fmt::format("got {}, expected 0 as there is no data.valid", train.eval_every);
+      });
+  checker.check(
+      {"optim.moments", "optim.betas"},
+      [&] {
+        return recipe.optim.moments != optim::MomentFormat::kBFloat16 ||
+               std::ranges::max(recipe.optim.betas) <= optim::AdamW::kMaxBFloat16Beta;
+      },
+      [] {
+        return fmt::format("got bfloat16, which needs both of optim.betas to be at most {}",
+                           optim::AdamW::kMaxBFloat16Beta);
       });
   const optim::LrScheduleConfig& schedule = recipe.optim.schedule;
   checker.check(

@@ -165,6 +165,10 @@ void add_optim_fields(std::vector<Field<Recipe>>& fields) {
       .only_with("optim.name", "adamw", is_adamw);
   optim.add("eps", &OptimConfig::eps, positive(), "ε beside the root of the second moment.")
       .only_with("optim.name", "adamw", is_adamw);
+  optim
+      .add("moments", &OptimConfig::moments,
+           "What the moments are stored in; float32: as exact as the weights that are updated.")
+      .only_with("optim.name", "adamw", is_adamw);
   optim.add("momentum", &OptimConfig::momentum, below_one(), "Momentum.")
       .only_with("optim.name", "sgd", [is_adamw](const Recipe& r) { return !is_adamw(r); });
   optim.add(

@@ -170,9 +170,10 @@ void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::i
 }
 
 void Trainer::require_finite(const optim::GradientNorm& norm, std::int64_t step) const {
-  require<Error>(norm.bad == nullptr && std::isfinite(norm.norm),
+  const ag::Parameter* bad = norm.bad();
+  require<Error>(bad == nullptr && std::isfinite(norm.norm()),
                  "[train] step {}: the gradient of {} is not finite", step + 1,
-                 norm.bad == nullptr ? "the model" : norm.bad->name);
+                 bad == nullptr ? "the model" : bad->name);
 }
 
 Trainer::StepResult Trainer::train_step() {
@@ -197,9 +198,9 @@ Trainer::StepResult Trainer::train_step() {
   const std::vector<ag::Parameter*> parameters = model().parameters();
   const optim::GradientNorm norm = optim::gradient_norm(parameters, recipe_.optim.clip_norm);
   require_finite(norm, step);
-  result.gradient_norm = norm.norm;
+  result.gradient_norm = norm.norm();
   result.learning_rate = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
-  optimizer_->step(result.learning_rate, norm.scale);
+  optimizer_->step(result.learning_rate, norm.scale());
   ++progress_.steps;
   ++progress_.rng_step;
   progress_.samples = loader_->position();

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "kernels/elementwise.h"
 #include "tests/support/compare.h"
 #include "tests/support/random.h"
 
@@ -12,10 +13,12 @@ namespace hew {
 TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
   const Stream cpu = make_cpu_stream();
   const double tolerance = std::is_same_v<T, float> ? 2e-5 : 1e-12;
+  const Tensor half = Tensor::from(std::vector<double>{0.5}, {}, cpu);
   for (const bool nesterov : {false, true}) {
     for (const std::int64_t n : {1, 7, 10007}) {
       Tensor w = test::random_tensor({n}, kDTypeOf<T>, cpu, 1);
       Tensor buffer = Tensor::zeros({n}, kDTypeOf<T>, cpu);
+      Tensor working = Tensor::zeros({n}, DType::kBFloat16, cpu);
       const std::vector<T> start = w.template to_vector<T>();
       std::vector<double> w_hand(start.begin(), start.end());
       std::vector<double> b_hand(w_hand.size());
@@ -25,8 +28,8 @@ TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
                       .momentum = 0.9,
                       .nesterov = nesterov,
                       .weight_decay = 0.01,
-                      .grad_scale = 0.5},
-                     g, w, buffer, cpu);
+                      .grad_scale = half},
+                     {.g = g, .w = w, .buffer = buffer, .working = working}, cpu);
         for (std::size_t i = 0; i < w_hand.size(); ++i) {
           const double d = 0.5 * static_cast<double>(g.template data<T>()[i]) + 0.01 * w_hand[i];
           b_hand[i] = step == 0 ? d : 0.9 * b_hand[i] + d;
@@ -35,6 +38,9 @@ TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
       }
       HEW_CHECK_CLOSE(w, Tensor::from(w_hand, {n}, cpu), tolerance, tolerance);
       HEW_CHECK_CLOSE(buffer, Tensor::from(b_hand, {n}, cpu), tolerance, tolerance);
+      Tensor rounded = working.clone();
+      kernels::cast(w, rounded, cpu);
+      CHECK(test::same_bytes(working, rounded));
     }
   }
 }
@@ -72,7 +78,7 @@ TEST_CASE("sgd agrees with torch.optim.SGD") {
             std::cos(static_cast<double>(step * (k + 1))) + 0.1 * w.data<double>()[k];
       }
       kernels::sgd({.lr = 0.05, .momentum = momentum, .nesterov = nesterov, .weight_decay = 0.01},
-                   g, w, momentum == 0 ? View{} : buffer.view(), cpu);
+                   {.g = g, .w = w, .buffer = momentum == 0 ? View{} : buffer.view()}, cpu);
     }
     HEW_CHECK_CLOSE(w, Tensor::from(torch, {5}, cpu), 1e-12);
   }
@@ -81,11 +87,26 @@ TEST_CASE("sgd agrees with torch.optim.SGD") {
 TEST_CASE("sgd refuses what does not fit") {
   const Stream cpu = make_cpu_stream();
   Tensor w = Tensor::zeros({4}, DType::kFloat32, cpu);
-  CHECK_THROWS_AS(kernels::sgd({}, Tensor::zeros({5}, DType::kFloat32, cpu), w, View{}, cpu),
+  CHECK_THROWS_AS(kernels::sgd({}, {.g = Tensor::zeros({5}, DType::kFloat32, cpu), .w = w}, cpu),
                   ShapeError);
-  CHECK_THROWS_AS(kernels::sgd({}, w, w, Tensor::zeros({4}, DType::kFloat64, cpu).view(), cpu),
-                  DtypeError);
-  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, w, w, View{}, cpu), ConfigError);
+  Tensor wide = Tensor::zeros({4}, DType::kFloat64, cpu);
+  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .buffer = wide}, cpu), DtypeError);
+  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .working = w}, cpu), DtypeError);
+  CHECK_THROWS_AS(kernels::sgd({.grad_scale = wide}, {.g = w, .w = w}, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, {.g = w, .w = w}, cpu), ConfigError);
+}
+
+TEST_CASE("a scale that is not finite leaves everything as it was") {
+  const Stream cpu = make_cpu_stream();
+  Tensor w = test::random_tensor({37}, DType::kFloat32, cpu, 1);
+  Tensor buffer = test::random_tensor({37}, DType::kFloat32, cpu, 2);
+  const Tensor w_before = w.clone();
+  const Tensor buffer_before = buffer.clone();
+  const Tensor scale = Tensor::from(std::vector<double>{std::nan("")}, {}, cpu);
+  kernels::sgd({.momentum = 0.9, .weight_decay = 0.1, .grad_scale = scale},
+               {.g = buffer_before, .w = w, .buffer = buffer}, cpu);
+  CHECK(test::same_bytes(w, w_before));
+  CHECK(test::same_bytes(buffer, buffer_before));
 }
 
 }  // namespace hew

@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "core/error.h"
 #include "optim/adamw.h"
 #include "optim/make_optimizer.h"
@@ -111,10 +113,64 @@ TEST_CASE("the gradient's scale is applied as it is read") {
   b.var.grad() = Tensor::from(scaled, {37}, gradient.stream());
   optim::AdamW one({&a}, {});
   optim::AdamW two({&b}, {});
-  one.step(0.01, /*grad_scale=*/0.25);
+  one.step(0.01, Tensor::from(std::vector<double>{0.25}, {}, gradient.stream()));
   two.step(0.01);
   CHECK(test::same_bytes(a.value(), b.value()));
   CHECK(test::same_bytes(a.var.grad(), gradient));
+}
+
+TEST_CASE("moments in bfloat16 follow blocks, storage and checkpoints") {
+  const optim::AdamWOptions options{.beta2 = 0.95, .moments = DType::kBFloat16};
+  ag::Parameter p = make_parameter("w", {3, 2}, 1);
+  ag::Parameter exact = make_parameter("w", {3, 2}, 1);
+  optim::AdamW optimizer({&p}, options);
+  optim::AdamW reference({&exact}, {.beta2 = 0.95});
+  for (std::uint64_t step = 0; step < 5; ++step) {
+    set_gradient(p, step);
+    set_gradient(exact, step);
+    optimizer.step(0.01);
+    reference.step(0.01);
+  }
+  CHECK(optimizer.moment("w", "m").dtype() == DType::kBFloat16);
+  for (const char* slot : {"m", "v"}) {
+    // Five roundings of half a unit each.
+    HEW_CHECK_CLOSE(optimizer.moment("w", slot), reference.moment("w", slot), 5 * 0x1p-8, 1e-2);
+  }
+  const Tensor m = optimizer.moment("w", "m").clone();
+  const std::vector<std::int64_t> source{2, -1, 0};
+  p.var.mutable_value() = pick(p.value(), source);
+  optimizer.remap("w", source);
+  CHECK(test::same_bytes(optimizer.moment("w", "m"), pick(m, source)));
+
+  optim::AdamW loaded({&p}, options);
+  loaded.load(optimizer.state());
+  CHECK(test::same_bytes(loaded.moment("w", "v"), optimizer.moment("w", "v")));
+  optim::AdamW wide({&p}, {});
+  CHECK(message_of([&] { wide.load(optimizer.state()); }) ==
+        "[optimizer] saved m/w is bfloat16 [3, 2], expected float32 [3, 2]");
+
+  optim::AdamW whole({&exact}, options);
+  whole.convert("w", [](const Tensor& moment) { return moment.clone(); });
+  CHECK(whole.moment("w", "v").dtype() == DType::kBFloat16);
+  CHECK_THROWS_AS(optim::AdamW({&p}, {.beta2 = 0.999, .moments = DType::kBFloat16}), ConfigError);
+}
+
+TEST_CASE("a scale that is not finite leaves values and moments alone") {
+  ag::Parameter p = make_parameter("w", {5}, 1, /*weight_decay=*/true);
+  for (const auto& optimizer : both_kinds({&p})) {
+    set_gradient(p, 1);
+    optimizer->step(0.1);
+    const Tensor before = p.value().clone();
+    optim::NamedTensors state;
+    for (const auto& [name, tensor] : optimizer->state()) state.emplace_back(name, tensor.clone());
+    optimizer->step(0.1, Tensor::from(std::vector<double>{std::nan("")}, {}, before.stream()));
+    CHECK(test::same_bytes(p.value(), before));
+    for (const auto& [name, tensor] : optimizer->state()) {
+      if (name != "steps")
+        CHECK(test::same_bytes(tensor, state.front().second));
+      state.erase(state.begin());
+    }
+  }
 }
 
 TEST_CASE("remap permutes, drops and grows blocks together with their state") {

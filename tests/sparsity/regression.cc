@@ -70,7 +70,7 @@ double Regression::step(std::int64_t step) {
   for (const sparsity::PatternChange& change : sparsifier_.refresh(step)) {
     optimizer_->remap(change.weight->name(), change.source);
   }
-  optimizer_->step(lr_, optim::gradient_norm(parameters(), clip_norm_).scale);
+  optimizer_->step(lr_, optim::gradient_norm(parameters(), clip_norm_).scale());
   for (ag::Parameter* parameter : parameters()) parameter->var.zero_grad();
   return loss;
 }
