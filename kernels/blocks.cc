@@ -79,10 +79,9 @@ void move_blocks(const ConstView& values, const ConstView& source, const View& m
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
                const Stream& stream) {
   constexpr std::string_view kOp = "block_dot";
-  require_shape(kOp, "dots", dots, grid_of(kOp, g, block));
-  require_fits(kOp, "w", w, g.shape, g);
-  require_like(kOp, "dots", dots, g);
-  dispatch(kOp, g.device, stream, g.dtype,
+  require_sums(kOp, "dots", dots, grid_of(kOp, w, block), w);
+  require_sums(kOp, "g", g, w.shape, w);
+  dispatch(kOp, w.device, stream, w.dtype,
            [&]<class T>(auto backend) { block_dot<T>(backend, g, w, block, dots); });
 }
 

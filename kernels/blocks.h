@@ -26,8 +26,8 @@ void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& 
 /// (not checked); moved is not values. Throws ShapeError, DtypeError.
 void move_blocks(const ConstView& values, const ConstView& source, const View& moved,
                  const Stream& stream);
-/// dots[r, c] ← Σ over block (r, c) of g ⊙ w, summed in float64; g and w [N, K], dots [R, C] of
-/// their dtype.
+/// dots[r, c] ← Σ over block (r, c) of g ⊙ w, summed in float64; g and w [N, K], dots [R, C]; g and
+/// dots have the accumulator of w's dtype.
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
                const Stream& stream);
 
