@@ -17,7 +17,8 @@ struct LinearForwardArgs {
 };
 
 /// dx[M, K] ← (dy[M, N]·w[N, K]) ⊙ act'(pre[M, K]), and dbias[K] ← Σ_m dx[m, :]: with an activation
-/// the gradient goes on through the layer that made x = act(pre). The outputs overlap no input.
+/// the gradient goes on through the layer that made x = act(pre). dbias sums dx before or after it
+/// is rounded. The outputs overlap no input.
 struct LinearInputGradientArgs {
   ConstView dy;
   ConstView w;

@@ -93,10 +93,13 @@ void linear_input_gradient(Cpu backend, const LinearInputGradientArgs& args) {
       out.setZero();
     out.noalias() += from.middleRows(t.row, t.rows) * weight.middleCols(t.col, t.cols);
   });
-  if (args.activation != Activation::kNone)
-    activation_backward<T>(backend, args.activation, args.pre, args.dx, args.dx);
-  if (args.dbias)
-    sum_leading<T>(backend, args.dx, args.dbias);
+  if (args.activation == Activation::kNone)
+    return;
+  activation_backward<T>(backend, {.activation = args.activation,
+                                   .x = args.pre,
+                                   .dy = args.dx,
+                                   .dx = args.dx,
+                                   .dbias = args.dbias});
 }
 
 template <class T>

@@ -156,9 +156,14 @@ class InputGradient final : public ProductCall {
   }
 
   void finish(cublasLtEpilogue_t way) const override {
-    if (args_.activation != Activation::kNone && way == kPlain)
-      activation_backward<T>(backend_, args_.activation, args_.pre, args_.dx, args_.dx);
-    if (args_.dbias && way != CUBLASLT_EPILOGUE_DGELU_BGRAD)
+    if (args_.activation != Activation::kNone && way == kPlain) {
+      activation_backward<T>(backend_, {.activation = args_.activation,
+                                        .x = args_.pre,
+                                        .dy = args_.dx,
+                                        .dx = args_.dx,
+                                        .dbias = args_.dbias});
+    }
+    if (args_.dbias && way == CUBLASLT_EPILOGUE_DGELU)
       sum_leading<T>(backend_, args_.dx, args_.dbias);
   }
 
