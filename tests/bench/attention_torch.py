@@ -2,7 +2,7 @@
 """Times PyTorch's scaled_dot_product_attention, forward and backward, causal, bf16, by backend.
 
 The number of tokens stays, so T=4096 means fewer sequences than T=1024. q, k, v and the gradient of
-the output are contiguous [B, T, H, D], transposed to [B, H, T, D] as a model does. The backends take
+the output are contiguous [B, T, H, D], transposed to [B, H, T, D] as in a model. The backends take
 turns within one loop, and each figure is the median between CUDA events. One JSON line a backend
 and shape, then one with the best of each shape ("best": true). `hew bench kernels` times the same.
 """

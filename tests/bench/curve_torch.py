@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the PyTorch twin of a dense hew run: same initial weights, batches, schedule and optimizer.
+"""Trains the PyTorch twin of a dense hew run: same initial weights, batches, schedule, optimizer.
 
     hew export RUN_AT_STEP_0 --format safetensors --dtype fp32 -o init.safetensors
     curve_torch.py --recipe RUN/recipe.yaml --weights init.safetensors --tokens tokens.bin \\
@@ -7,9 +7,9 @@
     compare_curves.py RUN/metrics.jsonl twin.jsonl
 
 The recipe is the effective one that hew keeps in the run's folder, so that nothing is said twice.
-tokens.bin holds the batches in the order of the steps, [steps, batch, T + 1] int32. Each line of the
-output is {"step": 1, "loss": nats per token, "lr": …, "grad_norm": …}; the loss is that of the batch
-before its update, as hew logs it.
+tokens.bin holds the batches in the order of the steps, [steps, batch, T + 1] int32. Each line of
+the output is {"step": 1, "loss": nats per token, "lr": …, "grad_norm": …}; the loss is that of the
+batch before its update, as hew logs it.
 """
 
 import argparse
@@ -20,7 +20,6 @@ import time
 
 import numpy as np
 import torch
-
 from gpt2_model import AdamWSettings, Gpt2, make_adamw
 from hew_files import (
     FileError,
@@ -78,7 +77,7 @@ class Twin:
         )
 
     def gradients(self, rows: np.ndarray, micro_batch: int) -> torch.Tensor:
-        """Adds up the gradients of the mean loss over rows [batch, T + 1], and returns that loss."""
+        """Adds up the gradients of the mean loss over rows [batch, T + 1]; returns that loss."""
         ids = torch.from_numpy(rows.astype(np.int64)).to(self.device)
         parts = ids.split(micro_batch or len(ids))
         require(len(ids) % len(parts) == 0, f"--micro-batch does not divide a batch of {len(ids)}")
@@ -107,9 +106,7 @@ def train(arguments: argparse.Namespace) -> None:
     batch, context = twin.recipe["train.batch"], twin.recipe["model.context"]
     tokens = read_tokens(arguments.tokens, batch, context)
     steps = arguments.steps or twin.recipe["train.steps"]
-    require(
-        len(tokens) >= steps, f"{arguments.tokens}: {len(tokens)} batches for {steps} steps"
-    )
+    require(len(tokens) >= steps, f"{arguments.tokens}: {len(tokens)} batches for {steps} steps")
     start = time.monotonic()
     with arguments.output.open("w") as output:
         for index in range(steps):

@@ -17,6 +17,7 @@ Memory is taken over the timed steps alone: what compiling and tuning needed has
 
 import argparse
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -173,7 +174,7 @@ def measure(arguments: argparse.Namespace, rank: int) -> tuple[Measurement, floa
         marks[number + 1].record()
     torch.cuda.synchronize()
     free, total = torch.cuda.mem_get_info()
-    durations = [start.elapsed_time(end) for start, end in zip(marks, marks[1:])]
+    durations = [start.elapsed_time(end) for start, end in itertools.pairwise(marks)]
     measurement = Measurement(
         step_ms=statistics.median(durations),
         loss=loss.item(),

@@ -36,13 +36,16 @@ def _value(text: str) -> Any:
 
 
 def read_recipe(path: pathlib.Path) -> dict[str, Any]:
-    """`recipe.yaml` of a run as {"optim.schedule.warmup": value}. Reads what hew itself wrote there,
-    every default filled in and one key a line, not YAML at large."""
+    """`recipe.yaml` of a run as {"optim.schedule.warmup": value}. Reads what hew itself wrote
+    there, every default filled in and one key a line, not YAML at large."""
     recipe: dict[str, Any] = {}
     sections: list[str] = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         found = re.fullmatch(r"( *)([a-z_0-9]+):(?: (.*))?", line)
-        require(found is not None, f"{path}:{number}: not a line that hew writes; a dense run's recipe.yaml?")
+        require(
+            found is not None,
+            f"{path}:{number}: expected `key: value`, as in the recipe of a dense run",
+        )
         indent, key, value = found.groups()
         del sections[len(indent) // 2 :]
         if value is None:
@@ -114,13 +117,14 @@ def read_weights(path: pathlib.Path) -> dict[str, torch.Tensor]:
         values = np.frombuffer(data[start + begin : start + end], "<f4").reshape(entry["shape"])
         weights[name] = torch.from_numpy(values.copy())
     require(
-        "token_embedding.weight" in weights, f"{path}: no token_embedding.weight; export --format safetensors"
+        "token_embedding.weight" in weights,
+        f"{path}: no token_embedding.weight; export --format safetensors",
     )
     return weights
 
 
 def load_weights(model: Gpt2, weights: dict[str, torch.Tensor]) -> None:
-    """Copies hew's parameters into the model: q, k, v joined, all others under names of their own."""
+    """Copies hew's parameters into the model: q, k, v joined, the others one to one."""
     state = {}
     for name, value in weights.items():
         if ".attn.k." in name or ".attn.v." in name:
