@@ -13,9 +13,10 @@ namespace {
 // The native stream, and with the base class all handles that work on it; those go first.
 class CudaStreamState final : public StreamState {
  public:
-  CudaStreamState() {
+  explicit CudaStreamState(int priority) {
     cudaStream_t stream = nullptr;
-    check(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking), "cudaStreamCreateWithFlags");
+    check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority),
+          "cudaStreamCreateWithPriority");
     stream_ = StreamHandle(stream);
   }
   CudaStreamState(const CudaStreamState&) = delete;
@@ -91,11 +92,24 @@ Stream make_stream(int index) {
   }
   check(cudaSetDevice(index), "cudaSetDevice");
   auto allocator = std::make_shared<CudaAllocator>(index);
-  auto state = std::make_shared<CudaStreamState>();
+  auto state = std::make_shared<CudaStreamState>(/*priority=*/0);
   void* stream = state->stream();
   return {.device = {.type = DeviceType::kCuda, .index = index},
           .allocator = std::move(allocator),
           .native = stream,
+          .state = std::move(state)};
+}
+
+Stream side_stream(const Stream& stream) {
+  const CurrentDevice current(stream.device.index);
+  int lowest = 0;
+  int highest = 0;
+  check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
+  auto state = std::make_shared<CudaStreamState>(highest);
+  void* native = state->stream();
+  return {.device = stream.device,
+          .allocator = stream.allocator,
+          .native = native,
           .state = std::move(state)};
 }
 

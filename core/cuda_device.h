@@ -11,6 +11,8 @@ namespace hew::cuda {
 
 int device_count();
 Stream make_stream(int index);
+/// See hew::side_stream.
+Stream side_stream(const Stream& stream);
 void synchronize(const Stream& stream);
 
 /// Bytes from, to and between devices, in the order of the stream. To a device, host memory may be

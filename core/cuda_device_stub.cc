@@ -18,6 +18,10 @@ Stream make_stream(int /*index*/) {
   refuse("cuda");
 }
 
+Stream side_stream(const Stream& /*stream*/) {
+  refuse("cuda");
+}
+
 void synchronize(const Stream& /*stream*/) {
   refuse("synchronize");
 }

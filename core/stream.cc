@@ -14,6 +14,10 @@ Stream make_stream(Device device) {
   return device.is_cpu() ? make_cpu_stream() : cuda::make_stream(device.index);
 }
 
+Stream side_stream(const Stream& stream) {
+  return stream.device.is_cpu() ? stream : cuda::side_stream(stream);
+}
+
 int cuda_device_count() {
   return cuda::device_count();
 }

@@ -62,6 +62,12 @@ Stream make_cpu_stream();
 /// this build or this machine does not have the device.
 Stream make_stream(Device device);
 
+/// A second queue of the stream's device, ahead of it in priority, for work that goes on beside it;
+/// on the CPU the stream itself. The allocator is shared and goes by the order of the first stream:
+/// allocate there, and hold tensors in use here until the first has waited for this one
+/// (cuda::Mark).
+Stream side_stream(const Stream& stream);
+
 /// GPUs that this process can use; 0 in a build without CUDA.
 int cuda_device_count();
 
