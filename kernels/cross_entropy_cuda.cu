@@ -8,25 +8,20 @@
 namespace hew::kernels {
 namespace {
 
-// of(x, scaled(shift)) = e^(x − shift). kLowest is below any logit, and scaled(kLowest) is finite.
+// e^(x − shift).
 template <class D>
 struct Exponential {
   using A = ComputeType<D>;
-  static constexpr A kLowest = std::numeric_limits<A>::lowest();
-  static __device__ A scaled(A shift) { return shift; }
-  static __device__ A of(A x, A scaled_shift) { return exp(x - scaled_shift); }
+  static __device__ A of(A x, A shift) { return exp(x - shift); }
 };
 
 // For bfloat16 the hardware's 2^x, good to 2^-22, is more than enough.
 template <>
 struct Exponential<__nv_bfloat16> {
-  static constexpr float kLog2E = 1.44269504F;
-  static constexpr float kLowest = -1e38F;
-  static __device__ float scaled(float shift) { return shift * kLog2E; }
-  static __device__ float of(float x, float scaled_shift) {
-    const float power = fmaf(x, kLog2E, -scaled_shift);
+  static __device__ float of(float x, float shift) {
+    constexpr float kLog2E = 1.44269504F;
     float y = 0;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(power));
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"((x - shift) * kLog2E));
     return y;
   }
 };
@@ -76,7 +71,7 @@ template <class D>
 struct Statistics {
   using A = ComputeType<D>;
   using E = Exponential<D>;
-  A largest = E::kLowest;
+  A largest = std::numeric_limits<A>::lowest();  // finite, so that −∞ less this is no NaN
   A sum = 0;
 
   template <int n>
@@ -88,13 +83,12 @@ struct Statistics {
       x[k] = widen(pack.lane[k]);
       top = x[k] > top ? x[k] : top;
     }
-    const A scaled = E::scaled(top);
     if (top > largest) {
-      sum *= E::of(largest, scaled);
+      sum *= E::of(largest, top);
       largest = top;
     }
 #pragma unroll
-    for (int k = 0; k < n; ++k) x[k] = E::of(x[k], scaled);
+    for (int k = 0; k < n; ++k) x[k] = E::of(x[k], top);
 #pragma unroll
     for (int width = n / 2; width > 0; width /= 2) {
 #pragma unroll
@@ -107,12 +101,11 @@ struct Statistics {
     add<1>(Pack<D, 1>{{value}});
   }
 
-  // log Σ e^logit over what all threads of the block hold.
-  // All of them have read what they held before any of them returns.
+  // log Σ e^logit over what all threads of the block hold. All have read it before any goes on.
   template <int kThreads>
   __device__ A log_sum() const {
     const A top = block_max<kThreads>(largest);
-    return top + log(block_sum<kThreads>(sum * E::of(largest, E::scaled(top))));
+    return top + log(block_sum<kThreads>(sum * E::of(largest, top)));
   }
 };
 
@@ -121,11 +114,11 @@ template <class D>
 struct RowGradient {
   using A = ComputeType<D>;
   int target;
-  A scaled_lse;
+  A lse;
   A factor;
 
-  __device__ RowGradient(int row_target, int length, A lse, A weight)
-      : target(row_target), scaled_lse(Exponential<D>::scaled(lse)), factor(weight) {
+  __device__ RowGradient(int row_target, int length, A row_lse, A weight)
+      : target(row_target), lse(row_lse), factor(weight) {
     if (target != kIgnoredTarget && (target < 0 || target >= length))
       factor = std::numeric_limits<A>::quiet_NaN();
   }
@@ -140,7 +133,7 @@ struct RowGradient {
     } else {
 #pragma unroll
       for (int k = 0; k < n; ++k) {
-        g[k] = factor * Exponential<D>::of(widen(logits.lane[k]), scaled_lse);
+        g[k] = factor * Exponential<D>::of(widen(logits.lane[k]), lse);
       }
       const int hit = target - index;
       if (hit >= 0 && hit < n) {
