@@ -9,7 +9,7 @@
 namespace hew::kernels {
 
 /// The functions below for values of device type D: to a few units in the last place where that is
-/// what D stores; for bfloat16, whose rounding is 2^-9, with the hardware's exponential and
+/// what D stores; for bfloat16, whose rounding is 2^-8, with the hardware's exponential and
 /// reciprocal, to a relative error of about 1e-6.
 template <class D>
 struct Accuracy {

@@ -67,6 +67,16 @@ struct NormBackwardRows {
     return stages[(((stage * kArrays + array) * rows + r) * packs + k) * blockDim.x + threadIdx.x];
   }
 
+  // to ← 16 bytes, zeros after the first `bytes`; without a branch, unlike __pipeline_memcpy_async.
+  __device__ static void copy_async(P& to, const D* from, int bytes) {
+    static_assert(sizeof(P) == 16);
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;"
+                 :
+                 : "r"(static_cast<unsigned int>(__cvta_generic_to_shared(&to))), "l"(from),
+                   "r"(bytes)
+                 : "memory");
+  }
+
   // Rows from `first` on, zeros past the last one and past the last column.
   __device__ static void fetch(const NormBackward<D>& args, std::int64_t first, P* stages,
                                int stage, Statistics& next) {
@@ -79,11 +89,11 @@ struct NormBackwardRows {
       for (int k = 0; k < packs; ++k) {
         const bool live = live_row && column_pack(k) < args.width / n;
         const std::int64_t at = live ? (first + r) * args.width + column_pack(k) * n : 0;
-        const std::size_t zeros = live ? 0 : sizeof(P);
-        __pipeline_memcpy_async(&slot(stages, stage, 0, r, k), args.x + at, sizeof(P), zeros);
-        __pipeline_memcpy_async(&slot(stages, stage, 1, r, k), args.dy + at, sizeof(P), zeros);
+        const int bytes = live ? static_cast<int>(sizeof(P)) : 0;
+        copy_async(slot(stages, stage, 0, r, k), args.x + at, bytes);
+        copy_async(slot(stages, stage, 1, r, k), args.dy + at, bytes);
         if constexpr (past)
-          __pipeline_memcpy_async(&slot(stages, stage, 2, r, k), args.dsum + at, sizeof(P), zeros);
+          copy_async(slot(stages, stage, 2, r, k), args.dsum + at, bytes);
       }
     }
   }
@@ -148,8 +158,9 @@ __global__ void __launch_bounds__(threads, norm_resident<D, packs> / threads)
     if (Rows::column_pack(k) < args.width / n)
       weight[k] = reinterpret_cast<const P*>(args.weight)[Rows::column_pack(k)];
   }
-  typename Rows::Statistics next;
-  Rows::fetch(args, first, stages, 0, next);
+  typename Rows::Statistics next{};
+  if (first < args.rows)
+    Rows::fetch(args, first, stages, 0, next);
   __pipeline_commit();
   for (int stage = 0; first < args.rows; first += step, stage ^= 1) {
     const typename Rows::Statistics now = next;
