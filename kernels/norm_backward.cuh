@@ -118,16 +118,24 @@ struct NormBackwardRows {
 
   __device__ static void store_sums(const NormBackward<D>& args, const A (&dweight)[packs][n],
                                     const A (&dbias)[packs][n]) {
+    constexpr int m = n < kPackSize<A> ? n : kPackSize<A>;
     A* partial = args.partial + blockIdx.x * (centred ? 2 : 1) * args.width;
 #pragma unroll
     for (int k = 0; k < packs; ++k) {
       const int column = column_pack(k) * n;
       if (column < args.width) {
 #pragma unroll
-        for (int j = 0; j < n; ++j) {
-          partial[column + j] = dweight[k][j];
+        for (int j = 0; j < n; j += m) {
+          A weights[m];
+          A biases[m];
+#pragma unroll
+          for (int i = 0; i < m; ++i) {
+            weights[i] = dweight[k][j + i];
+            biases[i] = dbias[k][j + i];
+          }
+          store<A, m>(partial + column + j, weights);
           if constexpr (centred)
-            partial[args.width + column + j] = dbias[k][j];
+            store<A, m>(partial + args.width + column + j, biases);
         }
       }
     }
@@ -339,6 +347,9 @@ void launch_norm_backward(Cuda backend, std::string_view name, NormBackward<D> a
   const auto kernel = norm_backward_kernel<centred, past, packs, rows, threads, D>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    static_cast<int>(shared)),
+              "cudaFuncSetAttribute");
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                   cudaSharedmemCarveoutMaxShared),
               "cudaFuncSetAttribute");
   kernel<<<static_cast<unsigned int>(blocks), static_cast<unsigned int>(block),
            static_cast<std::size_t>(shared), native(backend)>>>(args);

@@ -37,6 +37,14 @@ __device__ inline A row_sum(A value) {
     return block_sum<lanes>(value);
 }
 
+/// load() of what no kernel writes meanwhile, so that it may be moved ahead of stores.
+template <class D, int n>
+__device__ inline void load_constant(const D* from, ComputeType<D> (&to)[n]) {
+  static_assert(sizeof(Pack<D, n>) == sizeof(uint4));
+  const uint4 words = __ldg(reinterpret_cast<const uint4*>(from));
+  load<D, n>(reinterpret_cast<const D*>(&words), to);
+}
+
 // A row stays in the registers of `lanes` threads, at most `packs` packs of 16 bytes each.
 template <bool centred, int lanes, int packs, class D>
 __global__ void __launch_bounds__(lanes < kNormThreads ? kNormThreads : lanes)
@@ -121,9 +129,9 @@ __global__ void __launch_bounds__(lanes < kNormThreads ? kNormThreads : lanes)
     if (at < row_packs) {
       A weight[n];
       A bias[n] = {};
-      load<D, n>(args.weight + at * n, weight);
+      load_constant<D, n>(args.weight + at * n, weight);
       if (centred && args.bias != nullptr)
-        load<D, n>(args.bias + at * n, bias);
+        load_constant<D, n>(args.bias + at * n, bias);
       A out[n];
 #pragma unroll
       for (int j = 0; j < n; ++j) {
