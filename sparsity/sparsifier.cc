@@ -5,6 +5,8 @@
 
 #include "core/error.h"
 #include "core/name_hash.h"
+#include "kernels/elementwise.h"
+#include "kernels/top_blocks.h"
 #include "sparsity/block_scores.h"
 #include "sparsity/schedule.h"
 #include "sparsity/selection.h"
@@ -43,6 +45,16 @@ BlockGrid grid_of(const LinearWeight& weight, std::int64_t block) {
 
 PatternPtr make_pattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream) {
   return std::make_shared<const BsrPattern>(grid, mask, stream);
+}
+
+// The mask of the `keep` best scores [R, C], on their device.
+Tensor top_mask(const Tensor& scores, std::int64_t keep) {
+  const Stream& stream = scores.stream();
+  Tensor wide = Tensor::empty({scores.numel()}, DType::kFloat64, stream);
+  kernels::cast(scores.reshape(wide.shape()), wide, stream);
+  Tensor mask = Tensor::empty(wide.shape(), DType::kUInt8, stream);
+  kernels::top_blocks(wide, keep, mask, stream);
+  return mask;
 }
 
 const Tensor& gradient_of(const LinearWeight& weight) {
@@ -198,29 +210,43 @@ std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
   return changes;
 }
 
+MaskBytes Sparsifier::pooled_mask(const Pool& pool, std::int64_t step) const {
+  std::vector<double> scores;
+  std::vector<std::int64_t> begin{0};
+  for (const std::size_t t : pool) {
+    const std::vector<double> own = widen(targets_[t].weight->scores().value());
+    scores.insert(scores.end(), own.begin(), own.end());
+    begin.push_back(static_cast<std::int64_t>(scores.size()));
+  }
+  const MaskBytes all_live(scores.size(), 1);
+  return prune_and_grow({.live = all_live,
+                         .score = scores,
+                         .wanted = wanted_blocks(pool, step),
+                         .matrix_begin = begin});
+}
+
 void Sparsifier::select_learned_masks(std::int64_t step) {
-  for (const Pool& pool : pools_) {
+  // Where the scores are on a GPU they are sorted there, all before the first mask is waited for.
+  std::vector<Tensor> selected(pools_.size());
+  for (std::size_t p = 0; p < pools_.size(); ++p) {
+    LinearWeight& weight = *targets_[pools_[p].front()].weight;
+    if (weight.has_scores() && pools_[p].size() == 1)
+      selected[p] = top_mask(weight.scores().value(), wanted_blocks(pools_[p], step));
+  }
+  for (std::size_t p = 0; p < pools_.size(); ++p) {
+    const Pool& pool = pools_[p];
     if (!targets_[pool.front()].weight->has_scores())
       continue;
-    std::vector<double> scores;
-    std::vector<std::int64_t> begin{0};
+    const MaskBytes mask =
+        pool.size() == 1 ? selected[p].to_vector<std::uint8_t>() : pooled_mask(pool, step);
+    auto begin = mask.begin();
     for (const std::size_t t : pool) {
-      const std::vector<double> own = widen(targets_[t].weight->scores().value());
-      scores.insert(scores.end(), own.begin(), own.end());
-      begin.push_back(static_cast<std::int64_t>(scores.size()));
-    }
-    const MaskBytes all_live(scores.size(), 1);
-    const MaskBytes mask = prune_and_grow({.live = all_live,
-                                           .score = scores,
-                                           .wanted = wanted_blocks(pool, step),
-                                           .matrix_begin = begin});
-    for (std::size_t i = 0; i < pool.size(); ++i) {
-      LinearWeight& weight = *targets_[pool[i]].weight;
-      const MaskBytes own(mask.begin() + begin[i], mask.begin() + begin[i + 1]);
-      if (own == weight.pattern()->mask())
-        continue;
-      weight.set_pattern(
-          make_pattern(weight.pattern()->grid(), own, weight.parameter().var.stream()));
+      LinearWeight& weight = *targets_[t].weight;
+      const BlockGrid& grid = weight.pattern()->grid();
+      const MaskBytes own(begin, begin + grid.blocks());
+      begin += grid.blocks();
+      if (own != weight.pattern()->mask())
+        weight.set_pattern(make_pattern(grid, own, weight.parameter().var.stream()));
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "sparsity/linear_weight.h"
 #include "sparsity/rule.h"
+#include "sparsity/selection.h"
 
 namespace hew::sparsity {
 
@@ -79,6 +80,7 @@ class Sparsifier {
   std::vector<double> growth_scores(const Target& target, std::int64_t step) const;
   void update_average(const Target& target);
   void refresh_pool(const Pool& pool, std::int64_t step, std::vector<PatternChange>& changes);
+  MaskBytes pooled_mask(const Pool& pool, std::int64_t step) const;
   bool learned(const Target& target) const;
   std::uint64_t weight_key(const Target& target) const;
   bool frozen(const Target& target, std::int64_t step) const;

@@ -38,7 +38,29 @@ Tensor with_zero_padding_as(const Tensor& values, const BlockPattern& p) {
   return out;
 }
 
+Tensor uploaded(const std::vector<std::int32_t>& array, const Stream& stream) {
+  return Tensor::from(array, {static_cast<std::int64_t>(array.size())}, stream);
+}
+
 }  // namespace
+
+UploadedPattern::UploadedPattern(const BlockPattern& pattern, const Stream& stream)
+    : index_(pattern.index()),
+      crow_(uploaded(pattern.crow, stream)),
+      col_(uploaded(pattern.col, stream)),
+      ccol_(uploaded(pattern.ccol, stream)),
+      row_(uploaded(pattern.row, stream)),
+      position_(uploaded(pattern.position, stream)) {}
+
+kernels::BsrIndex UploadedPattern::index() const {
+  kernels::BsrIndex index = index_;
+  index.crow = crow_.data<std::int32_t>();
+  index.col = col_.data<std::int32_t>();
+  index.ccol = ccol_.data<std::int32_t>();
+  index.row = row_.data<std::int32_t>();
+  index.position = position_.data<std::int32_t>();
+  return index;
+}
 
 kernels::BsrIndex BlockPattern::index() const {
   return {.rows = rows,

@@ -53,6 +53,22 @@ BlockPattern make_pattern(std::int64_t rows, std::int64_t cols, std::int64_t blo
   return p;
 }
 
+/// A pattern's index arrays on a stream's device.
+class UploadedPattern {
+ public:
+  UploadedPattern(const BlockPattern& pattern, const Stream& stream);
+  /// Valid while this object lives.
+  kernels::BsrIndex index() const;
+
+ private:
+  kernels::BsrIndex index_;  // the pattern's, but for the arrays
+  Tensor crow_;
+  Tensor col_;
+  Tensor ccol_;
+  Tensor row_;
+  Tensor position_;
+};
+
 /// About that share of the blocks live: at 1 all of them, below it none in the second block row and
 /// column.
 BlockPattern random_pattern(std::int64_t rows, std::int64_t cols, std::int64_t block,

@@ -1,0 +1,296 @@
+#include <doctest/doctest.h>
+
+#include <array>
+#include <cmath>
+
+#include "kernels/bsr.h"
+#include "tests/support/block_pattern.h"
+#include "tests/support/compare.h"
+#include "tests/support/device.h"
+#include "tests/support/random.h"
+
+namespace hew {
+namespace {
+
+using kernels::Activation;
+using test::BlockPattern;
+using test::make_pattern;
+using test::random_pattern;
+
+constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+
+double epsilon(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 0x1p-52;
+    case DType::kFloat32:
+      return 0x1p-23;
+    default:
+      return 0x1p-8;  // bfloat16
+  }
+}
+
+// The same values, rounded to dtype, on the GPU and in float64 on the host.
+struct Input {
+  Tensor gpu;
+  Tensor wide;
+};
+
+Input rounded_input(const Tensor& wide, DType dtype) {
+  const Tensor narrow = test::rounded(wide, dtype);
+  return {.gpu = test::to(narrow, test::gpu_stream()),
+          .wide = test::rounded(narrow, DType::kFloat64)};
+}
+
+Input input(const Shape& shape, DType dtype, std::uint64_t seed) {
+  return rounded_input(test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
+}
+
+// A copy that begins one element behind a 16-byte boundary.
+Tensor misaligned(const Tensor& tensor) {
+  const std::int64_t count = tensor.numel();
+  Tensor buffer = Tensor::zeros({count + 1}, tensor.dtype(), tensor.stream());
+  Tensor out = buffer.rows(1, count).reshape(tensor.shape());
+  out.copy_from(tensor);
+  return out;
+}
+
+struct Case {
+  BlockPattern pattern;
+  test::UploadedPattern uploaded;
+  DType dtype;
+  Input x;
+  Input dy;
+  Input values;
+  Input bias;
+
+  Case(const BlockPattern& p, std::int64_t tokens, DType type)
+      : pattern(p),
+        uploaded(p, test::gpu_stream()),
+        dtype(type),
+        x(input({tokens, p.cols}, type, 1)),
+        dy(input({tokens, p.rows}, type, 2)),
+        values(rounded_input(
+            with_zero_padding(
+                test::random_tensor(p.values_shape(), DType::kFloat64, make_cpu_stream(), 3), p),
+            type)),
+        bias(input({p.rows}, type, 4)) {}
+
+  // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all
+  // partial sums stay below 8·√depth, and each addition errs by half an epsilon of that.
+  double tolerance(std::int64_t depth) const {
+    const auto terms = static_cast<double>(depth) + 2;
+    return terms * epsilon(accumulator_of(dtype)) / 2 * 8 * std::sqrt(terms);
+  }
+};
+
+struct Outputs {
+  Tensor y;
+  Tensor pre;
+};
+
+Outputs forward(const Case& c, Activation activation, bool aligned) {
+  const Stream& gpu = test::gpu_stream();
+  Outputs out{.y = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu),
+              .pre = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu)};
+  if (!aligned)
+    out = {.y = misaligned(out.y), .pre = misaligned(out.pre)};
+  kernels::bsr_forward({.x = aligned ? c.x.gpu : misaligned(c.x.gpu),
+                        .values = aligned ? c.values.gpu : misaligned(c.values.gpu),
+                        .index = c.uploaded.index(),
+                        .bias = c.bias.gpu,
+                        .activation = activation,
+                        .y = out.y,
+                        .pre = out.pre},
+                       gpu);
+  return out;
+}
+
+void check_forward(const Case& c, Activation activation, bool aligned) {
+  CAPTURE(kernels::name_of(activation));
+  const Stream cpu = make_cpu_stream();
+  Tensor y = Tensor::empty(c.dy.wide.shape(), DType::kFloat64, cpu);
+  Tensor pre = Tensor::empty(y.shape(), DType::kFloat64, cpu);
+  kernels::bsr_forward({.x = c.x.wide,
+                        .values = c.values.wide,
+                        .index = c.pattern.index(),
+                        .bias = c.bias.wide,
+                        .activation = activation,
+                        .y = y,
+                        .pre = pre},
+                       cpu);
+  const Outputs out = forward(c, activation, aligned);
+  // act' is below 1.2; the activation and the rounding to dtype cost a few units more.
+  const double absolute = 1.2 * c.tolerance(c.pattern.cols);
+  HEW_CHECK_CLOSE(test::on_cpu(out.y), y, 8 * epsilon(c.dtype), absolute);
+  if (activation != Activation::kNone)
+    HEW_CHECK_CLOSE(test::on_cpu(out.pre), pre, epsilon(c.dtype), absolute);
+}
+
+void check_input_gradient(const Case& c, bool aligned) {
+  const Stream cpu = make_cpu_stream();
+  const Stream& gpu = test::gpu_stream();
+  Tensor wanted = Tensor::empty(c.x.wide.shape(), DType::kFloat64, cpu);
+  kernels::bsr_input_gradient(c.dy.wide, c.values.wide, c.pattern.index(), wanted, cpu);
+  Tensor dx = test::poisoned(c.x.gpu.shape(), c.dtype, gpu);
+  if (aligned) {
+    kernels::bsr_input_gradient(c.dy.gpu, c.values.gpu, c.uploaded.index(), dx, gpu);
+  } else {
+    dx = misaligned(dx);
+    kernels::bsr_input_gradient(misaligned(c.dy.gpu), misaligned(c.values.gpu), c.uploaded.index(),
+                                dx, gpu);
+  }
+  HEW_CHECK_CLOSE(test::on_cpu(dx), wanted, epsilon(c.dtype), c.tolerance(c.pattern.rows));
+}
+
+Tensor weight_gradient(const Case& c, bool aligned) {
+  const Stream& gpu = test::gpu_stream();
+  Tensor dvalues = test::poisoned(c.values.gpu.shape(), accumulator_of(c.dtype), gpu);
+  kernels::bsr_weight_gradient({.dy = aligned ? c.dy.gpu : misaligned(c.dy.gpu),
+                                .x = aligned ? c.x.gpu : misaligned(c.x.gpu),
+                                .index = c.uploaded.index(),
+                                .dvalues = dvalues},
+                               gpu);
+  return dvalues;
+}
+
+void check_weight_gradient(const Case& c, bool aligned) {
+  const Stream cpu = make_cpu_stream();
+  const Stream& gpu = test::gpu_stream();
+  const Shape& shape = c.values.wide.shape();
+  Tensor wanted = Tensor::empty(shape, DType::kFloat64, cpu);
+  kernels::bsr_weight_gradient(
+      {.dy = c.dy.wide, .x = c.x.wide, .index = c.pattern.index(), .dvalues = wanted}, cpu);
+  Tensor dvalues = weight_gradient(c, aligned);
+  const double tolerance = c.tolerance(c.x.wide.size(0));
+  HEW_CHECK_CLOSE(test::on_cpu(dvalues), wanted, 0, tolerance);
+  CHECK(
+      test::same_bytes(test::on_cpu(dvalues), with_zero_padding(test::on_cpu(dvalues), c.pattern)));
+  kernels::bsr_weight_gradient({.dy = c.dy.gpu,
+                                .x = c.x.gpu,
+                                .index = c.uploaded.index(),
+                                .dvalues = dvalues,
+                                .accumulate = true},
+                               gpu);
+  kernels::bsr_weight_gradient({.dy = c.dy.wide,
+                                .x = c.x.wide,
+                                .index = c.pattern.index(),
+                                .dvalues = wanted,
+                                .accumulate = true},
+                               cpu);
+  HEW_CHECK_CLOSE(test::on_cpu(dvalues), wanted, 0, 4 * tolerance);
+}
+
+void check_all(const Case& c, bool aligned = true) {
+  check_forward(c, Activation::kNone, aligned);
+  check_input_gradient(c, aligned);
+  check_weight_gradient(c, aligned);
+}
+
+// A grid of 3 × 4 blocks, ragged (the last row one wide, the last column of an odd width) or whole.
+std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
+  const std::int64_t rows = ragged ? 2 * b + 1 : 3 * b;
+  const std::int64_t cols = ragged ? 3 * b + b / 2 + 1 : 4 * b;
+  std::vector<BlockPattern> out;
+  for (const double density : {0.0, 0.5, 1.0}) {
+    out.push_back(random_pattern(rows, cols, b, density, /*seed=*/7));
+  }
+  out.push_back(
+      make_pattern(rows, cols, b, [](std::int64_t r, std::int64_t c) { return r == 2 && c == 3; }));
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block size") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    for (std::int64_t b = 8; b <= 128; b += 8) {
+      CAPTURE(b);
+      for (const bool ragged : {false, true}) {
+        CAPTURE(ragged);
+        for (const BlockPattern& pattern : patterns(b, ragged)) {
+          CAPTURE(pattern.nnzb());
+          check_all(Case(pattern, 70, dtype));
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("block-sparse products on a GPU take any number of tokens") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    for (const std::int64_t tokens : {0, 1, 7, 128, 257, 1031, 4099}) {
+      CAPTURE(tokens);
+      check_all(Case(random_pattern(97, 131, 16, 0.5, 8), tokens, dtype));
+      check_all(Case(random_pattern(64, 192, 32, 0.5, 8), tokens, dtype));
+      check_all(Case(random_pattern(128, 256, 128, 0.5, 8), tokens, dtype));
+    }
+  }
+}
+
+TEST_CASE("block-sparse products on a GPU take any alignment") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    for (const std::int64_t b : {8, 16, 32, 64, 96, 128}) {
+      CAPTURE(b);
+      check_all(Case(random_pattern(2 * b, 3 * b, b, 1, 8), 200, dtype), /*aligned=*/false);
+    }
+  }
+}
+
+TEST_CASE("bsr_forward on a GPU ends with bias and activation") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    for (const std::int64_t b : {8, 16, 32, 64, 128}) {
+      CAPTURE(b);
+      const Case c(random_pattern(2 * b + 8, 4 * b, b, 0.5, 8), 77, dtype);
+      for (const Activation kind :
+           {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
+        check_forward(c, kind, /*aligned=*/true);
+      }
+    }
+  }
+}
+
+TEST_CASE("block-sparse products on a GPU repeat bit for bit") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    const Case c(random_pattern(256, 384, 64, 0.5, 8), 3000, dtype);
+    CHECK(test::same_bytes(test::on_cpu(forward(c, Activation::kGelu, true).y),
+                           test::on_cpu(forward(c, Activation::kGelu, true).y)));
+    CHECK(test::same_bytes(test::on_cpu(weight_gradient(c, true)),
+                           test::on_cpu(weight_gradient(c, true))));
+  }
+}
+
+TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
+  for (const DType dtype : kTypes) {
+    for (const std::int64_t tokens : {9, 2000}) {  // whole, and split over the tokens
+      CAPTURE(name_of(dtype));
+      CAPTURE(tokens);
+      Case c(random_pattern(17, 19, 16, 1, 8), tokens, dtype);
+      c.x.wide.data<double>()[18] = INFINITY;
+      c.dy.wide.data<double>()[16] = INFINITY;
+      c.x = rounded_input(c.x.wide, dtype);
+      c.dy = rounded_input(c.dy.wide, dtype);
+      const Tensor dvalues = test::on_cpu(weight_gradient(c, true));
+      CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
+    }
+  }
+}
+
+TEST_CASE("the comparison on a GPU finds one wrong block") {
+  Case c(random_pattern(96, 128, 16, 0.5, 8), 33, DType::kFloat32);
+  const Outputs good = forward(c, Activation::kNone, true);
+  Tensor bad = c.values.wide.clone();
+  for (std::int64_t i = 5 * 256; i < 6 * 256; ++i) bad.data<double>()[i] *= 1.001;
+  c.values = rounded_input(bad, DType::kFloat32);
+  const Outputs wrong = forward(c, Activation::kNone, true);
+  CHECK_FALSE(test::compare(test::on_cpu(wrong.y), test::on_cpu(good.y), epsilon(DType::kFloat32),
+                            c.tolerance(c.pattern.cols))
+                  .ok);
+}
+
+}  // namespace hew
