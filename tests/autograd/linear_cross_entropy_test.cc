@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "kernels/cross_entropy.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
@@ -46,13 +47,13 @@ test::Function composed(const Tensor& targets) {
 }  // namespace
 
 TEST_CASE("linear_cross_entropy is cross_entropy of linear, whatever the chunks") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const std::int64_t tokens : {1, 7, 61}) {
     for (const std::int64_t vocabulary : {1, 2, 131}) {
       const std::vector<Tensor> inputs{
-          test::random_tensor({tokens, 17}, DType::kFloat64, cpu, 1),
-          test::random_tensor({vocabulary, 17}, DType::kFloat64, cpu, 2)};
-      const Tensor targets = random_targets(tokens, vocabulary, cpu);
+          test::random_tensor({tokens, 17}, DType::kFloat64, stream, 1),
+          test::random_tensor({vocabulary, 17}, DType::kFloat64, stream, 2)};
+      const Tensor targets = random_targets(tokens, vocabulary, stream);
       const auto expected = test::value_and_gradients(composed(targets), inputs);
       for (const std::int64_t chunk : {0, 1, 5, 60, 61, 1000}) {
         const auto got = test::value_and_gradients(fused(targets, chunk), inputs);
@@ -75,10 +76,10 @@ TEST_CASE("linear_cross_entropy gradients agree with central differences") {
 }
 
 TEST_CASE("linear_cross_entropy differentiates what is asked for, and the loss is the same") {
-  const Stream cpu = make_cpu_stream();
-  const Tensor x = test::random_tensor({23, 5}, DType::kFloat64, cpu, 1);
-  const Tensor w = test::random_tensor({31, 5}, DType::kFloat64, cpu, 2);
-  const Tensor targets = random_targets(23, 31, cpu);
+  const Stream& stream = test::test_stream();
+  const Tensor x = test::random_tensor({23, 5}, DType::kFloat64, stream, 1);
+  const Tensor w = test::random_tensor({31, 5}, DType::kFloat64, stream, 2);
+  const Tensor targets = random_targets(23, 31, stream);
   const auto expected = test::value_and_gradients(composed(targets), {x, w});
   for (const bool of_x : {false, true}) {
     for (const bool of_w : {false, true}) {
@@ -89,7 +90,7 @@ TEST_CASE("linear_cross_entropy differentiates what is asked for, and the loss i
       CHECK(loss.requires_grad() == (of_x || of_w));
       if (!loss.requires_grad())
         continue;
-      ag::backward(loss, test::random_tensor({}, DType::kFloat64, cpu, 77));
+      ag::backward(loss, test::random_tensor({}, DType::kFloat64, stream, 77));
       CHECK(leaf_x.grad().defined() == of_x);
       CHECK(leaf_w.grad().defined() == of_w);
       if (of_x)
@@ -101,13 +102,13 @@ TEST_CASE("linear_cross_entropy differentiates what is asked for, and the loss i
 }
 
 TEST_CASE("linear_cross_entropy without counted targets, and without tokens, is zero") {
-  const Stream cpu = make_cpu_stream();
-  const Tensor w = test::random_tensor({3, 2}, DType::kFloat32, cpu, 2);
+  const Stream& stream = test::test_stream();
+  const Tensor w = test::random_tensor({3, 2}, DType::kFloat32, stream, 2);
   for (const std::int64_t tokens : {0, 4}) {
     const std::vector<std::int32_t> none(static_cast<std::size_t>(tokens), kernels::kIgnoredTarget);
-    const auto out =
-        test::value_and_gradients(fused(Tensor::from(none, {tokens}, cpu), 3),
-                                  {test::random_tensor({tokens, 2}, DType::kFloat32, cpu, 1), w});
+    const auto out = test::value_and_gradients(
+        fused(Tensor::from(none, {tokens}, stream), 3),
+        {test::random_tensor({tokens, 2}, DType::kFloat32, stream, 1), w});
     CHECK(out[0].to_vector<float>() == std::vector<float>{0});
     for (const float g : out[1].to_vector<float>()) CHECK(g == 0);
     CHECK(out[2].to_vector<float>() == std::vector<float>(6, 0.0F));
@@ -115,22 +116,22 @@ TEST_CASE("linear_cross_entropy without counted targets, and without tokens, is 
 }
 
 TEST_CASE("linear_cross_entropy chunks a large vocabulary by itself") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   // 2 MiB a token in float64: 256 MiB hold fewer tokens than the least chunk of 256.
   constexpr std::int64_t kVocabulary = std::int64_t{1} << 18;
-  const Tensor x = test::random_tensor({300, 1}, DType::kFloat64, cpu, 1);
-  const Tensor w = test::random_tensor({kVocabulary, 1}, DType::kFloat64, cpu, 2);
-  const Tensor targets = random_targets(300, kVocabulary, cpu);
+  const Tensor x = test::random_tensor({300, 1}, DType::kFloat64, stream, 1);
+  const Tensor w = test::random_tensor({kVocabulary, 1}, DType::kFloat64, stream, 2);
+  const Tensor targets = random_targets(300, kVocabulary, stream);
   const ag::Variable by_itself = fused(targets, 0)({ag::Variable(x), ag::Variable(w)});
   const ag::Variable by_hand = fused(targets, 100)({ag::Variable(x), ag::Variable(w)});
   HEW_CHECK_CLOSE(by_itself.value(), by_hand.value(), 1e-12);
 }
 
 TEST_CASE("linear_cross_entropy does not depend on the number of threads") {
-  const Stream cpu = make_cpu_stream();
-  CHECK(test::independent_of_threads(fused(random_targets(101, 257, cpu), 40),
-                                     {test::random_tensor({101, 13}, DType::kFloat32, cpu, 1),
-                                      test::random_tensor({257, 13}, DType::kFloat32, cpu, 2)}));
+  const Stream& stream = test::test_stream();
+  CHECK(test::independent_of_threads(fused(random_targets(101, 257, stream), 40),
+                                     {test::random_tensor({101, 13}, DType::kFloat32, stream, 1),
+                                      test::random_tensor({257, 13}, DType::kFloat32, stream, 2)}));
 }
 
 TEST_CASE("linear_cross_entropy refuses what does not fit, and names a target's position") {
