@@ -25,11 +25,13 @@ void AdamW::update(std::span<const Item> items, double lr, const ConstView& grad
   std::vector<kernels::AdamWTensors> tensors;
   tensors.reserve(items.size());
   for (const auto& [parameter, state] : items) {
+    ag::Variable::Update target = parameter->var.update();
     tensors.push_back({.g = std::as_const(parameter->var).grad(),
                        .birth = std::as_const(state->birth),
-                       .w = parameter->var.mutable_value(),
+                       .w = target.value,
                        .m = state->moments[0],
                        .v = state->moments[1],
+                       .working = target.working,
                        .weight_decay = parameter->weight_decay ? options_.weight_decay : 0});
   }
   kernels::adamw(settings, tensors, items.front().parameter->value().stream());

@@ -18,7 +18,7 @@ Sgd::Sgd(std::vector<ag::Parameter*> parameters, const SgdOptions& options)
 
 void Sgd::update(std::span<const Item> items, double lr, const ConstView& grad_scale) {
   for (const auto& [parameter, state] : items) {
-    Tensor& value = parameter->var.mutable_value();
+    ag::Variable::Update target = parameter->var.update();
     const kernels::SgdStep settings{
         .lr = lr,
         .momentum = options_.momentum,
@@ -27,9 +27,10 @@ void Sgd::update(std::span<const Item> items, double lr, const ConstView& grad_s
         .grad_scale = grad_scale};
     kernels::sgd(settings,
                  {.g = std::as_const(parameter->var).grad(),
-                  .w = value,
-                  .buffer = state->moments.empty() ? View{} : state->moments[0].view()},
-                 value.stream());
+                  .w = target.value,
+                  .buffer = state->moments.empty() ? View{} : state->moments[0].view(),
+                  .working = target.working},
+                 target.value.stream());
   }
 }
 
