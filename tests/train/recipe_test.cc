@@ -240,6 +240,7 @@ TEST_CASE("contradictions across keys are refused") {
   refused({"train.micro_batch=16"}, "train.micro_batch");
   refused({"train.micro_batch=3"}, "train.micro_batch");
   refused({"train.eval_every=10"}, "train.eval_every");
+  refused({"optim.moments=bfloat16", "optim.betas=[0.9, 0.999]"}, "optim.moments");
   refused({"optim.schedule.warmup=1001"}, "optim.schedule.warmup");
   refused({"optim.schedule={name: wsd, warmup: 90%}"}, "optim.schedule.decay");
   refused({"optim.schedule.decay=5"}, "only applies with optim.schedule.name: wsd");
