@@ -86,7 +86,9 @@ void broadcast_parameters(Communicator& comm, std::span<ag::Parameter* const> pa
   require_equal_names(comm, names);
   require_equal(comm, layouts,
                 [&](std::size_t i) { return fmt::format("the shape of {}", parameters[i]->name); });
-  for (ag::Parameter* p : parameters) comm.broadcast(p->var.mutable_value(), 0);
+  for (ag::Parameter* p : parameters) {
+    comm.broadcast(p->var.mutable_value(), 0, p->value().stream());
+  }
 }
 
 }  // namespace hew::dist

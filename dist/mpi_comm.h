@@ -6,10 +6,14 @@
 
 namespace hew::dist {
 
-/// All ranks that mpirun started, over MPI_COMM_WORLD; host memory. The object is MPI's life: at
-/// most one a process, ever, made and used by the main thread (MPI_THREAD_FUNNELED; other threads
-/// may run but not call it). An exception that destroys it aborts the job, since MPI_Finalize would
-/// wait for the other ranks; catch within its lifetime to say what went wrong first.
+class MpiRollCall;
+
+/// All ranks that mpirun started, over MPI_COMM_WORLD; host memory (nccl_comm.h has GPUs). Before a
+/// collective the ranks meet (mpi_roll_call.h), since MPI itself would wait for ever. The object is
+/// MPI's life: at most one a process, ever, made and used by the main thread (MPI_THREAD_FUNNELED;
+/// other threads may run but not call it). An exception that destroys it aborts the job, since
+/// MPI_Finalize would wait for the other ranks; catch within its lifetime to say what went wrong
+/// first.
 class MpiCommunicator final : public Communicator {
  public:
   /// Throws BackendError if MPI cannot start, or lacks thread support.
@@ -18,10 +22,16 @@ class MpiCommunicator final : public Communicator {
   MpiCommunicator& operator=(const MpiCommunicator&) = delete;
   ~MpiCommunicator() override;
 
-  void all_reduce_sum(const View& view) override;
-  void broadcast(const View& view, int root) override;
+  void all_reduce(const View& view, Reduction reduction, const Stream& stream) override;
+  void reduce(const View& view, int root, Reduction reduction, const Stream& stream) override;
+  void reduce_scatter(const ConstView& in, const View& out, Reduction reduction,
+                      const Stream& stream) override;
+  void broadcast(const View& view, int root, const Stream& stream) override;
+  void all_gather(const ConstView& mine, const View& all, const Stream& stream) override;
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override;
+  bool roll_call(std::int64_t step, bool flag) override;
+  void wait(const Stream& stream, std::int64_t step) override;
   [[noreturn]] void abort(int code) noexcept override;
 
  private:
@@ -31,7 +41,11 @@ class MpiCommunicator final : public Communicator {
   };
   static Place start();
   explicit MpiCommunicator(Place place);
+  void meet(const char* what);
+  void mean(const View& view, Reduction reduction) const;
 
+  std::unique_ptr<MpiRollCall> roll_call_;
+  std::int64_t step_ = -1;  // of the last roll call
   int exceptions_at_start_;
 };
 

@@ -1,64 +1,154 @@
 #include "dist/reducer.h"
 
+#include <algorithm>
+
+#include "core/cuda_device.h"
 #include "core/error.h"
-#include "kernels/elementwise.h"
+#include "dist/slices.h"
 
 namespace hew::dist {
 
-GradientReducer::GradientReducer(Communicator& comm, std::int64_t bucket_bytes)
-    : comm_(comm), bucket_bytes_(bucket_bytes) {
-  require<ConfigError>(bucket_bytes > 0, "[reducer] a bucket has {} bytes", bucket_bytes);
+GradientReducer::GradientReducer(Communicator& comm, const ReducerOptions& options)
+    : comm_(comm), options_(options) {
+  require<ConfigError>(options.bucket_bytes > 0, "[reducer] a bucket has {} bytes",
+                       options.bucket_bytes);
+}
+
+GradientReducer::~GradientReducer() {
+  if (!in_flight_.empty())
+    comm_.give_up();  // the side stream must come to rest
+}
+
+void GradientReducer::begin(std::span<ag::Parameter* const> parameters) {
+  buckets_.clear();
+  bucket_of_.clear();
+  next_ = 0;
+  std::int64_t bytes = 0;
+  for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
+    ag::Parameter* parameter = *it;
+    if (!parameter->var.requires_grad())
+      continue;
+    const Tensor& value = parameter->value();
+    const std::int64_t size = value.numel() * size_of(accumulator_of(value.dtype()));
+    if (buckets_.empty() || bytes + size > options_.bucket_bytes) {
+      buckets_.emplace_back();
+      bytes = 0;
+    }
+    bytes += size;
+    Bucket& bucket = buckets_.back();
+    bucket.parameters.push_back(parameter);
+    ++bucket.missing;
+    bucket_of_.emplace(parameter, buckets_.size() - 1);
+  }
+}
+
+void GradientReducer::ready(const ag::Parameter& parameter) {
+  const auto found = bucket_of_.find(&parameter);
+  if (found == bucket_of_.end())
+    return;
+  --buckets_[found->second].missing;
+  bucket_of_.erase(found);
+  start_complete_buckets();
+}
+
+void GradientReducer::start_complete_buckets() {
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
+}
+
+void GradientReducer::finish() {
+  for (const Bucket& bucket : buckets_) {
+    for (const ag::Parameter* p : bucket.parameters) {
+      require<Error>(p->var.grad().defined(),
+                     "[reducer] {} has no gradient: the loss does not depend on it", p->name);
+    }
+  }
+  bucket_of_.clear();
+  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_]);
+  if (!in_flight_.empty()) {
+    mark_->record(side_);
+    mark_->hold(in_flight_.front().stream());
+    in_flight_.clear();
+  }
+  buckets_.clear();
+  next_ = 0;
 }
 
 void GradientReducer::average(std::span<ag::Parameter* const> parameters) {
-  std::vector<Tensor> bucket;
-  std::int64_t bytes = 0;
-  auto flush = [&] {
-    average_bucket(bucket);
-    bucket.clear();
-    bytes = 0;
-  };
-  for (ag::Parameter* p : parameters) {
-    if (!p->var.requires_grad())
-      continue;
-    Tensor& grad = p->var.grad();
-    require<Error>(grad.defined(), "[reducer] {} has no gradient: the loss does not depend on it",
-                   p->name);
-    const bool fits = bytes + grad.nbytes() <= bucket_bytes_;
-    if (!bucket.empty() && (!fits || bucket.front().dtype() != grad.dtype()))
-      flush();
-    bucket.push_back(grad);
-    bytes += grad.nbytes();
-  }
-  flush();
+  begin(parameters);
+  finish();
 }
 
 void GradientReducer::average(Tensor& tensor) {
   if (comm_.size() == 1)
     return;
-  comm_.all_reduce_sum(tensor);
-  kernels::scale(1.0 / comm_.size(), tensor, tensor.stream());
+  comm_.all_reduce(tensor, Reduction::kMean, tensor.stream());
   bytes_reduced_ += tensor.nbytes();
 }
 
-void GradientReducer::average_bucket(std::span<Tensor> tensors) {
-  if (comm_.size() == 1 || tensors.empty())
+void GradientReducer::start(const Bucket& bucket) {
+  if (comm_.size() == 1)
     return;
-  if (tensors.size() == 1)
-    return average(tensors.front());
-  std::int64_t n = 0;
-  for (const Tensor& t : tensors) n += t.numel();
-  Tensor bucket = Tensor::empty({n}, tensors.front().dtype(), tensors.front().stream());
-  std::int64_t begin = 0;
-  for (const Tensor& t : tensors) {
-    bucket.rows(begin, t.numel()).reshape(t.shape()).copy_from(t);
-    begin += t.numel();
+  std::vector<Tensor> gradients;
+  for (ag::Parameter* parameter : bucket.parameters) {
+    gradients.push_back(parameter->var.grad());
+    bytes_reduced_ += gradients.back().nbytes();
   }
-  average(bucket);
+  if (gradients.front().device().is_cuda())
+    return start_beside(gradients);
+  if (options_.sliced) {
+    for (Tensor& grad : gradients) reduce(grad, grad.stream());
+    return;
+  }
+  auto first = gradients.begin();
+  while (first != gradients.end()) {
+    const auto last = std::find_if(first, gradients.end(), [first](const Tensor& grad) {
+      return grad.dtype() != first->dtype();
+    });
+    average_packed({first, last});
+    first = last;
+  }
+}
+
+void GradientReducer::start_beside(std::span<Tensor> gradients) {
+  const Stream& stream = gradients.front().stream();
+  if (mark_ == nullptr) {
+    side_ = side_stream(stream);
+    mark_ = std::make_unique<cuda::Mark>();
+  }
+  mark_->record(stream);
+  mark_->hold(side_);
+  in_flight_.insert(in_flight_.end(), gradients.begin(), gradients.end());
+  Group group(comm_);
+  for (Tensor& grad : gradients) reduce(grad, side_);
+  group.end();
+}
+
+void GradientReducer::reduce(const View& view, const Stream& stream) {
+  if (options_.sliced) {
+    reduce_slices(comm_, view, Reduction::kMean, stream);
+  } else {
+    comm_.all_reduce(view, Reduction::kMean, stream);
+  }
+}
+
+// Gradients of one dtype on the host, as one message.
+void GradientReducer::average_packed(std::span<Tensor> gradients) {
+  if (gradients.size() == 1)
+    return reduce(gradients.front(), gradients.front().stream());
+  std::int64_t n = 0;
+  for (const Tensor& grad : gradients) n += grad.numel();
+  const Stream& stream = gradients.front().stream();
+  Tensor packed = Tensor::empty({n}, gradients.front().dtype(), stream);
+  std::int64_t begin = 0;
+  for (const Tensor& grad : gradients) {
+    packed.rows(begin, grad.numel()).reshape(grad.shape()).copy_from(grad);
+    begin += grad.numel();
+  }
+  reduce(packed, stream);
   begin = 0;
-  for (Tensor& t : tensors) {
-    t.copy_from(bucket.rows(begin, t.numel()).reshape(t.shape()));
-    begin += t.numel();
+  for (Tensor& grad : gradients) {
+    grad.copy_from(packed.rows(begin, grad.numel()).reshape(grad.shape()));
+    begin += grad.numel();
   }
 }
 

@@ -59,7 +59,7 @@ Evaluation evaluate(const layers::LanguageModel& model,
   while (const std::optional<Batch> batch = batches.next())
     sum += batch_loss(model, *batch, stream);
   Tensor total = Tensor::from(std::vector<double>{sum}, {1}, stream);
-  comm.all_reduce_sum(total);
+  comm.all_reduce_sum(total, stream);
   Evaluation result;
   result.tokens = batches.total_tokens();
   result.loss = total.to_vector<double>().front() / static_cast<double>(result.tokens);

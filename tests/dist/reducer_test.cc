@@ -4,6 +4,7 @@
 
 #include "core/error.h"
 #include "dist/consistency.h"
+#include "dist/slices.h"
 #include "kernels/elementwise.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
@@ -71,7 +72,7 @@ TEST_CASE("gradients become their mean over ranks, whatever the bucket size") {
   for (const std::int64_t bucket : {1, 256, 1 << 14, 25 << 20}) {
     std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
     const std::vector<ag::Parameter*> all = pointers_to(parameters);
-    dist::GradientReducer reducer(comm, bucket);
+    dist::GradientReducer reducer(comm, {.bucket_bytes = bucket});
     reducer.average(all);
     std::int64_t bytes = 0;
     std::vector<std::pair<std::string, Tensor>> named;
@@ -84,6 +85,48 @@ TEST_CASE("gradients become their mean over ranks, whatever the bucket size") {
     }
     CHECK_NOTHROW(dist::check_equal(comm, named));
     CHECK(reducer.bytes_reduced() == bytes);
+  }
+}
+
+TEST_CASE("buckets start as gradients come, in whatever order, and all ranks agree") {
+  dist::Communicator& comm = test::world();
+  const Stream cpu = make_cpu_stream();
+  const std::size_t n = layouts().size();
+  for (const std::int64_t bucket : {1, 600, 25 << 20}) {
+    for (std::size_t stride : {1, 3, 6}) {  // 7 parameters: each an order of its own
+      std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
+      for (ag::Parameter& p : parameters) p.var.zero_grad();
+      dist::GradientReducer reducer(comm, {.bucket_bytes = bucket});
+      reducer.begin(pointers_to(parameters));
+      const ag::Parameter stranger;
+      reducer.ready(stranger);
+      for (std::size_t i = 0; i < n; ++i) {
+        const std::size_t which = i * stride % n;
+        parameters[which].var.grad() = gradient_of(which, comm.rank(), cpu);
+        if (i != 4)  // one that is complete without a word
+          reducer.ready(parameters[which]);
+      }
+      reducer.finish();
+      std::vector<std::pair<std::string, Tensor>> named;
+      for (std::size_t i = 0; i < n; ++i) {
+        HEW_CHECK_CLOSE(parameters[i].var.grad(), mean_gradient(i, comm.size(), cpu), 1e-6, 1e-6);
+        named.emplace_back(parameters[i].name, parameters[i].var.grad());
+      }
+      CHECK_NOTHROW(dist::check_equal(comm, named));
+    }
+  }
+}
+
+TEST_CASE("a sliced reducer leaves each rank the mean of its own slices") {
+  dist::Communicator& comm = test::world();
+  const Stream cpu = make_cpu_stream();
+  std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
+  dist::GradientReducer reducer(comm, {.bucket_bytes = 600, .sliced = true});
+  reducer.average(pointers_to(parameters));
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    Tensor& grad = parameters[i].var.grad();
+    dist::gather_slices(comm, grad, cpu);
+    HEW_CHECK_CLOSE(grad, mean_gradient(i, comm.size(), cpu), 1e-6, 1e-6);
   }
 }
 
@@ -127,7 +170,7 @@ TEST_CASE("a frozen parameter is passed over, a missing gradient is an error tha
     CHECK_THROWS_WITH_AS(reducer.average(bad),
                          "[reducer] lost has no gradient: the loss does not depend on it", Error);
     CHECK(reducer.bytes_reduced() == 0);
-    CHECK_THROWS_AS(dist::GradientReducer(*comm, 0), ConfigError);
+    CHECK_THROWS_AS(dist::GradientReducer(*comm, {.bucket_bytes = 0}), ConfigError);
   }
 }
 
