@@ -23,6 +23,7 @@ struct RunConfig {
   Device device;
   std::int64_t threads = 0;  // 0: all this process may use
   std::int64_t hash_check_every = 100;
+  std::int64_t timeout = 300;  // seconds
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 

@@ -98,6 +98,8 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "Threads a rank; 0: all that it may use.");
   run.add("hash_check_every", &RunConfig::hash_check_every, at_least<std::int64_t>(0),
           "Steps between comparisons of all ranks' parameters and masks; 0: never.");
+  run.add("timeout", &RunConfig::timeout, at_least<std::int64_t>(1),
+          "Seconds that a rank waits for another before the job ends with an error.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {

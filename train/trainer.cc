@@ -49,6 +49,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       directory_(recipe.run.dir),
       micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
       reducer_(comm) {
+  comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
   recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
   valid_corpus_ = open_corpus(recipe_.data.valid, recipe_.model.vocab);
@@ -185,12 +186,11 @@ Trainer::StepResult Trainer::train_step() {
   const std::string_view signal = stop_signal_.poll();
   if (!signal.empty())
     stop_reason_ = signal;
-  Tensor shared =
-      Tensor::from(std::vector<double>{own_loss, signal.empty() ? 0.0 : 1.0}, {2}, stream_);
-  comm_.all_reduce_sum(shared);
-  const std::vector<double> sums = shared.to_vector<double>();
-  result.loss = sums[0] / comm_.size();
-  result.stop = sums[1] > 0;
+  result.stop = comm_.roll_call(step + 1, !signal.empty());
+  Tensor shared = Tensor::from(std::vector<double>{own_loss}, {1}, stream_);
+  comm_.all_reduce_sum(shared, stream_);
+  comm_.wait(stream_, step + 1);
+  result.loss = shared.to_vector<double>().front() / comm_.size();
   require<Error>(std::isfinite(result.loss), "[train] step {}: the loss is {}", step + 1,
                  result.loss);
   average_gradients();
