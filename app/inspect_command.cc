@@ -28,7 +28,7 @@ struct Totals {
 
 Totals totals_of(const train::TrainedModel& trained) {
   return {.parameters = train::count_parameters(*trained.parts.model),
-          .element_bytes = size_of(train::compute_dtype(trained.recipe.train.precision)),
+          .element_bytes = size_of(train::weight_dtype(trained.recipe.train.precision)),
           .file_bytes = static_cast<std::int64_t>(std::filesystem::file_size(trained.file))};
 }
 

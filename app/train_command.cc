@@ -2,11 +2,14 @@
 
 #include <omp.h>
 
+#include <charconv>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "app/rank_device.h"
 #include "core/error.h"
+#include "dist/nccl_comm.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -16,6 +19,7 @@ namespace {
 struct TrainArguments {
   std::vector<std::string> words;  // a recipe's path, and key=value overrides
   bool dry_run = false;
+  std::string profile;
   train::TrainOptions options;
 };
 
@@ -63,8 +67,31 @@ train::Recipe resumed_recipe(const RecipeChoice& choice) {
   return wanted;
 }
 
+// Nothing for an empty text.
+train::StepRange parse_profile(const std::string& text) {
+  if (text.empty())
+    return {};
+  constexpr std::string_view kKey = "steps=";
+  train::StepRange range;
+  const std::size_t colon = text.find(':');
+  auto number = [](std::string_view digits, std::int64_t& value) {
+    const char* const end = digits.data() + digits.size();
+    const auto [at, error] = std::from_chars(digits.data(), end, value);
+    return error == std::errc() && at == end;
+  };
+  const std::string_view whole = text;
+  const bool parsed = text.starts_with(kKey) && colon != std::string::npos &&
+                      number(whole.substr(kKey.size(), colon - kKey.size()), range.begin) &&
+                      number(whole.substr(colon + 1), range.end);
+  require<ConfigError>(parsed && range.begin >= 1 && range.end >= range.begin,
+                       "command line: --profile {}, expected steps=A:B with 1 <= A <= B", text);
+  return range;
+}
+
 void run_train(const TrainArguments& arguments, const AppContext& context) {
   const RecipeChoice choice = split(arguments.words);
+  train::TrainOptions options = arguments.options;
+  options.profile = parse_profile(arguments.profile);
   require<ConfigError>(arguments.options.resume || !choice.path.empty(),
                        "command line: which recipe? hew train RECIPE.yaml [key=value …]");
   const train::Recipe recipe = arguments.options.resume
@@ -72,15 +99,17 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
                                    : train::load_recipe(choice.path, choice.overrides);
   if (recipe.run.threads > 0)
     omp_set_num_threads(static_cast<int>(recipe.run.threads));
-  const Stream stream = make_cpu_stream();
   if (arguments.dry_run) {
     if (context.root())
-      fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), stream));
+      fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream()));
     return;
   }
-  require<ConfigError>(recipe.run.device.is_cpu(), "run.device: this build has no {}",
-                       to_string(recipe.run.device));
-  train::Trainer(recipe, arguments.options, context.comm, *context.stop_signal, stream).run();
+  const Stream stream = make_stream(device_of_rank(recipe.run.device, context.comm));
+  std::unique_ptr<dist::Communicator> between_gpus;
+  if (!stream.device.is_cpu() && context.comm.size() > 1)
+    between_gpus = dist::make_nccl_communicator(context.comm, stream);
+  dist::Communicator& comm = between_gpus ? *between_gpus : context.comm;
+  train::Trainer(recipe, options, comm, *context.stop_signal, stream).run();
 }
 
 }  // namespace
@@ -93,6 +122,10 @@ void add_train_command(CLI::App& app, const AppContext& context) {
                     "Go on from the newest checkpoint of run.dir, with the recipe saved there");
   command->add_flag("--dry-run", arguments->dry_run,
                     "Print layers, live blocks, memory and FLOPs; train nothing");
+  command
+      ->add_option("--profile", arguments->profile,
+                   "steps=A:B: print a table of time by operation over these steps")
+      ->type_name("steps=A:B");
   command
       ->add_option("--stop-after", arguments->options.stop_after,
                    "Leave with a checkpoint after this many steps")

@@ -9,7 +9,8 @@ Variable attention(const Variable& q, const Variable& k, const Variable& v,
   require<ShapeError>(q.shape().rank() == 4, "[attention] q has shape {}, expected [B, Tq, H, D]",
                       to_string(q.shape()));
   Tensor y = Tensor::empty(q.shape(), q.dtype(), q.stream());
-  Tensor lse = Tensor::empty({q.size(0), q.size(2), q.size(1)}, q.dtype(), q.stream());
+  Tensor lse =
+      Tensor::empty({q.size(0), q.size(2), q.size(1)}, accumulator_of(q.dtype()), q.stream());
   kernels::attention_forward(
       {.q = q.value(), .k = k.value(), .v = v.value(), .options = options, .y = y, .lse = lse},
       q.stream());

@@ -5,6 +5,7 @@
 #include "autograd/node.h"
 #include "autograd/variable.h"
 #include "core/error.h"
+#include "core/profiler.h"
 #include "kernels/elementwise.h"
 
 namespace hew::ag {
@@ -139,6 +140,7 @@ struct Sweep {
     if (!grad_output.defined())
       return;  // every consumer said "zero"
     require<Error>(static_cast<bool>(node.rule), "[{}] backward ran twice over one tape", node.op);
+    const NamedRange range(grad_output.stream(), node.op);
     Needs needs = needs_of(node);
     std::vector<Tensor> grads = node.rule(grad_output, needs);
     node.rule = nullptr;

@@ -11,12 +11,15 @@ namespace hew::ag {
 /// What one forward pass needs to know beyond its input. Dropout draws by (seed, step, call,
 /// global element), so that masks are the same for any number of ranks and micro-batches.
 struct ForwardContext {
-  bool training = false;            // record the tape, apply dropout
+  bool training = false;            // apply dropout, record the tape
   std::uint64_t seed = 0;           // run.seed
   std::uint64_t step = 0;           // training step; part of the checkpoint
   std::int64_t first_sample = 0;    // index in the global batch of this micro-batch's first sample
   std::uint64_t dropout_calls = 0;  // dropout layers passed so far in this forward
   std::optional<DType> dtype;       // of activations; by default that of the parameters
+  bool taped = true;                // with `training`: record the tape
+  bool recompute_blocks = false;    // keep only the inputs of transformer blocks
+  bool remake_norms = false;        // make norms again in the backward pass
 
   /// The parameter in the dtype of activations, as a leaf of the tape when training, cut off from
   /// it otherwise.
@@ -26,7 +29,9 @@ struct ForwardContext {
     return use_master(dtype ? parameter.var.working(*dtype) : parameter.var);
   }
   /// The same as it is held.
-  Variable use_master(const Variable& leaf) const { return training ? leaf : leaf.detach(); }
+  Variable use_master(const Variable& leaf) const {
+    return training && taped ? leaf : leaf.detach();
+  }
 };
 
 }  // namespace hew::ag

@@ -109,8 +109,7 @@ class Needs {
 /// Adds into the gradients of all leaves that require one, and frees the tape's saved tensors: a
 /// second sweep over the same tape throws Error. Throws ShapeError or DtypeError, naming the op,
 /// when a rule returns a gradient that does not fit its input.
-void backward(const Variable& root, const Tensor& grad = Tensor(),
-              const BackwardHooks& hooks = {});
+void backward(const Variable& root, const Tensor& grad = Tensor(), const BackwardHooks& hooks = {});
 
 /// `x`, whose value `remake` can make again, bit by bit: ops that save it keep `remake` instead,
 /// and the value can be freed between forward and backward.

@@ -2,11 +2,12 @@
 # One static library per folder; its public links are the folders it may include.
 add_library(hew_flags INTERFACE)
 target_include_directories(hew_flags INTERFACE ${CMAKE_SOURCE_DIR})
+# By option, since CMake 3.25 does not know that nvcc speaks C++20.
 target_compile_options(hew_flags INTERFACE
-  $<$<COMPILE_LANGUAGE:CXX>:-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Werror>)
+  $<$<COMPILE_LANGUAGE:CXX>:-std=c++20;-Wall;-Wextra;-Wpedantic;-Wshadow;-Wconversion;-Werror>)
 if(HEW_CUDA)
   target_compile_definitions(hew_flags INTERFACE HEW_CUDA)
-  # CMake 3.25 does not know that nvcc speaks C++20; nvcc does not manage fmt's check of formats.
+  # nvcc does not manage fmt's check of formats.
   target_compile_options(hew_flags INTERFACE
     $<$<COMPILE_LANGUAGE:CUDA>:-std=c++20;-DFMT_CONSTEVAL=;-DFMT_USE_CONSTEXPR=1;--expt-relaxed-constexpr;--extended-lambda;-Werror=all-warnings;-Xcompiler=-Wall>)
 endif()

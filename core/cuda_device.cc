@@ -1,5 +1,7 @@
 #include "core/cuda_device.h"
 
+#include <nvtx3/nvToolsExt.h>
+
 #include <algorithm>
 #include <array>
 #include <cstring>
@@ -173,6 +175,14 @@ double Mark::seconds_since(const Mark& earlier) const {
   check(cudaEventElapsedTime(&milliseconds, event_of(earlier.event_), event_of(event_)),
         "cudaEventElapsedTime");
   return static_cast<double>(milliseconds) * 1e-3;
+}
+
+void begin_range(std::string_view name) {
+  nvtxRangePushA(std::string(name).c_str());
+}
+
+void end_range() noexcept {
+  nvtxRangePop();
 }
 
 std::string describe(int index) {

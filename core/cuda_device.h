@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 #include "core/stream.h"
 
@@ -42,6 +43,10 @@ class Mark {
  private:
   void* event_ = nullptr;
 };
+
+/// NVTX ranges, which nest.
+void begin_range(std::string_view name);
+void end_range() noexcept;
 
 /// Name and memory of a device, and versions of driver and libraries, one line.
 std::string describe(int index);

@@ -61,6 +61,12 @@ double Mark::seconds_since(const Mark& /*earlier*/) const {
   refuse("mark");
 }
 
+void begin_range(std::string_view /*name*/) {
+  refuse("range");
+}
+
+void end_range() noexcept {}
+
 std::string describe(int /*index*/) {
   refuse("describe");
 }

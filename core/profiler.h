@@ -61,4 +61,22 @@ class ProfiledRegion {
   const Stream& stream_;
 };
 
+/// Names its scope to tools that look at a GPU's timeline (NVTX). Nothing on the CPU.
+class NamedRange {
+ public:
+  NamedRange(const Stream& stream, std::string_view name) : active_(!stream.device.is_cpu()) {
+    if (active_)
+      cuda::begin_range(name);
+  }
+  NamedRange(const NamedRange&) = delete;
+  NamedRange& operator=(const NamedRange&) = delete;
+  ~NamedRange() {
+    if (active_)
+      cuda::end_range();
+  }
+
+ private:
+  bool active_;
+};
+
 }  // namespace hew

@@ -1,11 +1,15 @@
 #include "layers/language_model.h"
 
+#include "autograd/cross_entropy.h"
 #include "autograd/dropout.h"
 #include "autograd/elementwise.h"
 #include "autograd/embedding.h"
 #include "autograd/linear.h"
+#include "autograd/linear_cross_entropy.h"
 #include "autograd/rearrange.h"
+#include "autograd/recompute.h"
 #include "core/error.h"
+#include "core/profiler.h"
 
 namespace hew::layers {
 namespace {
@@ -45,20 +49,23 @@ ag::Variable drop(const ag::Variable& x, double p, std::int64_t tokens,
 
 TransformerBlock::TransformerBlock(const std::string& name, const ModelConfig& config,
                                    const Initializer& init)
-    : dropout_(config.dropout),
+    : name_(name),
+      dropout_(config.dropout),
       norm1_(name + ".norm1", norm_options(config), init),
       attention_(name + ".attn", config, init),
       norm2_(name + ".norm2", norm_options(config), init),
       mlp_(name + ".mlp", config, init) {}
 
-ag::Variable TransformerBlock::forward(const ag::Variable& x, const SequenceShape& shape,
-                                       KvCache::Layer* cache, std::int64_t cache_capacity,
-                                       ag::ForwardContext& context) const {
+Residual TransformerBlock::forward(const Residual& in, const SequenceShape& shape,
+                                   KvCache::Layer* cache, std::int64_t cache_capacity,
+                                   ag::ForwardContext& context) const {
+  const ag::AddedNorm first = norm1_.forward(in.x, in.branch, context);
   const ag::Variable attended =
-      attention_.forward(norm1_.forward(x, context), shape, cache, cache_capacity, context);
-  const ag::Variable middle = ag::add(x, drop(attended, dropout_, shape.tokens, context));
-  const ag::Variable expanded = mlp_.forward(norm2_.forward(middle, context), context);
-  return ag::add(middle, drop(expanded, dropout_, shape.tokens, context));
+      attention_.forward(first.normed, shape, cache, cache_capacity, context);
+  const ag::AddedNorm second =
+      norm2_.forward(first.sum, drop(attended, dropout_, shape.tokens, context), context);
+  return {.x = second.sum,
+          .branch = drop(mlp_.forward(second.normed, context), dropout_, shape.tokens, context)};
 }
 
 void TransformerBlock::collect_parameters(std::vector<ag::Parameter*>& out) {
@@ -99,8 +106,33 @@ LanguageModel::LanguageModel(const ModelConfig& config, const Initializer& init)
   }
 }
 
-ag::Variable LanguageModel::forward(const Tensor& ids, ag::ForwardContext& context,
-                                    KvCache* cache) const {
+ag::Variable LanguageModel::embed(const Tensor& ids, const SequenceShape& shape,
+                                  ag::ForwardContext& context) const {
+  ag::Variable x = ag::embedding(ids, context.use(token_embedding_));  // [B, T, C]
+  if (position_embedding_.var)
+    x = ag::add_rows(x, context.use(position_embedding_), shape.position);
+  x = ag::reshape(x, {shape.batch * shape.tokens, config_.width});
+  return drop(x, config_.dropout, shape.tokens, context);
+}
+
+Residual LanguageModel::recomputed_block(const TransformerBlock& block, const Residual& in,
+                                         const SequenceShape& shape,
+                                         ag::ForwardContext& context) const {
+  const ag::Variable x = in.branch ? ag::add(in.x, in.branch) : in.x;
+  // The second time, dropout draws what it drew the first time.
+  const ag::ForwardContext before = context;
+  auto segment = [&block, shape, before](const ag::Variable& input, bool taped) {
+    ag::ForwardContext own = before;
+    own.taped = taped;
+    const Residual out = block.forward({.x = input, .branch = {}}, shape, nullptr, 0, own);
+    return ag::add(out.x, out.branch);
+  };
+  context.dropout_calls += TransformerBlock::kDropoutCalls;
+  return {.x = ag::recomputed("block", x, segment), .branch = {}};
+}
+
+ag::Variable LanguageModel::hidden(const Tensor& ids, ag::ForwardContext& context,
+                                   KvCache* cache) const {
   const SequenceShape shape{.batch = ids.size(0),
                             .tokens = ids.size(1),
                             .position = cache == nullptr ? 0 : cache->length};
@@ -109,24 +141,39 @@ ag::Variable LanguageModel::forward(const Tensor& ids, ag::ForwardContext& conte
                       "[language_model] {} tokens after {}, the limit is {}", shape.tokens,
                       shape.position, limit);
   context.dropout_calls = 0;
-  ag::Variable x = ag::embedding(ids, context.use(token_embedding_));  // [B, T, C]
-  if (position_embedding_.var) {
-    x = ag::add_rows(x, context.use(position_embedding_), shape.position);
-  }
-  x = ag::reshape(x, {shape.batch * shape.tokens, config_.width});
-  x = drop(x, config_.dropout, shape.tokens, context);
+  Residual stream{.x = embed(ids, shape, context), .branch = {}};
   if (cache != nullptr)
     cache->layers.resize(blocks_.size());
   for (std::size_t i = 0; i < blocks_.size(); ++i) {
-    x = blocks_[i]->forward(x, shape, cache == nullptr ? nullptr : &cache->layers[i], limit,
-                            context);
+    const NamedRange range(ids.stream(), blocks_[i]->name());
+    if (context.training && context.recompute_blocks) {
+      stream = recomputed_block(*blocks_[i], stream, shape, context);
+    } else {
+      stream = blocks_[i]->forward(stream, shape, cache == nullptr ? nullptr : &cache->layers[i],
+                                   limit, context);
+    }
   }
   if (cache != nullptr)
     cache->length += shape.tokens;
-  x = final_norm_.forward(x, context);
+  return final_norm_.forward(stream.x, stream.branch, context).normed;
+}
+
+ag::Variable LanguageModel::forward(const Tensor& ids, ag::ForwardContext& context,
+                                    KvCache* cache) const {
+  const ag::Variable x = hidden(ids, context, cache);
   if (head_)
     return head_->forward(x, context);
   return ag::linear(x, context.use(token_embedding_), ag::Variable(), kernels::Activation::kNone);
+}
+
+ag::Variable LanguageModel::loss(const Tensor& ids, const Tensor& targets, double scale,
+                                 ag::ForwardContext& context) const {
+  const ag::Variable x = hidden(ids, context, nullptr);
+  const Tensor flat = targets.reshape({targets.numel()});
+  if (head_ && head_->weight().storage() != sparsity::Storage::kDense)
+    return ag::cross_entropy(head_->forward(x, context), flat, scale);
+  const ag::Parameter& table = head_ ? head_->weight().parameter() : token_embedding_;
+  return ag::linear_cross_entropy(x, context.use(table), flat, {.scale = scale});
 }
 
 std::vector<ag::Parameter*> LanguageModel::parameters() {

@@ -11,18 +11,29 @@
 
 namespace hew::layers {
 
+/// The residual stream x + branch, not yet added: the next norm does that in passing. The branch
+/// may be undefined.
+struct Residual {
+  ag::Variable x;
+  ag::Variable branch;
+};
+
 /// One pre-norm transformer block: x += attn(norm1(x)); x += mlp(norm2(x)), dropout on both
 /// branches.
 class TransformerBlock {
  public:
   TransformerBlock(const std::string& name, const ModelConfig& config, const Initializer& init);
 
-  ag::Variable forward(const ag::Variable& x, const SequenceShape& shape, KvCache::Layer* cache,
-                       std::int64_t cache_capacity, ag::ForwardContext& context) const;
+  Residual forward(const Residual& in, const SequenceShape& shape, KvCache::Layer* cache,
+                   std::int64_t cache_capacity, ag::ForwardContext& context) const;
   void collect_parameters(std::vector<ag::Parameter*>& out);
   void collect_weights(std::vector<sparsity::LinearWeight*>& out);
+  const std::string& name() const { return name_; }
+
+  static constexpr std::uint64_t kDropoutCalls = 2;
 
  private:
+  std::string name_;
   double dropout_;
   Norm norm1_;
   SelfAttention attention_;
@@ -45,6 +56,10 @@ class LanguageModel {
   /// holds; it grows by T. Throws ShapeError past the context.
   ag::Variable forward(const Tensor& ids, ag::ForwardContext& context,
                        KvCache* cache = nullptr) const;
+  /// scale · mean cross entropy of the logits of ids against targets, both int32 [B, T]; a scalar.
+  /// With a dense head the logits never exist all at once.
+  ag::Variable loss(const Tensor& ids, const Tensor& targets, double scale,
+                    ag::ForwardContext& context) const;
 
   /// All parameters by walking the layers, in a fixed order; pointers stay valid with the model.
   std::vector<ag::Parameter*> parameters();
@@ -52,6 +67,13 @@ class LanguageModel {
   std::vector<sparsity::LinearWeight*> linear_weights();
 
  private:
+  ag::Variable embed(const Tensor& ids, const SequenceShape& shape,
+                     ag::ForwardContext& context) const;
+  // The last norm's output [B·T, C].
+  ag::Variable hidden(const Tensor& ids, ag::ForwardContext& context, KvCache* cache) const;
+  Residual recomputed_block(const TransformerBlock& block, const Residual& in,
+                            const SequenceShape& shape, ag::ForwardContext& context) const;
+
   ModelConfig config_;
   ag::Parameter token_embedding_;
   ag::Parameter position_embedding_;  // undefined for Llama

@@ -28,6 +28,13 @@ class Linear {
   ag::Variable forward(const ag::Variable& x, const ag::ForwardContext& context) const;
 
   sparsity::LinearWeight& weight() { return weight_; }
+  /// For ops that contain this layer: whether W is one dense matrix, and its parts.
+  bool is_dense() const { return weight_.storage() == sparsity::Storage::kDense; }
+  ag::Variable use_weight(const ag::ForwardContext& context) const {
+    return context.use(weight_.parameter());
+  }
+  ag::Variable use_bias(const ag::ForwardContext& context) const { return context.use(bias_); }
+  kernels::Activation activation() const { return activation_; }
   void collect_parameters(std::vector<ag::Parameter*>& out);
 
  private:

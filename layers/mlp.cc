@@ -1,5 +1,6 @@
 #include "layers/mlp.h"
 
+#include "autograd/feed_forward.h"
 #include "autograd/swiglu.h"
 
 namespace hew::layers {
@@ -35,6 +36,13 @@ Mlp::Mlp(const std::string& name, const ModelConfig& config, const Initializer& 
 }
 
 ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& context) const {
+  if (!gate_ && up_.is_dense() && down_.is_dense())
+    return ag::feed_forward({.x = x,
+                             .up = up_.use_weight(context),
+                             .up_bias = up_.use_bias(context),
+                             .down = down_.use_weight(context),
+                             .down_bias = down_.use_bias(context),
+                             .activation = up_.activation()});
   const ag::Variable up = up_.forward(x, context);
   return down_.forward(gate_ ? ag::swiglu(gate_->forward(x, context), up) : up, context);
 }

@@ -1,7 +1,5 @@
 #include "layers/norm.h"
 
-#include "autograd/norm.h"
-
 namespace hew::layers {
 
 Norm::Norm(const std::string& name, const Options& options, const Initializer& init)
@@ -15,9 +13,15 @@ Norm::Norm(const std::string& name, const Options& options, const Initializer& i
 }
 
 ag::Variable Norm::forward(const ag::Variable& x, const ag::ForwardContext& context) const {
+  return forward(x, ag::Variable(), context).normed;
+}
+
+ag::AddedNorm Norm::forward(const ag::Variable& x, const ag::Variable& branch,
+                            const ag::ForwardContext& context) const {
+  const ag::NormOptions options{.eps = eps_, .remake = context.remake_norms};
   if (kind_ == NormKind::kRmsNorm)
-    return ag::rms_norm(x, context.use(weight_), eps_);
-  return ag::layer_norm(x, context.use(weight_), context.use(bias_), eps_);
+    return ag::add_rms_norm(x, branch, context.use(weight_), options);
+  return ag::add_layer_norm(x, branch, context.use(weight_), context.use(bias_), options);
 }
 
 void Norm::collect_parameters(std::vector<ag::Parameter*>& out) {

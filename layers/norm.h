@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "autograd/forward_context.h"
+#include "autograd/norm.h"
 #include "autograd/parameter.h"
 #include "layers/initializer.h"
 
@@ -24,6 +25,9 @@ class Norm {
   Norm(const std::string& name, const Options& options, const Initializer& init);
 
   ag::Variable forward(const ag::Variable& x, const ag::ForwardContext& context) const;
+  /// x + branch and its norm, in one pass; branch may be undefined.
+  ag::AddedNorm forward(const ag::Variable& x, const ag::Variable& branch,
+                        const ag::ForwardContext& context) const;
   void collect_parameters(std::vector<ag::Parameter*>& out);
 
  private:

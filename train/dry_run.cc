@@ -144,7 +144,7 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
 
   std::int64_t elements = 0;
   for (const Row& row : rows) elements += row.shape.numel();
-  const auto width = static_cast<double>(size_of(compute_dtype(recipe.train.precision)));
+  const auto width = static_cast<double>(size_of(weight_dtype(recipe.train.precision)));
   const bool adamw = recipe.optim.kind == optim::OptimizerKind::kAdamW;
   const int moments = adamw ? 2 : 1;
   const double moment_width =

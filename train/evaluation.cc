@@ -3,34 +3,21 @@
 #include <cmath>
 #include <numbers>
 
-#include "core/error.h"
-#include "kernels/cross_entropy.h"
+#include "kernels/elementwise.h"
 
 namespace hew::train {
 namespace {
 
-double sum_of(const Tensor& losses) {
-  double sum = 0;
-  if (losses.dtype() == DType::kFloat64) {
-    for (const double x : losses.to_vector<double>()) sum += x;
-  } else {
-    for (const float x : losses.to_vector<float>()) sum += static_cast<double>(x);
-  }
-  return sum;
-}
-
-double batch_loss(const layers::LanguageModel& model, const Batch& batch, const Stream& stream) {
-  ag::ForwardContext context;  // not training: no tape, no dropout
-  const ag::Variable logits = model.forward(batch.inputs, context);
-  const std::int64_t tokens = batch.inputs.numel();
-  Tensor losses = Tensor::empty({tokens}, logits.dtype(), stream);
-  Tensor lse = Tensor::empty({tokens}, logits.dtype(), stream);
-  kernels::token_losses({.logits = logits.value(),
-                         .targets = batch.targets.reshape({tokens}),
-                         .losses = losses,
-                         .lse = lse},
-                        stream);
-  return sum_of(losses);
+// total[0] += Σ over the batch's tokens of their losses.
+void add_losses(const layers::LanguageModel& model, const Batch& batch, std::optional<DType> dtype,
+                Tensor& total) {
+  const Stream& stream = total.stream();
+  ag::ForwardContext context{.dtype = dtype};  // not training: no tape, no dropout
+  const ag::Variable mean = model.loss(batch.inputs, batch.targets, /*scale=*/1, context);
+  Tensor sum = Tensor::empty({1}, DType::kFloat64, stream);
+  kernels::cast(mean.value().reshape({1}), sum, stream);
+  kernels::scale(static_cast<double>(batch.inputs.numel()), sum, stream);
+  kernels::add(total, sum, total, stream);
 }
 
 }  // namespace
@@ -55,10 +42,9 @@ Evaluation evaluate(const layers::LanguageModel& model,
   SequentialBatches batches(
       dataset, stream, size.batch, {.rank = comm.rank(), .world = comm.size()},
       size.max_windows > 0 ? std::optional<std::int64_t>(size.max_windows) : std::nullopt);
-  double sum = 0;
+  Tensor total = Tensor::zeros({1}, DType::kFloat64, stream);
   while (const std::optional<Batch> batch = batches.next())
-    sum += batch_loss(model, *batch, stream);
-  Tensor total = Tensor::from(std::vector<double>{sum}, {1}, stream);
+    add_losses(model, *batch, size.dtype, total);
   comm.all_reduce_sum(total, stream);
   Evaluation result;
   result.tokens = batches.total_tokens();

@@ -24,8 +24,9 @@ struct Evaluation {
 std::string to_string(const Evaluation& evaluation);
 
 struct EvaluationSize {
-  std::int64_t batch = 1;        // windows computed at a time on each rank
-  std::int64_t max_windows = 0;  // at most so many over all ranks; 0: the whole corpus
+  std::int64_t batch = 1;           // windows computed at a time on each rank
+  std::int64_t max_windows = 0;     // at most so many over all ranks; 0: the whole corpus
+  std::optional<DType> dtype = {};  // of activations; that of the weights if not given
 };
 
 /// Mean cross-entropy over the corpus's windows in reading order, split over the ranks; every rank

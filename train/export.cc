@@ -68,7 +68,7 @@ void check_export_output(const std::filesystem::path& path, const ExportOptions&
 
 ExportReport export_model(const TrainedModel& trained, const std::filesystem::path& path,
                           const ExportOptions& options) {
-  const DType dtype = options.dtype.value_or(compute_dtype(trained.recipe.train.precision));
+  const DType dtype = options.dtype.value_or(weight_dtype(trained.recipe.train.precision));
   require<ConfigError>(is_floating(dtype), "[export] weights cannot be {}", name_of(dtype));
   check_export_output(path, options);
   switch (options.format) {

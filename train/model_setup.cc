@@ -1,11 +1,30 @@
 #include "train/model_setup.h"
 
 #include "core/error.h"
+#include "kernels/attention_settings.h"
+#include "kernels/product_settings.h"
 
 namespace hew::train {
 
-DType compute_dtype(Precision precision) {
+DType weight_dtype(Precision precision) {
   return precision == Precision::kFp64 ? DType::kFloat64 : DType::kFloat32;
+}
+
+DType activation_dtype(Precision precision) {
+  return precision == Precision::kBf16 ? DType::kBFloat16 : weight_dtype(precision);
+}
+
+ag::ForwardContext forward_context(const Recipe& recipe) {
+  return {.seed = static_cast<std::uint64_t>(recipe.run.seed),
+          .dtype = activation_dtype(recipe.train.precision),
+          .recompute_blocks = recipe.train.recompute == Recompute::kBlocks};
+}
+
+void set_up_kernels(const Recipe& recipe, const Stream& stream) {
+  auto& products = stream.state->get<kernels::ProductSettings>(stream);
+  products.tf32 = recipe.train.precision == Precision::kTf32;
+  products.deterministic = recipe.run.deterministic;
+  stream.state->get<kernels::AttentionSettings>(stream).deterministic = recipe.run.deterministic;
 }
 
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build) {
@@ -13,7 +32,7 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build)
   SparseModel parts;
   parts.model = std::make_unique<layers::LanguageModel>(
       recipe.model, layers::Initializer{.seed = seed,
-                                        .dtype = compute_dtype(recipe.train.precision),
+                                        .dtype = weight_dtype(recipe.train.precision),
                                         .stream = stream,
                                         .shapes_only = build == Build::kShapesOnly});
   parts.sparsifier = std::make_unique<sparsity::Sparsifier>(

@@ -17,7 +17,17 @@ struct SparseModel {
   std::unique_ptr<sparsity::Sparsifier> sparsifier;
 };
 
-DType compute_dtype(Precision precision);
+/// Of weights, their gradients and moments.
+DType weight_dtype(Precision precision);
+/// Of activations.
+DType activation_dtype(Precision precision);
+
+/// How a run of this recipe goes through its model: dtypes and recomputation. The caller fills in
+/// step and sample.
+ag::ForwardContext forward_context(const Recipe& recipe);
+
+/// Tells the kernels of a stream how this recipe wants them: tf32, deterministic.
+void set_up_kernels(const Recipe& recipe, const Stream& stream);
 
 enum class Build : std::uint8_t { kWhole, kShapesOnly };
 

@@ -15,7 +15,12 @@
 
 namespace hew::train {
 
-enum class Precision : std::uint8_t { kFp32, kFp64 };
+/// Types that a run computes in. Weights and moments are float64 in fp64 and float32 in the others;
+/// tf32 rounds the factors of dense products to 10 bits, bf16 activations and a copy of the
+/// weights.
+enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp64 };
+/// What the backward pass computes once more instead of keeping it.
+enum class Recompute : std::uint8_t { kNone, kBlocks };
 
 struct RunConfig {
   std::string dir;
@@ -24,6 +29,7 @@ struct RunConfig {
   std::int64_t threads = 0;  // 0: all this process may use
   std::int64_t hash_check_every = 100;
   std::int64_t timeout = 300;  // seconds
+  bool deterministic = false;
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 
@@ -39,6 +45,7 @@ struct TrainConfig {
   std::int64_t batch = 0;        // sequences a step, over all ranks
   std::int64_t micro_batch = 0;  // sequences a rank computes at a time; 0: its whole share
   Precision precision = Precision::kFp32;
+  Recompute recompute = Recompute::kNone;
   std::int64_t log_every = 10;
   std::int64_t eval_every = 0;    // 0: only at the end
   std::int64_t eval_batches = 0;  // of `batch` sequences; 0: the whole split
@@ -103,8 +110,14 @@ namespace hew {
 template <>
 struct EnumNames<train::Precision> {
   using E = train::Precision;
+  static constexpr auto kTable = std::to_array<std::pair<E, std::string_view>>(
+      {{E::kFp32, "fp32"}, {E::kTf32, "tf32"}, {E::kBf16, "bf16"}, {E::kFp64, "fp64"}});
+};
+template <>
+struct EnumNames<train::Recompute> {
+  using E = train::Recompute;
   static constexpr auto kTable =
-      std::to_array<std::pair<E, std::string_view>>({{E::kFp32, "fp32"}, {E::kFp64, "fp64"}});
+      std::to_array<std::pair<E, std::string_view>>({{E::kNone, "none"}, {E::kBlocks, "blocks"}});
 };
 
 }  // namespace hew

@@ -61,6 +61,16 @@ void check_training(const Recipe& recipe, const Checker& checker) {
                            train.batch);
       });
   checker.check(
+      {"train.precision", "run.device"},
+      [&] {
+        return !recipe.run.device.is_cpu() || train.precision == Precision::kFp32 ||
+               train.precision == Precision::kFp64;
+      },
+      [&] {
+        return fmt::format("got {}, expected fp32 or fp64 with run.device: cpu",
+                           name_of(train.precision));
+      });
+  checker.check(
       {"train.eval_every", "data.valid"},
       [&] { return train.eval_every == 0 || !recipe.data.valid.empty(); },
       [&] {

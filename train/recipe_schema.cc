@@ -100,6 +100,8 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "Steps between comparisons of all ranks' parameters and masks; 0: never.");
   run.add("timeout", &RunConfig::timeout, at_least<std::int64_t>(1),
           "Seconds that a rank waits for another before the job ends with an error.");
+  run.add("deterministic", &RunConfig::deterministic,
+          "Two runs give equal bytes on a GPU too, at some cost; on the CPU they always do.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {
@@ -141,7 +143,11 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
   train.add(
       "micro_batch", &TrainConfig::micro_batch, count_or_zero,
       "Sequences a rank computes at a time; must divide its share of the batch; 0: all of it.");
-  train.add("precision", &TrainConfig::precision, "Floating-point type of weights and compute.");
+  train.add("precision", &TrainConfig::precision,
+            "Type of compute; weights are float32 but for fp64. tf32 and bf16 need a GPU.");
+  train.add("recompute", &TrainConfig::recompute,
+            "What the backward pass computes once more instead of keeping it: the insides of "
+            "transformer blocks, or nothing. Results are the same.");
   train.add("log_every", &TrainConfig::log_every, count, "Steps between lines of metrics.");
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <unordered_map>
+#include <utility>
 
-#include "autograd/cross_entropy.h"
 #include "core/error.h"
+#include "core/profiler.h"
 #include "dist/consistency.h"
 #include "kernels/elementwise.h"
 #include "optim/clip.h"
@@ -49,6 +51,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       directory_(recipe.run.dir),
       micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
       reducer_(comm) {
+  set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
   recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
@@ -121,33 +124,37 @@ void Trainer::open_directory(const std::vector<std::string>& news) {
   metrics_ = std::make_unique<MetricsFile>(directory_.metrics(), progress_.metrics_bytes);
 }
 
-double Trainer::accumulate_gradients(std::int64_t step) {
+ag::BackwardHooks Trainer::reduce_when_done() {
+  const std::vector<ag::Parameter*> parameters = model().parameters();
+  reducer_.begin(parameters);
+  std::unordered_map<const void*, const ag::Parameter*> owners;
+  for (const ag::Parameter* p : parameters) owners.emplace(p->var.key(), p);
+  return {.leaf_done = [this, owners = std::move(owners)](const void* leaf) {
+    const auto owner = owners.find(leaf);
+    if (owner != owners.end())
+      reducer_.ready(*owner->second);
+  }};
+}
+
+Tensor Trainer::accumulate_gradients(std::int64_t step) {
   for (ag::Parameter* parameter : model().parameters()) parameter->var.zero_grad();
   const std::vector<Batch> batches = loader_->next();
   const double share = 1.0 / static_cast<double>(batches.size());
-  double loss = 0;
+  Tensor total = Tensor::zeros({1}, DType::kFloat64, stream_);
   for (const Batch& batch : batches) {
-    ag::ForwardContext context{.training = true,
-                               .seed = progress_.rng_seed,
-                               .step = progress_.rng_step,
-                               .first_sample = batch.first_sample - step * recipe_.train.batch};
-    const ag::Variable logits = model().forward(batch.inputs, context);
-    const ag::Variable scaled =
-        ag::cross_entropy(logits, batch.targets.reshape({batch.targets.numel()}), share);
-    ag::backward(scaled);
-    Tensor value = Tensor::empty({}, DType::kFloat64, stream_);
-    kernels::cast(scaled.value(), value, stream_);
-    loss += value.to_vector<double>().front();
+    ag::ForwardContext context = forward_context(recipe_);
+    context.training = true;
+    context.seed = progress_.rng_seed;
+    context.step = progress_.rng_step;
+    context.first_sample = batch.first_sample - step * recipe_.train.batch;
+    const ag::Variable loss = model().loss(batch.inputs, batch.targets, share, context);
+    const bool last = &batch == &batches.back();
+    ag::backward(loss, Tensor(), last ? reduce_when_done() : ag::BackwardHooks{});
+    Tensor value = Tensor::empty({1}, DType::kFloat64, stream_);
+    kernels::cast(loss.value().reshape({1}), value, stream_);
+    kernels::add(total, value, total, stream_);
   }
-  return loss;
-}
-
-void Trainer::average_gradients() {
-  const std::vector<ag::Parameter*> parameters = model().parameters();
-  reducer_.average(parameters);
-  for (sparsity::LinearWeight* weight : sparsifier().dense_gradient_weights()) {
-    reducer_.average(weight->dense_gradient());
-  }
+  return total;
 }
 
 void Trainer::follow(const std::vector<sparsity::StorageChange>& changes) {
@@ -170,41 +177,61 @@ void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::i
     log_refresh(step);
 }
 
-void Trainer::require_finite(const optim::GradientNorm& norm, std::int64_t step) const {
-  const ag::Parameter* bad = norm.bad();
-  require<Error>(bad == nullptr && std::isfinite(norm.norm()),
-                 "[train] step {}: the gradient of {} is not finite", step + 1,
-                 bad == nullptr ? "the model" : bad->name);
+void Trainer::refresh_masks(std::int64_t step) {
+  for (sparsity::LinearWeight* weight : sparsifier().dense_gradient_weights()) {
+    reducer_.average(weight->dense_gradient());
+  }
+  follow(sparsifier().refresh(step), step);
 }
 
-Trainer::StepResult Trainer::train_step() {
+bool Trainer::train_step() {
   const std::int64_t step = progress_.steps;
   follow(sparsifier().begin_step(step));
   progress_.flops += flops_of_this_step();
-  StepResult result;
-  const double own_loss = accumulate_gradients(step);
+  const Tensor loss = accumulate_gradients(step);
   const std::string_view signal = stop_signal_.poll();
   if (!signal.empty())
     stop_reason_ = signal;
-  result.stop = comm_.roll_call(step + 1, !signal.empty());
-  Tensor shared = Tensor::from(std::vector<double>{own_loss}, {1}, stream_);
-  comm_.all_reduce_sum(shared, stream_);
-  comm_.wait(stream_, step + 1);
-  result.loss = shared.to_vector<double>().front() / comm_.size();
-  require<Error>(std::isfinite(result.loss), "[train] step {}: the loss is {}", step + 1,
-                 result.loss);
-  average_gradients();
-  follow(sparsifier().refresh(step), step);
-  const std::vector<ag::Parameter*> parameters = model().parameters();
-  const optim::GradientNorm norm = optim::gradient_norm(parameters, recipe_.optim.clip_norm);
-  require_finite(norm, step);
-  result.gradient_norm = norm.norm();
-  result.learning_rate = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
-  optimizer_->step(result.learning_rate, norm.scale());
+  const bool stop = comm_.roll_call(step + 1, !signal.empty());
+  reducer_.finish();
+  refresh_masks(step);
+  optim::GradientNorm norm = optim::gradient_norm(model().parameters(), recipe_.optim.clip_norm);
+  const double lr = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
+  optimizer_->step(lr, norm.scale());
+  outcomes_.add({.step = step, .loss = loss, .norm = std::move(norm), .learning_rate = lr});
   ++progress_.steps;
   ++progress_.rng_step;
   progress_.samples = loader_->position();
-  return result;
+  return stop;
+}
+
+void Trainer::settle(bool stop) {
+  // On the CPU nothing is gained by waiting.
+  if (stream_.device.is_cpu() || milestone(stop))
+    known_ = outcomes_.read(comm_, stream_);
+}
+
+bool Trainer::milestone(bool stop) const {
+  const std::int64_t step = progress_.steps;
+  auto due = [step](std::int64_t every) { return every > 0 && step % every == 0; };
+  return due(recipe_.train.log_every) || due(recipe_.train.eval_every) ||
+         due(recipe_.checkpoint.every) || due(recipe_.run.hash_check_every) ||
+         step == recipe_.train.steps || step == options_.stop_after || stop;
+}
+
+void Trainer::profile_steps() {
+  const StepRange& range = options_.profile;
+  if (range.end == 0)
+    return;
+  const std::int64_t next = progress_.steps + 1;
+  if (next == range.begin) {
+    stream_.state->profiler = std::make_shared<Profiler>();
+  } else if (next == range.end + 1 && stream_.state->profiler != nullptr) {
+    const std::shared_ptr<Profiler> profiler = std::exchange(stream_.state->profiler, nullptr);
+    const auto steps = static_cast<double>(range.end - range.begin + 1);
+    console_.say(fmt::format("steps {} to {} on rank {}:\n{}", range.begin, range.end, comm_.rank(),
+                             to_table(profiler->rows(stream_), steps)));
+  }
 }
 
 void Trainer::run() {
@@ -217,11 +244,12 @@ void Trainer::run() {
   bool stop = false;
   std::int64_t saved_at = -1;
   while (progress_.steps < last && !stop) {
-    const StepResult result = train_step();
-    stop = result.stop;
+    profile_steps();
+    stop = train_step();
+    settle(stop);
     if (due(recipe_.run.hash_check_every))
       check_ranks_agree();
-    log_step(result);
+    log_step(stop);
     const bool finished = progress_.steps == recipe_.train.steps;
     if ((due(recipe_.train.eval_every) && !stop) || finished)  // who stops has no time for it
       evaluate_now();
@@ -230,6 +258,7 @@ void Trainer::run() {
       saved_at = progress_.steps;
     }
   }
+  profile_steps();
   if (saved_at < 0)
     console_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                              recipe_.train.steps));
@@ -242,6 +271,8 @@ void Trainer::run() {
 }
 
 void Trainer::check_ranks_agree() {
+  if (comm_.size() == 1)
+    return;
   std::vector<std::pair<std::string, Tensor>> tensors;
   for (const ag::Parameter* parameter : model().parameters()) {
     tensors.emplace_back(parameter->name, parameter->value());
@@ -279,11 +310,13 @@ double Trainer::sparsity_now() const {
   return blocks == 0 ? 0 : 1.0 - static_cast<double>(live) / static_cast<double>(blocks);
 }
 
-void Trainer::log_step(const StepResult& result) {
+void Trainer::log_step(bool stop) {
   if (!root())
     return;
-  const bool milestone = progress_.steps % recipe_.train.log_every == 0 ||
-                         progress_.steps == recipe_.train.steps || result.stop;
+  const bool written = progress_.steps % recipe_.train.log_every == 0 ||
+                       progress_.steps == recipe_.train.steps || stop;
+  if (!outcomes_.empty())
+    return;  // nothing new is known
   const double elapsed = seconds_since(last_log_);
   const auto steps =
       static_cast<double>(std::max<std::int64_t>(progress_.steps - last_log_step_, 1));
@@ -292,19 +325,19 @@ void Trainer::log_step(const StepResult& result) {
   const ProgressLine line{
       .step = progress_.steps,
       .steps = recipe_.train.steps,
-      .loss = result.loss,
+      .loss = known_.loss,
       .tokens_per_second = tokens / per_step,
-      .learning_rate = result.learning_rate,
+      .learning_rate = known_.learning_rate,
       .sparsity = sparsity_now(),
       .seconds_left = per_step * static_cast<double>(recipe_.train.steps - progress_.steps)};
-  console_.progress(line, milestone);
-  if (!milestone)
+  console_.progress(line, written);
+  if (!written)
     return;
   metrics_->write({{"kind", "train"},
                    {"step", progress_.steps},
-                   {"loss", result.loss},
-                   {"lr", result.learning_rate},
-                   {"grad_norm", result.gradient_norm},
+                   {"loss", known_.loss},
+                   {"lr", known_.learning_rate},
+                   {"grad_norm", known_.gradient_norm},
                    {"sparsity", line.sparsity},
                    {"tokens_per_second", line.tokens_per_second},
                    {"step_seconds", per_step},
@@ -333,16 +366,18 @@ void Trainer::evaluate_now() {
     return;
   sparsifier().select_learned_masks(progress_.steps);
   const Clock::time_point start = Clock::now();
-  const Evaluation result = evaluate(
-      model(), valid_corpus_,
-      {.batch = micro_batch_, .max_windows = recipe_.train.eval_batches * recipe_.train.batch},
-      comm_, stream_);
+  const Evaluation result =
+      evaluate(model(), valid_corpus_,
+               {.batch = micro_batch_,
+                .max_windows = recipe_.train.eval_batches * recipe_.train.batch,
+                .dtype = activation_dtype(recipe_.train.precision)},
+               comm_, stream_);
   if (!root())
     return;
   console_.say("validation  " + to_string(result));
   nlohmann::ordered_json record{{"kind", "eval"},
                                 {"step", progress_.steps},
-                                {"loss", result.loss},
+                                {"loss", known_.loss},
                                 {"perplexity", result.perplexity()},
                                 {"tokens", result.tokens}};
   if (result.bits_per_byte)

@@ -18,14 +18,22 @@
 #include "train/model_setup.h"
 #include "train/recipe.h"
 #include "train/run_directory.h"
+#include "train/step_outcomes.h"
 #include "train/stop_signal.h"
 
 namespace hew::train {
 
+/// Steps from `begin` to `end`, both counted from 1 and inclusive; none if end is 0.
+struct StepRange {
+  std::int64_t begin = 0;
+  std::int64_t end = 0;
+};
+
 struct TrainOptions {
   bool resume = false;
   std::int64_t stop_after =
-      0;  // leave with a checkpoint after this many completed steps; 0: run on
+      0;              // leave with a checkpoint after this many completed steps; 0: run on
+  StepRange profile = {};  // of these, a table of time by operation is printed
 };
 
 /// One training run on this rank: model, sparsity, optimizer and data, from the recipe or from the
@@ -46,25 +54,24 @@ class Trainer {
   const Progress& progress() const { return progress_; }
 
  private:
-  struct StepResult {
-    double loss = 0;
-    double gradient_norm = 0;
-    double learning_rate = 0;
-    bool stop = false;
-  };
-
   // Both return what there is to say once the log is open.
   std::vector<std::string> start();
   std::vector<std::string> resume();
   void open_directory(const std::vector<std::string>& news);
-  StepResult train_step();
-  double accumulate_gradients(std::int64_t step);
-  void average_gradients();
+  // Returns whether the run is to stop.
+  bool train_step();
+  ag::BackwardHooks reduce_when_done();
+  // Returns this rank's mean loss, float64 [1] on the device.
+  Tensor accumulate_gradients(std::int64_t step);
+  void refresh_masks(std::int64_t step);
   void follow(const std::vector<sparsity::StorageChange>& changes);
   void follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step);
-  void require_finite(const optim::GradientNorm& norm, std::int64_t step) const;
   void check_ranks_agree();
-  void log_step(const StepResult& result);
+  // Reads what the last steps have left, where this step is one to do so.
+  void settle(bool stop);
+  bool milestone(bool stop) const;
+  void log_step(bool stop);
+  void profile_steps();
   void log_refresh(std::int64_t step);
   void evaluate_now();
   void checkpoint_now();
@@ -91,6 +98,8 @@ class Trainer {
   dist::GradientReducer reducer_;
   std::unique_ptr<MetricsFile> metrics_;  // rank 0
   Console console_;
+  StepOutcomes outcomes_;
+  KnownOutcome known_;  // of the newest step that was read
   std::string stop_reason_;
   std::chrono::steady_clock::time_point last_log_;
   std::int64_t last_log_step_ = 0;

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# Builds preset cuda and runs the tests labelled cuda on this machine's GPU.
+#
+# Usage: scripts/gpu_check.sh [--architectures LIST] [--jobs N] [--filter REGEX] [--sanitize]
+#   --architectures  CMake's list (default 80-real;90a-real)
+#   --jobs           tests at a time (default 4)
+#   --filter         only tests whose name fits
+#   --sanitize       each test once more under compute-sanitizer: memcheck, then racecheck
+# The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+architectures="80-real;90a-real"
+jobs=4
+filter=.
+sanitize=
+while [[ $# -gt 0 ]]; do
+  case "$1" in
+    --architectures) architectures=${2:?--architectures needs a list} && shift ;;
+    --jobs) jobs=${2:?--jobs needs a number} && shift ;;
+    --filter) filter=${2:?--filter needs an expression} && shift ;;
+    --sanitize) sanitize=yes ;;
+    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    *) echo "gpu_check: unknown option $1 (try --help)" >&2 && exit 2 ;;
+  esac
+  shift
+done
+
+cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$architectures" > build-cuda.log ||
+  { tail -n 30 build-cuda.log && exit 1; }
+cmake --build build-cuda
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --parallel "$jobs" \
+  --output-on-failure --no-tests=error --output-junit ctest.xml || echo "ctest: something failed"
+
+failed_by_sanitizer=0
+if [[ $sanitize ]]; then
+  export HEW_TEST_DEVICE=cuda HEW_TEST_SMALL=1
+  while read -r program; do
+    for tool in memcheck racecheck; do
+      echo "=== compute-sanitizer $tool $program"
+      compute-sanitizer --tool "$tool" --error-exitcode 9 "build-cuda/tests/$program" > sanitizer.log 2>&1 ||
+        { tail -n 40 sanitizer.log && failed_by_sanitizer=$((failed_by_sanitizer + 1)); }
+    done
+  done < <(ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --show-only=json-v1 |
+    python3 -c 'import json, sys
+for test in json.load(sys.stdin)["tests"]:
+    command = test.get("command", [""])
+    if len(command) == 1:
+        print(command[0].rsplit("/", 1)[-1])' | sort -u)
+fi
+
+python3 - build-cuda/ctest.xml "$failed_by_sanitizer" << 'PYTHON'
+import sys
+import xml.etree.ElementTree as tree
+suite = tree.parse(sys.argv[1]).getroot()
+total, failed, skipped = (int(suite.get(key, 0)) for key in ("tests", "failures", "skipped"))
+failed += int(sys.argv[2])
+print(f"{total - int(suite.get('failures', 0)) - skipped} passed, {failed} failed, {skipped} skipped")
+sys.exit(failed > 0)
+PYTHON
