@@ -19,7 +19,8 @@ GradientReducer::~GradientReducer() {
     comm_.give_up();  // the side stream must come to rest
 }
 
-void GradientReducer::begin(std::span<ag::Parameter* const> parameters) {
+void GradientReducer::begin(std::span<ag::Parameter* const> parameters, Share share) {
+  share_ = share;
   buckets_.clear();
   bucket_of_.clear();
   next_ = 0;
@@ -38,12 +39,12 @@ void GradientReducer::begin(std::span<ag::Parameter* const> parameters) {
     Bucket& bucket = buckets_.back();
     bucket.parameters.push_back(parameter);
     ++bucket.missing;
-    bucket_of_.emplace(parameter, buckets_.size() - 1);
+    bucket_of_.emplace(parameter->var.key(), buckets_.size() - 1);
   }
 }
 
-void GradientReducer::ready(const ag::Parameter& parameter) {
-  const auto found = bucket_of_.find(&parameter);
+void GradientReducer::ready(const void* leaf) {
+  const auto found = bucket_of_.find(leaf);
   if (found == bucket_of_.end())
     return;
   --buckets_[found->second].missing;
@@ -73,8 +74,8 @@ void GradientReducer::finish() {
   next_ = 0;
 }
 
-void GradientReducer::average(std::span<ag::Parameter* const> parameters) {
-  begin(parameters);
+void GradientReducer::average(std::span<ag::Parameter* const> parameters, Share share) {
+  begin(parameters, share);
   finish();
 }
 
@@ -95,7 +96,7 @@ void GradientReducer::start(const Bucket& bucket) {
   }
   if (gradients.front().device().is_cuda())
     return start_beside(gradients);
-  if (options_.sliced) {
+  if (share_ == Share::kSlices) {
     for (Tensor& grad : gradients) reduce(grad, grad.stream());
     return;
   }
@@ -124,7 +125,7 @@ void GradientReducer::start_beside(std::span<Tensor> gradients) {
 }
 
 void GradientReducer::reduce(const View& view, const Stream& stream) {
-  if (options_.sliced) {
+  if (share_ == Share::kSlices) {
     reduce_slices(comm_, view, Reduction::kMean, stream);
   } else {
     comm_.all_reduce(view, Reduction::kMean, stream);

@@ -18,10 +18,11 @@ namespace hew::dist {
 struct ReducerOptions {
   /// Small enough that the first bucket starts early, large enough to fill the connections.
   std::int64_t bucket_bytes = std::int64_t{25} << 20U;
-  /// Each rank gets the mean of its own slices only (dist/slices.h); what it holds of the others is
-  /// undefined afterwards.
-  bool sliced = false;
 };
+
+/// What a rank gets of the means: all of every gradient, or its own slices only (dist/slices.h),
+/// and then what it holds of the others is undefined.
+enum class Share { kWhole, kSlices };
 
 /// Averages gradients over ranks: g ← (1/size)·Σ_ranks g, with equal bits on all ranks. Neighbours
 /// in the list share buckets, so that small tensors do not each cost a round trip. What is reduced
@@ -41,17 +42,19 @@ class GradientReducer {
   /// Before the backward sweep that completes the gradients: divides the parameters that require
   /// one into buckets, from the last to the first as backward reaches them. The list is the same on
   /// all ranks.
-  void begin(std::span<ag::Parameter* const> parameters);
+  void begin(std::span<ag::Parameter* const> parameters, Share share = Share::kWhole);
   /// The gradient of one of them is complete, and is not written to before finish(). Buckets start
   /// in one order on all ranks, each when it and all before it are complete. Others are passed
   /// over.
-  void ready(const ag::Parameter& parameter);
+  void ready(const ag::Parameter& parameter) { ready(parameter.var.key()); }
+  /// The same by Variable::key(), as ag::BackwardHooks gives it.
+  void ready(const void* leaf);
   /// Starts what is left; what comes next on the gradients' stream finds all means. Throws Error,
   /// whatever the number of ranks, if a parameter has no gradient: the graph does not reach it.
   void finish();
 
   /// begin() and finish(): averages the gradients as they are.
-  void average(std::span<ag::Parameter* const> parameters);
+  void average(std::span<ag::Parameter* const> parameters, Share share = Share::kWhole);
   /// Averages one tensor in place, such as the dense gradient of a mask refresh.
   void average(Tensor& tensor);
 
@@ -71,9 +74,10 @@ class GradientReducer {
 
   Communicator& comm_;
   ReducerOptions options_;
+  Share share_ = Share::kWhole;
   std::vector<Bucket> buckets_;
-  std::unordered_map<const ag::Parameter*, std::size_t> bucket_of_;  // those not ready yet
-  std::size_t next_ = 0;                                             // bucket to start
+  std::unordered_map<const void*, std::size_t> bucket_of_;  // those not ready yet
+  std::size_t next_ = 0;                                    // bucket to start
   std::vector<Tensor> in_flight_;
   Stream side_;  // of GPUs: made with the first bucket
   std::unique_ptr<cuda::Mark> mark_;

@@ -1,6 +1,5 @@
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 
 #include "dist/comm.h"
@@ -13,16 +12,14 @@ struct Slice {
   std::int64_t count = 0;
 };
 
+/// Elements that stay together: 128, so that slices begin where wide memory accesses may; of
+/// block-sparse values [nnzb, b, b] a block.
+std::int64_t slice_unit(const Shape& shape);
+/// Whether slices are whole entries of the leading dimension.
+bool sliced_by_rows(const Shape& shape);
 /// How a tensor is shared out: its elements in `size` slices of equal length, a multiple of
-/// kSliceUnit so that all begin where wide memory accesses may; the last ones may be short or
-/// empty.
-inline constexpr std::int64_t kSliceUnit = 128;
-constexpr Slice slice_of(std::int64_t numel, int rank, int size) {
-  const std::int64_t units = (numel + kSliceUnit - 1) / kSliceUnit;
-  const std::int64_t length = (units + size - 1) / size * kSliceUnit;
-  const std::int64_t begin = std::min(numel, rank * length);
-  return {.begin = begin, .count = std::min(length, numel - begin)};
-}
+/// slice_unit; the last ones may be short or empty.
+Slice slice_of(const Shape& shape, int rank, int size);
 
 /// Each rank's slice of view ← the sum or mean over ranks of that slice; the other slices are
 /// undefined afterwards.

@@ -148,9 +148,9 @@ TEST_CASE("slices cover a tensor of any size, and add and gather like the whole"
   for (const std::int64_t n : {0, 1, 127, 128, 129, 512, 1009, 4096}) {
     std::int64_t covered = 0;
     for (int rank = 0; rank < comm.size(); ++rank) {
-      const dist::Slice slice = dist::slice_of(n, rank, comm.size());
+      const dist::Slice slice = dist::slice_of({n}, rank, comm.size());
       CHECK(slice.begin == covered);
-      CHECK((slice.begin % dist::kSliceUnit == 0 || slice.count == 0));
+      CHECK((slice.begin % dist::slice_unit({n}) == 0 || slice.count == 0));
       covered += slice.count;
     }
     CHECK(covered == n);

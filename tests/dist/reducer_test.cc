@@ -98,7 +98,8 @@ TEST_CASE("buckets start as gradients come, in whatever order, and all ranks agr
       for (ag::Parameter& p : parameters) p.var.zero_grad();
       dist::GradientReducer reducer(comm, {.bucket_bytes = bucket});
       reducer.begin(pointers_to(parameters));
-      const ag::Parameter stranger;
+      const ag::Parameter stranger{.name = "x",
+                                   .var = ag::Variable(Tensor::zeros({1}, DType::kFloat32, cpu))};
       reducer.ready(stranger);
       for (std::size_t i = 0; i < n; ++i) {
         const std::size_t which = i * stride % n;
@@ -121,8 +122,8 @@ TEST_CASE("a sliced reducer leaves each rank the mean of its own slices") {
   dist::Communicator& comm = test::world();
   const Stream cpu = make_cpu_stream();
   std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
-  dist::GradientReducer reducer(comm, {.bucket_bytes = 600, .sliced = true});
-  reducer.average(pointers_to(parameters));
+  dist::GradientReducer reducer(comm, {.bucket_bytes = 600});
+  reducer.average(pointers_to(parameters), dist::Share::kSlices);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     Tensor& grad = parameters[i].var.grad();
     dist::gather_slices(comm, grad, cpu);
