@@ -36,6 +36,7 @@ struct OptimConfig {
   double momentum = 0.9;
   double weight_decay = 0.1;
   double clip_norm = 1;  // 0: no clipping
+  bool shard = false;    // moments over ranks
   LrScheduleConfig schedule;
   friend bool operator==(const OptimConfig&, const OptimConfig&) = default;
 };

@@ -167,29 +167,40 @@ NamedTensors Optimizer::state() const {
   return out;
 }
 
+Optimizer::State Optimizer::taken(const ag::Parameter& parameter,
+                                  std::map<std::string, Tensor>& given) const {
+  const Tensor& value = parameter.value();
+  State loaded{.shape = value.shape(), .moments = {}, .birth = {}, .births = {}};
+  const std::string birth = "birth/" + parameter.name;
+  const std::int64_t ages = given.contains(birth) ? given.at(birth).numel() : 1;
+  const bool by_block = value.shape().rank() > 0 && ages == value.size(0);
+  const Tensor births =
+      take(given, birth, DType::kInt64, {by_block ? value.size(0) : 1}, value.stream());
+  set_births(loaded, births.to_vector<std::int64_t>(), value.stream());
+  for (const std::string& slot : slots_) {
+    loaded.moments.push_back(take(given, slot + "/" + parameter.name, moment_dtype(value),
+                                  value.shape(), value.stream()));
+  }
+  return loaded;
+}
+
 void Optimizer::load(const NamedTensors& state) {
   std::map<std::string, Tensor> given(state.begin(), state.end());
   std::map<std::string, State> states;
-  for (const ag::Parameter* p : parameters_) {
-    const Tensor& value = p->value();
-    State& loaded = states[p->name];
-    loaded.shape = value.shape();
-    const std::string birth = "birth/" + p->name;
-    const std::int64_t ages = given.contains(birth) ? given.at(birth).numel() : 1;
-    const bool by_block = value.shape().rank() > 0 && ages == value.size(0);
-    const Tensor births =
-        take(given, birth, DType::kInt64, {by_block ? value.size(0) : 1}, value.stream());
-    set_births(loaded, births.to_vector<std::int64_t>(), value.stream());
-    for (const std::string& slot : slots_) {
-      loaded.moments.push_back(
-          take(given, slot + "/" + p->name, moment_dtype(value), value.shape(), value.stream()));
-    }
-  }
+  for (const ag::Parameter* p : parameters_) states[p->name] = taken(*p, given);
   const Tensor steps = take(given, "steps", DType::kInt64, {1}, make_cpu_stream());
   require<DataError>(given.empty(), "[optimizer] the saved state has {}, which no parameter wants",
                      given.empty() ? "" : given.begin()->first);
   states_ = std::move(states);
   steps_ = steps.to_vector<std::int64_t>()[0];
+}
+
+void Optimizer::replace(const std::string& name, const NamedTensors& state) {
+  std::map<std::string, Tensor> given(state.begin(), state.end());
+  State replacement = taken(parameter(name), given);
+  require<DataError>(given.empty(), "[optimizer] the state of {} has {} too", name,
+                     given.empty() ? "" : given.begin()->first);
+  find(name) = std::move(replacement);
 }
 
 const Optimizer::State& Optimizer::find(const std::string& name) const {

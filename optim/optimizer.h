@@ -62,6 +62,9 @@ class Optimizer {
   /// that names the tensor which is missing, left over or of another shape or dtype; then nothing
   /// is changed.
   void load(const NamedTensors& state);
+  /// Copies in the state of one parameter, "birth/NAME" and every "SLOT/NAME", whose value may have
+  /// changed its shape. Throws like load().
+  void replace(const std::string& name, const NamedTensors& state);
 
  protected:
   struct State {
@@ -78,6 +81,7 @@ class Optimizer {
   virtual void update(std::span<const Item> items, double lr, const ConstView& grad_scale) = 0;
 
  private:
+  State taken(const ag::Parameter& parameter, std::map<std::string, Tensor>& given) const;
   static void set_births(State& state, std::vector<std::int64_t> births, const Stream& stream);
   DType moment_dtype(const Tensor& value) const { return moments_.value_or(value.dtype()); }
   const State& find(const std::string& name) const;

@@ -343,6 +343,13 @@ void Sparsifier::refresh_pool(const Pool& pool, std::int64_t step,
   }
 }
 
+bool Sparsifier::reads_gradients(std::int64_t step) const {
+  return std::any_of(targets_.begin(), targets_.end(), [&](const Target& target) {
+    return rules_[target.rule].score == Score::kEma ||
+           (!learned(target) && refreshes_at(rules_[target.rule], step));
+  });
+}
+
 std::vector<PatternChange> Sparsifier::refresh(std::int64_t step) {
   for (const Target& target : targets_) {
     if (rules_[target.rule].score == Score::kEma)

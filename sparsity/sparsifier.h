@@ -60,6 +60,8 @@ class Sparsifier {
   void select_learned_masks(std::int64_t step);
   /// Weights whose dense_gradient() this step's backward computes.
   std::vector<LinearWeight*> dense_gradient_weights() const;
+  /// Whether refresh() of this step looks at or moves gradients of parameters.
+  bool reads_gradients(std::int64_t step) const;
   /// After backward, with averaged gradients: moving averages of scores are updated and, where
   /// this step refreshes, new masks are chosen and weights and gradients moved to them.
   std::vector<PatternChange> refresh(std::int64_t step);

@@ -78,7 +78,7 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   for (const auto& [name, average] : source.sparsifier.score_averages()) {
     writer.write(average_path(name), average);
   }
-  for (const auto& [name, tensor] : source.optimizer.state()) {
+  for (const auto& [name, tensor] : source.optimizer) {
     writer.write("optimizer/" + name, tensor);
   }
   writer.commit();
@@ -194,13 +194,30 @@ void Checkpoint::restore_averages(sparsity::Sparsifier& sparsifier) const {
   }
 }
 
-void Checkpoint::restore_optimizer(optim::Optimizer& optimizer, const Stream& stream) const {
+// On the host: each rank may keep a slice of it only.
+optim::NamedTensors Checkpoint::optimizer_state(const std::vector<std::string>& names) const {
   optim::NamedTensors state;
-  for (const auto& [name, tensor] : optimizer.state()) {
+  for (const std::string& name : names) {
     require<DataError>(reader_.exists("optimizer/" + name), "{}: optimizer/{} is missing", file(),
                        name);
-    state.emplace_back(name, reader_.read("optimizer/" + name, stream));
+    state.emplace_back(name, reader_.read("optimizer/" + name, make_cpu_stream()));
   }
+  return state;
+}
+
+void Checkpoint::restore_optimizer(optim::Optimizer& optimizer) const {
+  std::vector<std::string> names;
+  for (const auto& [name, tensor] : optimizer.state()) names.push_back(name);
+  const optim::NamedTensors state = optimizer_state(names);
+  try {
+    optimizer.load(state);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", file(), error.what()));
+  }
+}
+
+void Checkpoint::restore_optimizer(RankOptimizer& optimizer) const {
+  const optim::NamedTensors state = optimizer_state(optimizer.state_names());
   try {
     optimizer.load(state);
   } catch (const DataError& error) {

@@ -4,11 +4,13 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "io/hdf5.h"
 #include "layers/language_model.h"
 #include "optim/optimizer.h"
 #include "sparsity/sparsifier.h"
+#include "train/rank_optimizer.h"
 #include "train/recipe.h"
 
 namespace hew::train {
@@ -38,7 +40,7 @@ struct CheckpointSource {
   const TokenizerRecord& tokenizer;
   layers::LanguageModel& model;
   sparsity::Sparsifier& sparsifier;
-  const optim::Optimizer& optimizer;
+  const optim::NamedTensors& optimizer;  // optim::Optimizer::state()
 };
 
 /// Writes docs/checkpoint-format.md: sealed HDF5, atomically. Live blocks only, where that is what
@@ -61,9 +63,11 @@ class Checkpoint {
   /// checkpoint's recipe. Throws where names, shapes or dtypes do not fit.
   void restore_model(layers::LanguageModel& model, sparsity::Sparsifier& sparsifier) const;
   /// Moments and births, into an optimizer made after restore_model.
-  void restore_optimizer(optim::Optimizer& optimizer, const Stream& stream) const;
+  void restore_optimizer(optim::Optimizer& optimizer) const;
+  void restore_optimizer(RankOptimizer& optimizer) const;
 
  private:
+  optim::NamedTensors optimizer_state(const std::vector<std::string>& names) const;
   void restore_averages(sparsity::Sparsifier& sparsifier) const;
   void restore_weight(sparsity::LinearWeight& weight, const Stream& stream) const;
   Tensor read_like(const std::string& name, const Shape& shape, const Tensor& like) const;

@@ -184,6 +184,9 @@ void add_optim_fields(std::vector<Field<Recipe>>& fields) {
       "Decay of matrices a step, times the learning rate; biases, norms and positions have none.");
   optim.add("clip_norm", &OptimConfig::clip_norm, at_least(0.0),
             "Largest global norm of the gradient; 0: no clipping.");
+  optim.add(
+      "shard", &OptimConfig::shard,
+      "Share the moments out over the ranks, a slice of every parameter each (ZeRO stage 1).");
   add_lr_schedule_fields(fields);
 }
 

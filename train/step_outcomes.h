@@ -4,7 +4,7 @@
 #include <vector>
 
 #include "dist/comm.h"
-#include "optim/clip.h"
+#include "train/rank_optimizer.h"
 
 namespace hew::train {
 
@@ -12,7 +12,7 @@ namespace hew::train {
 struct StepOutcome {
   std::int64_t step = 0;  // from 0
   Tensor loss;            // float64 [1]: this rank's mean
-  optim::GradientNorm norm;
+  SlicedNorm norm;
   double learning_rate = 0;
 };
 

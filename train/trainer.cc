@@ -83,7 +83,7 @@ std::vector<std::string> Trainer::start() {
   parts_ = build_model(recipe_, stream_);
   dist::broadcast_parameters(comm_, model().parameters());
   sparsifier().initialise();
-  optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
+  optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
   return {};
 }
 
@@ -106,8 +106,8 @@ std::vector<std::string> Trainer::resume() {
   recipe_.run.seed = seed;
   parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
-  optimizer_ = optim::make_optimizer(recipe_.optim, model().parameters());
-  checkpoint.restore_optimizer(*optimizer_, stream_);
+  optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
+  checkpoint.restore_optimizer(*optimizer_);
   news.push_back(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
   return news;
 }
@@ -125,15 +125,9 @@ void Trainer::open_directory(const std::vector<std::string>& news) {
 }
 
 ag::BackwardHooks Trainer::reduce_when_done() {
-  const std::vector<ag::Parameter*> parameters = model().parameters();
-  reducer_.begin(parameters);
-  std::unordered_map<const void*, const ag::Parameter*> owners;
-  for (const ag::Parameter* p : parameters) owners.emplace(p->var.key(), p);
-  return {.leaf_done = [this, owners = std::move(owners)](const void* leaf) {
-    const auto owner = owners.find(leaf);
-    if (owner != owners.end())
-      reducer_.ready(*owner->second);
-  }};
+  const bool slices = optimizer_->sharded() && !sparsifier().reads_gradients(progress_.steps);
+  reducer_.begin(model().parameters(), slices ? dist::Share::kSlices : dist::Share::kWhole);
+  return {.leaf_done = [this](const void* leaf) { reducer_.ready(leaf); }};
 }
 
 Tensor Trainer::accumulate_gradients(std::int64_t step) {
@@ -195,7 +189,7 @@ bool Trainer::train_step() {
   const bool stop = comm_.roll_call(step + 1, !signal.empty());
   reducer_.finish();
   refresh_masks(step);
-  optim::GradientNorm norm = optim::gradient_norm(model().parameters(), recipe_.optim.clip_norm);
+  SlicedNorm norm = optimizer_->gradient_norm(recipe_.optim.clip_norm);
   const double lr = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
   optimizer_->step(lr, norm.scale());
   outcomes_.add({.step = step, .loss = loss, .norm = std::move(norm), .learning_rate = lr});
@@ -282,7 +276,7 @@ void Trainer::check_ranks_agree() {
                          Tensor::from(target.weight->pattern()->mask(),
                                       {target.weight->pattern()->grid().blocks()}, stream_));
   }
-  for (auto& [name, tensor] : optimizer_->state()) {
+  for (auto& [name, tensor] : optimizer_->common_state()) {
     tensors.emplace_back("optimizer/" + name, tensor);
   }
   dist::check_equal(comm_, tensors);
@@ -393,6 +387,7 @@ void Trainer::checkpoint_now() {
     require<Error>(std::isfinite(kernels::sum_of_squares(parameter->value(), stream_)),
                    "[train] step {}: {} is not finite", progress_.steps, parameter->name);
   }
+  const optim::NamedTensors optimizer = optimizer_->state();
   if (root()) {
     progress_.metrics_bytes = metrics_->bytes();
     save_checkpoint(directory_.checkpoint(progress_.steps), {.recipe = recipe_,
@@ -400,7 +395,7 @@ void Trainer::checkpoint_now() {
                                                              .tokenizer = tokenizer_,
                                                              .model = model(),
                                                              .sparsifier = sparsifier(),
-                                                             .optimizer = *optimizer_});
+                                                             .optimizer = optimizer});
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();

@@ -9,13 +9,12 @@
 #include "dist/comm.h"
 #include "dist/reducer.h"
 #include "layers/language_model.h"
-#include "optim/clip.h"
-#include "optim/make_optimizer.h"
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
 #include "train/evaluation.h"
 #include "train/metrics.h"
 #include "train/model_setup.h"
+#include "train/rank_optimizer.h"
 #include "train/recipe.h"
 #include "train/run_directory.h"
 #include "train/step_outcomes.h"
@@ -32,7 +31,7 @@ struct StepRange {
 struct TrainOptions {
   bool resume = false;
   std::int64_t stop_after =
-      0;              // leave with a checkpoint after this many completed steps; 0: run on
+      0;                   // leave with a checkpoint after this many completed steps; 0: run on
   StepRange profile = {};  // of these, a table of time by operation is printed
 };
 
@@ -93,7 +92,7 @@ class Trainer {
   TokenizerRecord tokenizer_;
   Progress progress_;
   SparseModel parts_;
-  std::unique_ptr<optim::Optimizer> optimizer_;
+  std::unique_ptr<RankOptimizer> optimizer_;
   std::unique_ptr<BatchLoader> loader_;
   dist::GradientReducer reducer_;
   std::unique_ptr<MetricsFile> metrics_;  // rank 0

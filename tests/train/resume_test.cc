@@ -18,7 +18,7 @@ void rewrite(const std::filesystem::path& path,
   const train::Checkpoint checkpoint(path);
   const auto optimizer =
       optim::make_optimizer(loaded.recipe.optim, loaded.parts.model->parameters());
-  checkpoint.restore_optimizer(*optimizer, cpu);
+  checkpoint.restore_optimizer(*optimizer);
   train::Progress progress = loaded.progress;
   change(progress);
   train::save_checkpoint(path, {.recipe = loaded.recipe,
@@ -26,7 +26,7 @@ void rewrite(const std::filesystem::path& path,
                                 .tokenizer = loaded.tokenizer,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
-                                .optimizer = *optimizer});
+                                .optimizer = optimizer->state()});
 }
 
 }  // namespace
