@@ -211,7 +211,8 @@ Schema make_schema() {
 }
 
 bool may_change_on_resume(std::string_view key) {
-  return key == "train.steps" || key.starts_with("checkpoint.") || key.starts_with("run.");
+  return key == "train.steps" || key == "optim.shard" || key.starts_with("checkpoint.") ||
+         key.starts_with("run.");
 }
 
 }  // namespace hew::train

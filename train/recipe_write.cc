@@ -69,9 +69,10 @@ void compare_fields(const std::vector<Field<S>>& fields, const std::string& pref
     const std::string after = field.write(wanted);
     if (before == after || may_change_on_resume(key))
       continue;
-    conflicts.push_back(fmt::format(
-        "{}: the run has {}, got {}; a resume may change train.steps, checkpoint.* and run.* only",
-        key, before, after));
+    conflicts.push_back(
+        fmt::format("{}: the run has {}, got {}; a resume may change train.steps, optim.shard, "
+                    "checkpoint.* and run.* only",
+                    key, before, after));
   }
 }
 

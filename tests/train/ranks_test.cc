@@ -104,6 +104,32 @@ TEST_CASE("BLaST in float64 takes the same losses and masks over any number of r
   }
 }
 
+TEST_CASE("moments that are shared out train the same run, which resumes with and without") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  for (const char* method : {"blast", "ema", "supermask"}) {
+    std::vector<std::string> overrides = sparsity_overrides(method);
+    overrides.emplace_back("train.precision=fp64");
+    const std::string whole = fmt::format("whole-{}", method);
+    const std::string shared = fmt::format("shared-{}", method);
+    run_training(runs.recipe(whole, overrides), world());
+    overrides.emplace_back("optim.shard=true");
+    const train::Recipe recipe = runs.recipe(shared, overrides);
+    run_training(recipe, world(), {.stop_after = 50});
+    if (world().rank() == 0) {
+      dist::LocalCommunicator alone;
+      run_training(recipe, alone, {.resume = true, .stop_after = 60});
+    }
+    world().barrier();
+    train::Recipe without = recipe;
+    without.optim.shard = false;
+    run_training(without, world(), {.resume = true, .stop_after = 70});
+    run_training(recipe, world(), {.resume = true});
+    CHECK(largest_relative_difference(losses_of(runs.directory(shared)),
+                                      losses_of(runs.directory(whole))) <= 1e-10);
+  }
+}
+
 TEST_CASE("a run resumes on another number of ranks from the same bytes") {
   const SharedScratch scratch;
   const TinyRuns runs(scratch.path(), world());
