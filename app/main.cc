@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/bench_bsr.h"
+#include "app/bench_kernels.h"
 #include "app/context.h"
 #include "app/data_command.h"
 #include "app/docs_command.h"
@@ -68,6 +69,7 @@ int run(int argc, char** argv, const AppContext& context) {
   CLI::App* bench = app.add_subcommand("bench", "Time the kernels");
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
+  add_bench_kernels(*bench);
   add_docs_command(app, context);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return fmt::format("hew: command line: {} (--help tells what there is)\n", error.what());

@@ -1,0 +1,149 @@
+#include "app/bench_kernels_timer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <deque>
+#include <utility>
+#include <vector>
+
+#include "core/cuda_device.h"
+#include "core/rng.h"
+#include "kernels/elementwise.h"
+
+namespace hew {
+namespace {
+
+constexpr std::uint64_t kDataKey = 1;
+// Both prime, so that no tensor lines up with another: 16 MiB of float32.
+constexpr std::int64_t kPatternElements = 4194301;
+constexpr std::int64_t kOffsetStep = 1000003;
+// Ten times the L2 of an H100.
+constexpr double kWorkingSetBytes = 512e6;
+constexpr std::int64_t kMostSets = 64;
+constexpr std::int64_t kWarmUps = 3;
+constexpr std::int64_t kCopyBytes = std::int64_t{1} << 30U;
+
+// Dense multiply-adds of an H100 SXM, 2 FLOP each.
+double peak_flops(DType dtype) {
+  return dtype == DType::kBFloat16 ? 989e12 : 67e12;
+}
+
+Tensor draw_pattern(const Stream& stream) {
+  std::vector<float> values(static_cast<std::size_t>(kPatternElements));
+#pragma omp parallel for
+  for (std::int64_t i = 0; i < kPatternElements; ++i) {
+    values[static_cast<std::size_t>(i)] =
+        static_cast<float>(normal(kDataKey, 0, static_cast<std::uint64_t>(i)));
+  }
+  return Tensor::from(values, {kPatternElements}, stream);
+}
+
+}  // namespace
+
+KernelTimer::KernelTimer(const BenchKernelsOptions& options, Print print)
+    : print_(std::move(print)),
+      stream_(make_stream(parse_device(options.device))),
+      dtype_(parse_dtype(options.dtype)),
+      repeat_(options.repeat),
+      scale_(options.scale) {
+  print_(fmt::format("{} · {} · median of {}", cuda::describe(stream_.device.index),
+                     name_of(dtype_), repeat_));
+  time_copy();
+}
+
+std::int64_t KernelTimer::scaled(std::int64_t count) const {
+  return std::max<std::int64_t>(1, std::llround(static_cast<double>(count) * scale_));
+}
+
+double KernelTimer::bytes(std::int64_t elements) const {
+  return static_cast<double>(elements * size_of(dtype_));
+}
+
+const Tensor& KernelTimer::pattern(DType dtype) {
+  const auto found = patterns_.find(dtype);
+  if (found != patterns_.end())
+    return found->second;
+  if (dtype == DType::kFloat32)
+    return patterns_.emplace(dtype, draw_pattern(stream_)).first->second;
+  Tensor converted = empty({kPatternElements}, dtype);
+  kernels::cast(pattern(DType::kFloat32), converted, stream_);
+  return patterns_.emplace(dtype, std::move(converted)).first->second;
+}
+
+Tensor KernelTimer::random(const Shape& shape, DType dtype, double deviation) {
+  const Tensor& source = pattern(dtype);
+  Tensor out = empty(shape, dtype);
+  const Tensor flat = out.reshape({out.numel()});
+  offset_ = (offset_ + kOffsetStep) % kPatternElements;
+  std::int64_t from = offset_;
+  for (std::int64_t at = 0; at < flat.numel();) {
+    const std::int64_t count = std::min(flat.numel() - at, kPatternElements - from);
+    flat.rows(at, count).copy_from(source.rows(from, count));
+    at += count;
+    from = 0;
+  }
+  if (deviation != 1)
+    kernels::scale(deviation, out, stream_);
+  return out;
+}
+
+double KernelTimer::median_seconds(const KernelWork& work,
+                                   const std::function<KernelCall()>& make) const {
+  const double sets = std::ceil(kWorkingSetBytes / std::max(work.bytes, 1.0));
+  const std::int64_t most = std::min<std::int64_t>(kMostSets, kWarmUps + repeat_);
+  const std::int64_t count = sets < static_cast<double>(most) ? std::llround(sets) : most;
+  std::vector<KernelCall> calls;
+  for (std::int64_t i = 0; i < count; ++i) calls.push_back(make());
+  for (std::int64_t i = 0; i < std::max(kWarmUps, count); ++i) {
+    calls[static_cast<std::size_t>(i % count)].run();
+  }
+  // Nothing waits in between: the host stays ahead of the device.
+  std::deque<cuda::Mark> begins(static_cast<std::size_t>(repeat_));
+  std::deque<cuda::Mark> ends(static_cast<std::size_t>(repeat_));
+  for (std::size_t i = 0; i < ends.size(); ++i) {
+    const KernelCall& call = calls[i % calls.size()];
+    if (call.restore)
+      call.restore();
+    begins[i].record(stream_);
+    call.run();
+    ends[i].record(stream_);
+  }
+  synchronize(stream_);
+  std::vector<double> seconds;
+  for (std::size_t i = 0; i < ends.size(); ++i) seconds.push_back(ends[i].seconds_since(begins[i]));
+  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
+  std::nth_element(seconds.begin(), middle, seconds.end());
+  return *middle;
+}
+
+void KernelTimer::print_line(const KernelWork& work, double seconds) const {
+  const bool product = work.flops > 0;
+  const double rate = (product ? work.flops : work.bytes) / seconds;
+  print_(fmt::format("{:<68}{:>10.3f} ms{:>9.1f} {:<7}{:>6.1f} % of {}{}",
+                     work.kernel + " " + work.shape, seconds * 1e3, rate * (product ? 1e-12 : 1e-9),
+                     product ? "TFLOP/s" : "GB/s",
+                     100 * rate / (product ? peak_flops(dtype_) : copy_rate_),
+                     product ? "peak" : "copy", work.note ? "  " + work.note() : ""));
+}
+
+void KernelTimer::time(const KernelWork& work, const std::function<KernelCall()>& make) {
+  print_line(work, median_seconds(work, make));
+}
+
+void KernelTimer::time_copy() {
+  const std::int64_t n = scaled(kCopyBytes / size_of(DType::kFloat32));
+  const auto nbytes = static_cast<double>(n * size_of(DType::kFloat32));
+  const KernelWork work{
+      .kernel = "copy", .shape = fmt::format("{:.0f} MB", nbytes * 1e-6), .bytes = 2 * nbytes};
+  const double seconds = median_seconds(work, [&] {
+    const Tensor from = random({n}, DType::kFloat32);
+    Tensor to = empty({n}, DType::kFloat32);
+    return KernelCall{.run = [from, to]() mutable { to.copy_from(from); }};
+  });
+  copy_rate_ = work.bytes / seconds;
+  print_line(work, seconds);
+}
+
+}  // namespace hew
