@@ -22,9 +22,15 @@ std::vector<Variable> leaves(const std::vector<Tensor>& inputs, bool requires_gr
 
 double project(const Tensor& output, const std::vector<double>& weights) {
   double sum = 0;
-  const double* values = output.data<double>();
+  const std::vector<double> values = output.to_vector<double>();
   for (std::size_t i = 0; i < weights.size(); ++i) sum += values[i] * weights[i];
   return sum;
+}
+
+// x[i] ← value, on any device.
+void set_element(const Tensor& x, std::size_t i, double value) {
+  x.rows(static_cast<std::int64_t>(i), 1)
+      .copy_from(Tensor::from(std::vector<double>{value}, {1}, x.stream()));
 }
 
 }  // namespace
@@ -49,17 +55,17 @@ GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variabl
       analytic = variables[k].grad().to_vector<double>();
     std::vector<double> numeric(n);
     std::vector<Variable> moved = leaves(inputs, /*requires_grad=*/false);
-    double* x = moved[k].mutable_value().data<double>();
+    const Tensor x = moved[k].mutable_value().reshape({inputs[k].numel()});
+    const std::vector<double> centre = inputs[k].to_vector<double>();
     double largest = 0;
     for (std::size_t i = 0; i < n; ++i) {
-      const double centre = x[i];
       auto at = [&](double offset) {
-        x[i] = centre + offset;
+        set_element(x, i, centre[i] + offset);
         return project(f(moved).value(), weights);
       };
       numeric[i] =
           (-at(2 * kStep) + 8 * at(kStep) - 8 * at(-kStep) + at(-2 * kStep)) / (12 * kStep);
-      x[i] = centre;
+      set_element(x, i, centre[i]);
       largest = std::max(largest, std::abs(numeric[i]));
     }
     for (std::size_t i = 0; i < n; ++i) {

@@ -7,6 +7,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -36,31 +37,31 @@ constexpr std::array<Activation, 5> kAll{Activation::kNone, Activation::kRelu, A
 }  // namespace
 
 TEST_CASE_TEMPLATE("activations match their closed forms", T, float, double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   // Float: vectorised erf, tanh and exp are good to a few ulp of the largest term.
   const double tolerance = std::is_same_v<T, float> ? 2e-6 : 1e-14;
   for (const Activation kind : kAll) {
     for (const std::int64_t n : {1, 7, 5003}) {
-      const Tensor x = test::random_tensor({n}, kDTypeOf<T>, cpu, 5);
+      const Tensor x = test::random_tensor({n}, kDTypeOf<T>, stream, 5);
       std::vector<T> expected;
       for (const T value : x.to_vector<T>()) {
         expected.push_back(static_cast<T>(closed_form(kind, static_cast<double>(value))));
       }
-      Tensor y = Tensor::empty({n}, kDTypeOf<T>, cpu);
-      kernels::activation_forward(kind, x, y, cpu);
-      HEW_CHECK_CLOSE(y, Tensor::from(expected, {n}, cpu), tolerance, tolerance);
+      Tensor y = Tensor::empty({n}, kDTypeOf<T>, stream);
+      kernels::activation_forward(kind, x, y, stream);
+      HEW_CHECK_CLOSE(y, Tensor::from(expected, {n}, stream), tolerance, tolerance);
     }
   }
 }
 
 TEST_CASE("activation gradients agree with central differences") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Activation kind : kAll) {
     CAPTURE(name_of(kind));
     for (const std::int64_t n : {1, 9, 31}) {
       const auto result = ag::gradcheck(
           [kind](const std::vector<ag::Variable>& in) { return ag::activation(in[0], kind); },
-          {test::random_tensor({2, n}, DType::kFloat64, cpu, 6)});
+          {test::random_tensor({2, n}, DType::kFloat64, stream, 6)});
       CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
     }
   }

@@ -9,6 +9,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
@@ -41,6 +42,7 @@ test::Function attention(const Case& c) {
 // One query at a time, in double.
 template <class T>
 Tensor closed_form(const Case& c, const std::vector<Tensor>& in) {
+  const std::vector<Tensor> host{test::on_cpu(in[0]), test::on_cpu(in[1]), test::on_cpu(in[2])};
   auto at = [&](const Tensor& x, std::int64_t b, std::int64_t t, std::int64_t h, std::int64_t d) {
     return double(x.data<T>()[((b * x.size(1) + t) * x.size(2) + h) * c.width + d]);
   };
@@ -56,14 +58,14 @@ Tensor closed_form(const Case& c, const std::vector<Tensor>& in) {
         for (std::int64_t j = 0; j < visible; ++j) {
           double s = 0;
           for (std::int64_t d = 0; d < c.width; ++d)
-            s += at(in[0], b, i, h, d) * at(in[1], b, j, kv, d);
+            s += at(host[0], b, i, h, d) * at(host[1], b, j, kv, d);
           weights.push_back(std::exp(scale * s));
           total += weights.back();
         }
         for (std::int64_t d = 0; d < c.width; ++d) {
           double y = 0;
           for (std::int64_t j = 0; j < visible; ++j) {
-            y += weights[static_cast<std::size_t>(j)] / total * at(in[2], b, j, kv, d);
+            y += weights[static_cast<std::size_t>(j)] / total * at(host[2], b, j, kv, d);
           }
           out.push_back(T(y));
         }
@@ -76,7 +78,7 @@ Tensor closed_form(const Case& c, const std::vector<Tensor>& in) {
 }  // namespace
 
 TEST_CASE_TEMPLATE("attention matches its closed form", T, float, double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Case& c : {Case{}, Case{2, 7, 7, 4, 4, 3, true}, Case{2, 7, 7, 4, 2, 8, false},
                         Case{1, 131, 131, 2, 1, 16, true}, Case{1, 3, 97, 4, 1, 5, true},
                         Case{1, 67, 5, 2, 1, 5, false}, Case{1, 1, 129, 4, 2, 64, true},
@@ -85,14 +87,14 @@ TEST_CASE_TEMPLATE("attention matches its closed form", T, float, double) {
     CAPTURE(c.keys);
     // Scores of up to √D·4 carry D rounding errors into the exponent; values are of a few units.
     const double tolerance = 64 * double(std::numeric_limits<T>::epsilon());
-    const std::vector<Tensor> in = random_inputs(c, kDTypeOf<T>, cpu);
+    const std::vector<Tensor> in = random_inputs(c, kDTypeOf<T>, stream);
     HEW_CHECK_CLOSE(test::value_and_gradients(attention(c), in)[0], closed_form<T>(c, in),
                     tolerance, tolerance);
   }
 }
 
 TEST_CASE("attention gradients agree with central differences") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const bool causal : {true, false}) {
     for (const std::int64_t group : {1, 2, 4}) {
       for (const Case& c :
@@ -101,7 +103,7 @@ TEST_CASE("attention gradients agree with central differences") {
         CAPTURE(causal);
         CAPTURE(group);
         CAPTURE(c.keys);
-        const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, cpu));
+        const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
         CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
       }
     }
@@ -109,29 +111,29 @@ TEST_CASE("attention gradients agree with central differences") {
 }
 
 TEST_CASE("attention gradients hold across blocks of queries") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Case& c : {Case{1, 67, 67, 2, 1, 2, true}, Case{1, 65, 66, 1, 1, 1, true}}) {
-    const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, cpu));
+    const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
     CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   }
 }
 
 TEST_CASE("attention to a single key gives its value, and no gradient to query or key") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Case c{1, 1, 1, 2, 1, 3, true};
-  const std::vector<Tensor> in = random_inputs(c, DType::kFloat64, cpu);
+  const std::vector<Tensor> in = random_inputs(c, DType::kFloat64, stream);
   const auto out = test::value_and_gradients(attention(c), in);
   for (const std::int64_t h : {0, 1}) {
     HEW_CHECK_CLOSE(out[0].reshape({2, 3}).rows(h, 1), in[2].reshape({1, 3}), 1e-15);
   }
-  HEW_CHECK_CLOSE(out[1], Tensor::zeros(in[0].shape(), DType::kFloat64, cpu), 0, 1e-14);
-  HEW_CHECK_CLOSE(out[2], Tensor::zeros(in[1].shape(), DType::kFloat64, cpu), 0, 1e-14);
+  HEW_CHECK_CLOSE(out[1], Tensor::zeros(in[0].shape(), DType::kFloat64, stream), 0, 1e-14);
+  HEW_CHECK_CLOSE(out[2], Tensor::zeros(in[1].shape(), DType::kFloat64, stream), 0, 1e-14);
 }
 
 TEST_CASE("the last query alone, with all keys, gets the whole sequence's last row") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Case whole{1, 37, 37, 2, 1, 8, true};
-  const std::vector<Tensor> in = random_inputs(whole, DType::kFloat64, cpu);
+  const std::vector<Tensor> in = random_inputs(whole, DType::kFloat64, stream);
   const Tensor y = test::value_and_gradients(attention(whole), in)[0].reshape({37, 16});
   const Tensor last = in[0].reshape({37, 16}).rows(36, 1).reshape({1, 1, 2, 8});
   const Case step{1, 1, 37, 2, 1, 8, true};
@@ -140,37 +142,38 @@ TEST_CASE("the last query alone, with all keys, gets the whole sequence's last r
 }
 
 TEST_CASE("a causal query is blind to later keys, even to NaN") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Case c{1, 70, 70, 1, 1, 4, true};
-  std::vector<Tensor> in = random_inputs(c, DType::kFloat32, cpu);
+  std::vector<Tensor> in = random_inputs(c, DType::kFloat32, stream);
   const Tensor before = test::value_and_gradients(attention(c), in)[0].reshape({70, 4}).clone();
-  in[1].data<float>()[69 * 4 + 1] = NAN;
+  in[1] = test::with_element(in[1], 69 * 4 + 1, NAN);
   const Tensor after = test::value_and_gradients(attention(c), in)[0].reshape({70, 4});
   CHECK(test::same_bytes(after.rows(0, 69), before.rows(0, 69)));
-  for (int d = 0; d < 4; ++d) CHECK(std::isnan(after.rows(69, 1).data<float>()[d]));
+  for (const float y : after.rows(69, 1).to_vector<float>()) CHECK(std::isnan(y));
 }
 
 TEST_CASE("attention survives scores far beyond the range of exp") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Case c{1, 19, 19, 1, 1, 8, true, 1e4};
-  const auto out = test::value_and_gradients(attention(c), random_inputs(c, DType::kFloat32, cpu));
+  const auto out =
+      test::value_and_gradients(attention(c), random_inputs(c, DType::kFloat32, stream));
   for (const Tensor& t : out) {
     for (const float value : t.to_vector<float>()) REQUIRE(std::isfinite(value));
   }
 }
 
 TEST_CASE("attention does not depend on the number of threads") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Case& c : {Case{1, 131, 131, 1, 1, 32, true}, Case{3, 131, 139, 4, 2, 16, true},
                         Case{1, 200, 400, 1, 1, 64, false}, Case{1, 1, 500, 4, 2, 64, true}}) {
-    CHECK(test::independent_of_threads(attention(c), random_inputs(c, DType::kFloat32, cpu)));
+    CHECK(test::independent_of_threads(attention(c), random_inputs(c, DType::kFloat32, stream)));
   }
 }
 
 TEST_CASE("attention refuses what does not fit") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   auto zeros = [&](const Shape& shape) {
-    return ag::Variable(Tensor::zeros(shape, DType::kFloat32, cpu));
+    return ag::Variable(Tensor::zeros(shape, DType::kFloat32, stream));
   };
   const ag::Variable q = zeros({2, 5, 4, 8});
   const ag::Variable k = zeros({2, 5, 2, 8});

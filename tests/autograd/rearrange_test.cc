@@ -8,6 +8,7 @@
 #include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
@@ -23,12 +24,13 @@ Tensor counting(const Shape& shape, const Stream& stream) {
 }  // namespace
 
 TEST_CASE("permute moves every element to its place, for all orders of four dimensions") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Shape shape{2, 3, 1, 5};
-  const Tensor x = counting(shape, cpu);
+  const Tensor x = counting(shape, stream);
   std::vector<int> axes{0, 1, 2, 3};
   do {
     const Tensor y = ag::permute(ag::Variable(x), axes).value();
+    const std::vector<double> moved = y.to_vector<double>();
     std::array<std::int64_t, 4> index{};
     for (std::int64_t i = 0; i < y.numel(); ++i) {
       std::int64_t rest = i;
@@ -36,8 +38,9 @@ TEST_CASE("permute moves every element to its place, for all orders of four dime
         index[static_cast<std::size_t>(axes[d])] = rest % y.size(static_cast<int>(d));
         rest /= y.size(static_cast<int>(d));
       }
+      // The elements of x count up.
       const std::int64_t at = ((index[0] * 3 + index[1]) * 1 + index[2]) * 5 + index[3];
-      REQUIRE(y.data<double>()[i] == x.data<double>()[at]);
+      REQUIRE(moved[static_cast<std::size_t>(i)] == double(at));
     }
     const auto result = ag::gradcheck(
         [&](const std::vector<ag::Variable>& in) { return ag::permute(in[0], axes); }, {x});
@@ -46,8 +49,8 @@ TEST_CASE("permute moves every element to its place, for all orders of four dime
 }
 
 TEST_CASE("reshape shares memory and columns cut a matrix, with their gradients") {
-  const Stream cpu = make_cpu_stream();
-  const Tensor x = counting({3, 7}, cpu);
+  const Stream& stream = test::test_stream();
+  const Tensor x = counting({3, 7}, stream);
   const ag::Variable flat = ag::reshape(ag::Variable(x), {21});
   CHECK(flat.value().data<double>() == x.data<double>());
   CHECK(ag::columns(ag::Variable(x), 5, 2).value().to_vector<double>() ==
@@ -66,17 +69,17 @@ TEST_CASE("reshape shares memory and columns cut a matrix, with their gradients"
 }
 
 TEST_CASE("a leaf's gradient does not share memory with the reshape that passed it on") {
-  const Stream cpu = make_cpu_stream();
-  ag::Variable x(counting({4}, cpu), /*requires_grad=*/true);
-  const Tensor seed = counting({2, 2}, cpu);
+  const Stream& stream = test::test_stream();
+  ag::Variable x(counting({4}, stream), /*requires_grad=*/true);
+  const Tensor seed = counting({2, 2}, stream);
   ag::backward(ag::reshape(x, {2, 2}), seed);
   CHECK(x.grad().to_vector<double>() == std::vector<double>{0, 1, 2, 3});
   CHECK(x.grad().data<double>() != seed.data<double>());
 }
 
 TEST_CASE("rearrangements do not depend on the number of threads") {
-  const Stream cpu = make_cpu_stream();
-  const Tensor x = test::random_tensor({151, 131}, DType::kFloat32, cpu, 1);
+  const Stream& stream = test::test_stream();
+  const Tensor x = test::random_tensor({151, 131}, DType::kFloat32, stream, 1);
   CHECK(test::independent_of_threads(
       [](const std::vector<ag::Variable>& in) {
         return ag::permute(in[0], {1, 0});
@@ -87,8 +90,8 @@ TEST_CASE("rearrangements do not depend on the number of threads") {
 }
 
 TEST_CASE("rearrangements refuse what does not fit") {
-  const Stream cpu = make_cpu_stream();
-  const ag::Variable x(counting({3, 7}, cpu));
+  const Stream& stream = test::test_stream();
+  const ag::Variable x(counting({3, 7}, stream));
   CHECK_THROWS_AS(ag::reshape(x, {20}), ShapeError);
   CHECK_THROWS_AS(ag::permute(x, {0}), ShapeError);
   CHECK_THROWS_AS(ag::permute(x, {0, 0}), ShapeError);

@@ -6,6 +6,7 @@
 
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/product.h"
 #include "tests/support/random.h"
 
@@ -38,25 +39,27 @@ std::pair<double, double> sum_over_block(const Tensor& u, const Tensor& v, const
 }  // namespace
 
 TEST_CASE_TEMPLATE("block norms and dots match their formulas", T, float, double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Grid& g : kGrids) {
     CAPTURE(g.n);
-    const Tensor w = test::random_tensor({g.n, g.k}, kDTypeOf<T>, cpu, 1);
-    const Tensor grad = test::random_tensor({g.n, g.k}, kDTypeOf<T>, cpu, 2);
+    const Tensor w = test::random_tensor({g.n, g.k}, kDTypeOf<T>, stream, 1);
+    const Tensor grad = test::random_tensor({g.n, g.k}, kDTypeOf<T>, stream, 2);
     const Shape grid{(g.n + g.b - 1) / g.b, (g.k + g.b - 1) / g.b};
-    Tensor norms = Tensor::empty(grid, DType::kFloat64, cpu);
-    Tensor dots = Tensor::empty(grid, kDTypeOf<T>, cpu);
-    kernels::block_norms(w, g.b, norms, cpu);
-    kernels::block_dot(grad, w, g.b, dots, cpu);
+    Tensor norms = Tensor::empty(grid, DType::kFloat64, stream);
+    Tensor dots = Tensor::empty(grid, kDTypeOf<T>, stream);
+    kernels::block_norms(w, g.b, norms, stream);
+    kernels::block_dot(grad, w, g.b, dots, stream);
+    const std::vector<double> found_norms = norms.to_vector<double>();
+    const std::vector<T> found_dots = dots.template to_vector<T>();
     for (std::int64_t r = 0; r < grid[0]; ++r) {
       for (std::int64_t c = 0; c < grid[1]; ++c) {
+        const auto at = static_cast<std::size_t>(r * grid[1] + c);
         const auto [squares, count] = sum_over_block(w, w, g, r, c);
-        CHECK(norms.data<double>()[r * grid[1] + c] ==
-              doctest::Approx(std::sqrt(squares / count)).epsilon(1e-13));
+        CHECK(found_norms[at] == doctest::Approx(std::sqrt(squares / count)).epsilon(1e-13));
         const auto [dot, unused] = sum_over_block(grad, w, g, r, c);
         // The sum is in float64; what is left is one rounding to T and the sum's own error.
         const double epsilon = std::is_same_v<T, float> ? 0x1p-23 : 0x1p-52;
-        CHECK(std::abs(static_cast<double>(dots.template data<T>()[r * grid[1] + c]) - dot) <=
+        CHECK(std::abs(static_cast<double>(found_dots[at]) - dot) <=
               epsilon * std::abs(dot) + 1e-12);
       }
     }
@@ -64,31 +67,34 @@ TEST_CASE_TEMPLATE("block norms and dots match their formulas", T, float, double
 }
 
 TEST_CASE_TEMPLATE("blocks gather, scatter and keep their norms", T, float, double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Grid& g : kGrids) {
     for (const double density : {0.0, 0.5, 1.0}) {
       CAPTURE(g.n);
       CAPTURE(density);
       const test::BlockPattern pattern = test::random_pattern(g.n, g.k, g.b, density, 3);
+      const test::UploadedPattern uploaded(pattern, stream);
       const Tensor values = test::with_zero_padding(
-          test::random_tensor(pattern.values_shape(), kDTypeOf<T>, cpu, 1), pattern);
-      Tensor dense = Tensor::empty({g.n, g.k}, kDTypeOf<T>, cpu);
-      kernels::scatter_blocks(values, pattern.index(), dense, cpu);
+          test::random_tensor(pattern.values_shape(), kDTypeOf<T>, stream, 1), pattern);
+      Tensor dense = Tensor::empty({g.n, g.k}, kDTypeOf<T>, stream);
+      kernels::scatter_blocks(values, uploaded.index(), dense, stream);
       CHECK(test::same_bytes(dense, test::fold(values, pattern)));
-      Tensor back = Tensor::empty(values.shape(), kDTypeOf<T>, cpu);
-      kernels::gather_blocks(dense, pattern.index(), back, cpu);
+      Tensor back = Tensor::empty(values.shape(), kDTypeOf<T>, stream);
+      kernels::gather_blocks(dense, uploaded.index(), back, stream);
       CHECK(test::same_bytes(back, values));
       // Equal bits: a method may compare the norm of a live block with one of the dense matrix.
-      Tensor live = Tensor::empty({pattern.nnzb()}, DType::kFloat64, cpu);
-      kernels::live_block_norms(values, pattern.index(), live, cpu);
+      Tensor live = Tensor::empty({pattern.nnzb()}, DType::kFloat64, stream);
+      kernels::live_block_norms(values, uploaded.index(), live, stream);
       const std::int64_t columns = (g.k + g.b - 1) / g.b;
-      Tensor all = Tensor::empty({(g.n + g.b - 1) / g.b, columns}, DType::kFloat64, cpu);
-      kernels::block_norms(dense, g.b, all, cpu);
+      Tensor all = Tensor::empty({(g.n + g.b - 1) / g.b, columns}, DType::kFloat64, stream);
+      kernels::block_norms(dense, g.b, all, stream);
+      const std::vector<double> of_live = live.to_vector<double>();
+      const std::vector<double> of_all = all.to_vector<double>();
       for (std::size_t r = 0; r + 1 < pattern.crow.size(); ++r) {
         for (auto p = pattern.crow[r]; p < pattern.crow[r + 1]; ++p) {
-          const auto c = pattern.col[static_cast<std::size_t>(p)];
-          CHECK(live.data<double>()[p] ==
-                all.data<double>()[static_cast<std::int64_t>(r) * columns + c]);
+          const auto at = static_cast<std::size_t>(p);
+          const std::size_t block = r * static_cast<std::size_t>(columns);
+          CHECK(of_live[at] == of_all[block + static_cast<std::size_t>(pattern.col[at])]);
         }
       }
     }
@@ -96,43 +102,45 @@ TEST_CASE_TEMPLATE("blocks gather, scatter and keep their norms", T, float, doub
 }
 
 TEST_CASE_TEMPLATE("blocks move to new places and leave the others alone", T, float, double) {
-  const Stream cpu = make_cpu_stream();
-  const Tensor values = test::random_tensor({3, 8, 8}, kDTypeOf<T>, cpu, 1);
-  const Tensor held = test::random_tensor({5, 8, 8}, kDTypeOf<T>, cpu, 2);
+  const Stream& stream = test::test_stream();
+  const Tensor values = test::random_tensor({3, 8, 8}, kDTypeOf<T>, stream, 1);
+  const Tensor held = test::random_tensor({5, 8, 8}, kDTypeOf<T>, stream, 2);
   const std::vector<std::int64_t> source{2, -1, 0, 2, -1};
   Tensor moved = held.clone();
-  kernels::move_blocks(values, Tensor::from(source, {5}, cpu), moved, cpu);
+  kernels::move_blocks(values, Tensor::from(source, {5}, stream), moved, stream);
   for (std::int64_t p = 0; p < 5; ++p) {
     const std::int64_t from = source[static_cast<std::size_t>(p)];
     CHECK(test::same_bytes(moved.rows(p, 1), from < 0 ? held.rows(p, 1) : values.rows(from, 1)));
   }
-  Tensor none = Tensor::empty({0, 8, 8}, kDTypeOf<T>, cpu);
-  kernels::move_blocks(values, Tensor::zeros({0}, DType::kInt64, cpu), none, cpu);
+  Tensor none = Tensor::empty({0, 8, 8}, kDTypeOf<T>, stream);
+  kernels::move_blocks(values, Tensor::zeros({0}, DType::kInt64, stream), none, stream);
 }
 
 TEST_CASE("block kernels refuse what does not fit") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const test::BlockPattern pattern = test::random_pattern(16, 24, 8, 1, 3);
-  Tensor values = Tensor::zeros(pattern.values_shape(), DType::kFloat32, cpu);
-  Tensor dense = Tensor::zeros({16, 24}, DType::kFloat32, cpu);
-  Tensor other = Tensor::zeros({24, 16}, DType::kFloat32, cpu);
-  Tensor norms = Tensor::zeros({2, 3}, DType::kFloat32, cpu);
+  Tensor values = Tensor::zeros(pattern.values_shape(), DType::kFloat32, stream);
+  Tensor dense = Tensor::zeros({16, 24}, DType::kFloat32, stream);
+  Tensor other = Tensor::zeros({24, 16}, DType::kFloat32, stream);
+  Tensor norms = Tensor::zeros({2, 3}, DType::kFloat32, stream);
   const kernels::BsrIndex index = pattern.index();
-  CHECK_THROWS_AS(kernels::gather_blocks(other, index, values, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::gather_blocks(dense, index, dense, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::scatter_blocks(values, index, other, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::block_norms(dense, 8, norms, cpu), DtypeError);
-  CHECK_THROWS_AS(kernels::block_dot(dense, other, 8, norms, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::gather_blocks(other, index, values, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::gather_blocks(dense, index, dense, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::scatter_blocks(values, index, other, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::block_norms(dense, 8, norms, stream), DtypeError);
+  CHECK_THROWS_AS(kernels::block_dot(dense, other, 8, norms, stream), ShapeError);
   CHECK_THROWS_AS(
-      kernels::live_block_norms(values, index, Tensor::zeros({5}, DType::kFloat64, cpu), cpu),
+      kernels::live_block_norms(values, index, Tensor::zeros({5}, DType::kFloat64, stream), stream),
       ShapeError);
-  const Tensor source = Tensor::zeros({6}, DType::kInt64, cpu);
+  const Tensor source = Tensor::zeros({6}, DType::kInt64, stream);
   Tensor moved = values.clone();
-  CHECK_THROWS_AS(kernels::move_blocks(dense, source, moved, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::move_blocks(values, Tensor::zeros({5}, DType::kInt64, cpu), moved, cpu),
-                  ShapeError);
-  CHECK_THROWS_AS(kernels::move_blocks(values, Tensor::zeros({6}, DType::kInt32, cpu), moved, cpu),
-                  DtypeError);
+  CHECK_THROWS_AS(kernels::move_blocks(dense, source, moved, stream), ShapeError);
+  CHECK_THROWS_AS(
+      kernels::move_blocks(values, Tensor::zeros({5}, DType::kInt64, stream), moved, stream),
+      ShapeError);
+  CHECK_THROWS_AS(
+      kernels::move_blocks(values, Tensor::zeros({6}, DType::kInt32, stream), moved, stream),
+      DtypeError);
 }
 
 }  // namespace hew

@@ -5,8 +5,10 @@
 
 #include <cmath>
 
+#include "kernels/elementwise.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/product.h"
 #include "tests/support/random.h"
 
@@ -37,40 +39,44 @@ std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
 
 struct Case {
   BlockPattern pattern;
+  test::UploadedPattern uploaded;
   Tensor x, dy, values;
+
+  kernels::BsrIndex index() const { return uploaded.index(); }
 };
 
 Case make_case(const BlockPattern& pattern, std::int64_t tokens, DType dtype,
                const Stream& stream) {
-  return {pattern, random_tensor({tokens, pattern.cols}, dtype, stream, 1),
+  return {pattern, test::UploadedPattern(pattern, stream),
+          random_tensor({tokens, pattern.cols}, dtype, stream, 1),
           random_tensor({tokens, pattern.rows}, dtype, stream, 2),
           with_zero_padding(random_tensor(pattern.values_shape(), dtype, stream, 3), pattern)};
 }
 
 Tensor forward(const Case& c) {
   Tensor y = Tensor::empty(c.dy.shape(), c.x.dtype(), c.x.stream());
-  kernels::bsr_forward({.x = c.x, .values = c.values, .index = c.pattern.index(), .y = y},
-                       c.x.stream());
+  kernels::bsr_forward({.x = c.x, .values = c.values, .index = c.index(), .y = y}, c.x.stream());
   return y;
 }
 
 Tensor input_gradient(const Case& c) {
   Tensor dx = Tensor::empty(c.x.shape(), c.x.dtype(), c.x.stream());
-  kernels::bsr_input_gradient(c.dy, c.values, c.pattern.index(), dx, c.x.stream());
+  kernels::bsr_input_gradient(c.dy, c.values, c.index(), dx, c.x.stream());
   return dx;
 }
 
 Tensor weight_gradient(const Case& c) {
   Tensor dvalues = Tensor::empty(c.values.shape(), c.x.dtype(), c.x.stream());
-  kernels::bsr_weight_gradient(
-      {.dy = c.dy, .x = c.x, .index = c.pattern.index(), .dvalues = dvalues}, c.x.stream());
+  kernels::bsr_weight_gradient({.dy = c.dy, .x = c.x, .index = c.index(), .dvalues = dvalues},
+                               c.x.stream());
   return dvalues;
 }
 
 // dW at the live blocks, padding zero: what dvalues must be.
 Tensor live_part(const Tensor& dense, const BlockPattern& pattern) {
   const std::int64_t b = pattern.block;
-  Tensor values = Tensor::zeros(pattern.values_shape(), DType::kFloat64, dense.stream());
+  const std::vector<double> from = dense.to_vector<double>();
+  std::vector<double> values(static_cast<std::size_t>(pattern.values_shape().numel()));
   for (std::size_t r = 0; r + 1 < pattern.crow.size(); ++r) {
     for (auto p = pattern.crow[r]; p < pattern.crow[r + 1]; ++p) {
       for (std::int64_t i = 0; i < b * b; ++i) {
@@ -78,11 +84,12 @@ Tensor live_part(const Tensor& dense, const BlockPattern& pattern) {
         const std::int64_t k = pattern.col[static_cast<std::size_t>(p)] * b + i % b;
         if (n >= pattern.rows || k >= pattern.cols)
           continue;
-        values.data<double>()[p * b * b + i] = dense.data<double>()[n * pattern.cols + k];
+        values[static_cast<std::size_t>(p * b * b + i)] =
+            from[static_cast<std::size_t>(n * pattern.cols + k)];
       }
     }
   }
-  return values;
+  return Tensor::from(values, pattern.values_shape(), dense.stream());
 }
 
 void check_products(const Case& c) {
@@ -112,14 +119,14 @@ auto with_threads(int threads, const Body& body) {
 
 TEST_CASE_TEMPLATE("block-sparse products match the triple loop over the folded matrix", T, float,
                    double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const std::int64_t b : kBlocks) {
     CAPTURE(b);
     for (const bool ragged : {false, true}) {
       CAPTURE(ragged);
       for (const BlockPattern& pattern : patterns(b, ragged)) {
         CAPTURE(pattern.nnzb());
-        check_products(make_case(pattern, 33, kDTypeOf<T>, cpu));
+        check_products(make_case(pattern, 33, kDTypeOf<T>, stream));
       }
     }
   }
@@ -127,24 +134,23 @@ TEST_CASE_TEMPLATE("block-sparse products match the triple loop over the folded 
 
 TEST_CASE_TEMPLATE("block-sparse products take any number of tokens and any grid", T, float,
                    double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const std::int64_t tokens : {0, 1, 7, 257, 1031}) {
     CAPTURE(tokens);
-    check_products(make_case(random_pattern(97, 131, 16, 0.5, 8), tokens, kDTypeOf<T>, cpu));
+    check_products(make_case(random_pattern(97, 131, 16, 0.5, 8), tokens, kDTypeOf<T>, stream));
   }
   // Wider than the span of the epilogue; a tile of many output blocks; narrower than a block.
-  check_products(make_case(random_pattern(1100, 40, 8, 0.3, 9), 50, kDTypeOf<T>, cpu));
-  check_products(make_case(random_pattern(24, 1500, 32, 0.3, 9), 50, kDTypeOf<T>, cpu));
-  check_products(make_case(random_pattern(3, 5, 64, 1, 9), 50, kDTypeOf<T>, cpu));
+  check_products(make_case(random_pattern(1100, 40, 8, 0.3, 9), 50, kDTypeOf<T>, stream));
+  check_products(make_case(random_pattern(24, 1500, 32, 0.3, 9), 50, kDTypeOf<T>, stream));
+  check_products(make_case(random_pattern(3, 5, 64, 1, 9), 50, kDTypeOf<T>, stream));
 }
 
 TEST_CASE("the comparison finds one wrong block") {
-  const Stream cpu = make_cpu_stream();
-  const Case good = make_case(random_pattern(96, 128, 16, 0.5, 8), 33, DType::kFloat32, cpu);
+  const Stream& stream = test::test_stream();
+  const Case good = make_case(random_pattern(96, 128, 16, 0.5, 8), 33, DType::kFloat32, stream);
   Case bad = good;
   bad.values = good.values.clone();
-  float* block = bad.values.data<float>() + 5 * 16 * 16;
-  for (int i = 0; i < 16 * 16; ++i) block[i] *= 1.001F;
+  kernels::scale(1.001, bad.values.rows(5, 1), stream);
   const Tensor w = test::fold(good.values, good.pattern);
   const auto y = reference_product(good.x, Transpose::kNo, w, Transpose::kYes);
   const double tolerance = y.tolerance(DType::kFloat32);
@@ -157,34 +163,33 @@ TEST_CASE("the comparison finds one wrong block") {
 }
 
 TEST_CASE("bsr_weight_gradient accumulates") {
-  const Stream cpu = make_cpu_stream();
-  const Case c = make_case(random_pattern(97, 131, 32, 0.5, 8), 300, DType::kFloat64, cpu);
+  const Stream& stream = test::test_stream();
+  const Case c = make_case(random_pattern(97, 131, 32, 0.5, 8), 300, DType::kFloat64, stream);
   const Tensor once = weight_gradient(c);
   Tensor twice = once.clone();
   kernels::bsr_weight_gradient(
-      {.dy = c.dy, .x = c.x, .index = c.pattern.index(), .dvalues = twice, .accumulate = true},
-      cpu);
+      {.dy = c.dy, .x = c.x, .index = c.index(), .dvalues = twice, .accumulate = true}, stream);
   Tensor doubled = once.clone();
-  for (std::int64_t i = 0; i < doubled.numel(); ++i) doubled.data<double>()[i] *= 2;
+  kernels::scale(2, doubled, stream);
   // |Σ of 300 products| stays below 150; the order of summation differs.
   HEW_CHECK_CLOSE(twice, doubled, 0, 300 * 150 * 0x1p-53);
   CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
 }
 
 TEST_CASE("an infinity beside the edge stays out of the padding") {
-  const Stream cpu = make_cpu_stream();
-  Case c = make_case(random_pattern(17, 19, 8, 1, 8), 9, DType::kFloat32, cpu);
-  c.x.data<float>()[18] = INFINITY;
-  c.dy.data<float>()[16] = INFINITY;
+  const Stream& stream = test::test_stream();
+  Case c = make_case(random_pattern(17, 19, 8, 1, 8), 9, DType::kFloat32, stream);
+  c.x = test::with_element(c.x, 18, INFINITY);
+  c.dy = test::with_element(c.dy, 16, INFINITY);
   const Tensor dvalues = weight_gradient(c);
   CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
 }
 
 TEST_CASE_TEMPLATE("block-sparse products do not depend on the number of threads", T, float,
                    double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const std::int64_t tokens : {5, 700}) {
-    const Case c = make_case(random_pattern(200, 300, 24, 0.4, 8), tokens, kDTypeOf<T>, cpu);
+    const Case c = make_case(random_pattern(200, 300, 24, 0.4, 8), tokens, kDTypeOf<T>, stream);
     auto run = [&] { return std::array{forward(c), input_gradient(c), weight_gradient(c)}; };
     const auto one = with_threads(1, run);
     for (const int threads : {2, 3}) {
@@ -195,66 +200,65 @@ TEST_CASE_TEMPLATE("block-sparse products do not depend on the number of threads
 }
 
 TEST_CASE("bsr_forward adds the bias, keeps the pre-activation, then applies the activation") {
-  const Stream cpu = make_cpu_stream();
-  const Case c = make_case(random_pattern(601, 70, 16, 0.5, 8), 77, DType::kFloat64, cpu);
-  const Tensor bias = random_tensor({601}, DType::kFloat64, cpu, 4);
+  const Stream& stream = test::test_stream();
+  const Case c = make_case(random_pattern(601, 70, 16, 0.5, 8), 77, DType::kFloat64, stream);
+  const Tensor bias = random_tensor({601}, DType::kFloat64, stream, 4);
   Tensor expected_pre = forward(c);
-  for (std::int64_t i = 0; i < expected_pre.numel(); ++i) {
-    expected_pre.data<double>()[i] += bias.data<double>()[i % 601];
-  }
+  kernels::add_broadcast(expected_pre, bias, expected_pre, stream);
   for (const Activation kind : {Activation::kNone, Activation::kGelu, Activation::kSilu}) {
     CAPTURE(kernels::name_of(kind));
-    Tensor expected = Tensor::empty(expected_pre.shape(), DType::kFloat64, cpu);
-    kernels::activation_forward(kind, expected_pre, expected, cpu);
-    Tensor y = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
-    Tensor pre = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
+    Tensor expected = Tensor::empty(expected_pre.shape(), DType::kFloat64, stream);
+    kernels::activation_forward(kind, expected_pre, expected, stream);
+    Tensor y = Tensor::empty(expected.shape(), DType::kFloat64, stream);
+    Tensor pre = Tensor::empty(expected.shape(), DType::kFloat64, stream);
     kernels::bsr_forward({.x = c.x,
                           .values = c.values,
-                          .index = c.pattern.index(),
+                          .index = c.index(),
                           .bias = bias,
                           .activation = kind,
                           .y = y,
                           .pre = pre},
-                         cpu);
+                         stream);
     HEW_CHECK_CLOSE(y, expected, 0, 1e-13);
     if (kind != Activation::kNone)
       HEW_CHECK_CLOSE(pre, expected_pre, 0, 1e-13);
-    Tensor without_pre = Tensor::empty(expected.shape(), DType::kFloat64, cpu);
+    Tensor without_pre = Tensor::empty(expected.shape(), DType::kFloat64, stream);
     kernels::bsr_forward({.x = c.x,
                           .values = c.values,
-                          .index = c.pattern.index(),
+                          .index = c.index(),
                           .bias = bias,
                           .activation = kind,
                           .y = without_pre},
-                         cpu);
+                         stream);
     CHECK(test::same_bytes(without_pre, y));
   }
 }
 
 TEST_CASE("block-sparse products refuse what does not fit") {
-  const Stream cpu = make_cpu_stream();
-  const Case c = make_case(random_pattern(32, 48, 16, 1, 8), 4, DType::kFloat32, cpu);
-  const kernels::BsrIndex index = c.pattern.index();
-  Tensor y = Tensor::zeros({4, 32}, DType::kFloat32, cpu);
-  Tensor wide = Tensor::zeros({4, 32}, DType::kFloat64, cpu);
+  const Stream& stream = test::test_stream();
+  const Case c = make_case(random_pattern(32, 48, 16, 1, 8), 4, DType::kFloat32, stream);
+  const kernels::BsrIndex index = c.index();
+  Tensor y = Tensor::zeros({4, 32}, DType::kFloat32, stream);
+  Tensor wide = Tensor::zeros({4, 32}, DType::kFloat64, stream);
   kernels::BsrIndex odd = index;
   odd.block = 12;
-  CHECK_THROWS_AS(kernels::bsr_forward({.x = c.x, .values = c.values, .index = odd, .y = y}, cpu),
-                  ShapeError);
   CHECK_THROWS_AS(
-      kernels::bsr_forward({.x = c.dy, .values = c.values, .index = index, .y = y}, cpu),
+      kernels::bsr_forward({.x = c.x, .values = c.values, .index = odd, .y = y}, stream),
       ShapeError);
-  CHECK_THROWS_AS(kernels::bsr_forward({.x = c.x, .values = c.x, .index = index, .y = y}, cpu),
+  CHECK_THROWS_AS(
+      kernels::bsr_forward({.x = c.dy, .values = c.values, .index = index, .y = y}, stream),
+      ShapeError);
+  CHECK_THROWS_AS(kernels::bsr_forward({.x = c.x, .values = c.x, .index = index, .y = y}, stream),
                   ShapeError);
   CHECK_THROWS_AS(
-      kernels::bsr_forward({.x = c.x, .values = c.values, .index = index, .y = wide}, cpu),
+      kernels::bsr_forward({.x = c.x, .values = c.values, .index = index, .y = wide}, stream),
       DtypeError);
   CHECK_THROWS_AS(kernels::bsr_forward(
-                      {.x = c.x, .values = c.values, .index = index, .bias = c.x, .y = y}, cpu),
+                      {.x = c.x, .values = c.values, .index = index, .bias = c.x, .y = y}, stream),
                   ShapeError);
-  CHECK_THROWS_AS(kernels::bsr_input_gradient(c.dy, c.values, index, y, cpu), ShapeError);
+  CHECK_THROWS_AS(kernels::bsr_input_gradient(c.dy, c.values, index, y, stream), ShapeError);
   CHECK_THROWS_AS(
-      kernels::bsr_weight_gradient({.dy = c.dy, .x = c.x, .index = index, .dvalues = y}, cpu),
+      kernels::bsr_weight_gradient({.dy = c.dy, .x = c.x, .index = index, .dvalues = y}, stream),
       ShapeError);
 }
 

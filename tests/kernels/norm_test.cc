@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "kernels/elementwise.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -13,11 +14,11 @@ namespace {
 constexpr double kEps = 1e-5;
 
 Tensor random(const Shape& shape, std::uint64_t seed) {
-  return test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed);
+  return test::random_tensor(shape, DType::kFloat64, test::test_stream(), seed);
 }
 
 Tensor empty(const Shape& shape) {
-  return Tensor::empty(shape, DType::kFloat64, make_cpu_stream());
+  return Tensor::empty(shape, DType::kFloat64, test::test_stream());
 }
 
 Tensor sum_of(const Tensor& a, const Tensor& b) {
@@ -29,7 +30,7 @@ Tensor sum_of(const Tensor& a, const Tensor& b) {
 }  // namespace
 
 TEST_CASE("a norm of x + residual stores the sum and is the norm of it") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Shape& shape : {Shape{1, 1}, Shape{3, 7}, Shape{131, 96}}) {
     CAPTURE(to_string(shape));
     const std::int64_t rows = shape[0];
@@ -50,7 +51,7 @@ TEST_CASE("a norm of x + residual stores the sum and is the norm of it") {
                                  .y = wanted,
                                  .mean = mean,
                                  .rstd = rstd},
-                                cpu);
+                                stream);
     kernels::layer_norm_forward({.x = x,
                                  .residual = residual,
                                  .weight = w,
@@ -60,14 +61,14 @@ TEST_CASE("a norm of x + residual stores the sum and is the norm of it") {
                                  .y = y,
                                  .mean = mean,
                                  .rstd = rstd},
-                                cpu);
+                                stream);
     CHECK(test::same_bytes(sum, wanted_sum));
     HEW_CHECK_CLOSE(y, wanted, 1e-12, 1e-12);
     // In place: the sum over x, the norm over the residual.
     Tensor x_and_sum = x.clone();
     Tensor residual_and_y = residual.clone();
     kernels::rms_norm_forward(
-        {.x = wanted_sum, .weight = w, .eps = kEps, .y = wanted, .rstd = rstd}, cpu);
+        {.x = wanted_sum, .weight = w, .eps = kEps, .y = wanted, .rstd = rstd}, stream);
     kernels::rms_norm_forward({.x = x_and_sum,
                                .residual = residual_and_y,
                                .weight = w,
@@ -75,14 +76,14 @@ TEST_CASE("a norm of x + residual stores the sum and is the norm of it") {
                                .sum = x_and_sum,
                                .y = residual_and_y,
                                .rstd = rstd},
-                              cpu);
+                              stream);
     CHECK(test::same_bytes(x_and_sum, wanted_sum));
     HEW_CHECK_CLOSE(residual_and_y, wanted, 1e-12, 1e-12);
   }
 }
 
 TEST_CASE("the gradient past a norm is added to the norm's") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Shape shape{67, 24};
   const Tensor x = random(shape, 1);
   const Tensor dy = random(shape, 2);
@@ -99,7 +100,7 @@ TEST_CASE("the gradient past a norm is added to the norm's") {
                                 .dx = dx,
                                 .dweight = {},
                                 .dbias = {}},
-                               cpu);
+                               stream);
   Tensor both = dsum.clone();
   kernels::layer_norm_backward({.x = x,
                                 .weight = w,
@@ -110,31 +111,31 @@ TEST_CASE("the gradient past a norm is added to the norm's") {
                                 .dx = both,
                                 .dweight = {},
                                 .dbias = {}},
-                               cpu);
+                               stream);
   HEW_CHECK_CLOSE(both, sum_of(dx, dsum), 1e-12, 1e-12);
   kernels::rms_norm_backward({.x = x, .weight = w, .rstd = rstd, .dy = dy, .dx = dx, .dweight = {}},
-                             cpu);
+                             stream);
   both = dy.clone();
   kernels::rms_norm_backward(
       {.x = x, .weight = w, .rstd = rstd, .dy = both, .dsum = dsum, .dx = both, .dweight = {}},
-      cpu);
+      stream);
   HEW_CHECK_CLOSE(both, sum_of(dx, dsum), 1e-12, 1e-12);
 }
 
 TEST_CASE("a norm refuses a residual without a sum, and what does not fit") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Tensor x = random({4, 8}, 1);
   const Tensor w = random({8}, 2);
   Tensor y = empty({4, 8});
   Tensor rstd = empty({4});
   CHECK_THROWS_WITH_AS(
-      kernels::rms_norm_forward({.x = x, .residual = x, .weight = w, .y = y, .rstd = rstd}, cpu),
+      kernels::rms_norm_forward({.x = x, .residual = x, .weight = w, .y = y, .rstd = rstd}, stream),
       "[rms_norm] residual is given, sum is empty, expected both or neither", ShapeError);
   const Tensor short_one = random({3, 8}, 3);
   CHECK_THROWS_AS(
       kernels::rms_norm_backward(
           {.x = x, .weight = w, .rstd = rstd, .dy = x, .dsum = short_one, .dx = y, .dweight = {}},
-          cpu),
+          stream),
       ShapeError);
 }
 

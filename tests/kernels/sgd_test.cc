@@ -6,40 +6,42 @@
 
 #include "kernels/elementwise.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew {
 
 TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const double tolerance = std::is_same_v<T, float> ? 2e-5 : 1e-12;
-  const Tensor half = Tensor::from(std::vector<double>{0.5}, {}, cpu);
+  const Tensor half = Tensor::from(std::vector<double>{0.5}, {}, stream);
   for (const bool nesterov : {false, true}) {
     for (const std::int64_t n : {1, 7, 10007}) {
-      Tensor w = test::random_tensor({n}, kDTypeOf<T>, cpu, 1);
-      Tensor buffer = Tensor::zeros({n}, kDTypeOf<T>, cpu);
-      Tensor working = Tensor::zeros({n}, DType::kBFloat16, cpu);
+      Tensor w = test::random_tensor({n}, kDTypeOf<T>, stream, 1);
+      Tensor buffer = Tensor::zeros({n}, kDTypeOf<T>, stream);
+      Tensor working = Tensor::zeros({n}, DType::kBFloat16, stream);
       const std::vector<T> start = w.template to_vector<T>();
       std::vector<double> w_hand(start.begin(), start.end());
       std::vector<double> b_hand(w_hand.size());
       for (std::uint64_t step = 0; step < 20; ++step) {
-        const Tensor g = test::random_tensor({n}, kDTypeOf<T>, cpu, 100 + step);
+        const Tensor g = test::random_tensor({n}, kDTypeOf<T>, stream, 100 + step);
         kernels::sgd({.lr = 0.05,
                       .momentum = 0.9,
                       .nesterov = nesterov,
                       .weight_decay = 0.01,
                       .grad_scale = half},
-                     {.g = g, .w = w, .buffer = buffer, .working = working}, cpu);
+                     {.g = g, .w = w, .buffer = buffer, .working = working}, stream);
+        const std::vector<T> vg = g.template to_vector<T>();
         for (std::size_t i = 0; i < w_hand.size(); ++i) {
-          const double d = 0.5 * static_cast<double>(g.template data<T>()[i]) + 0.01 * w_hand[i];
+          const double d = 0.5 * static_cast<double>(vg[i]) + 0.01 * w_hand[i];
           b_hand[i] = step == 0 ? d : 0.9 * b_hand[i] + d;
           w_hand[i] -= 0.05 * (nesterov ? d + 0.9 * b_hand[i] : b_hand[i]);
         }
       }
-      HEW_CHECK_CLOSE(w, Tensor::from(w_hand, {n}, cpu), tolerance, tolerance);
-      HEW_CHECK_CLOSE(buffer, Tensor::from(b_hand, {n}, cpu), tolerance, tolerance);
+      HEW_CHECK_CLOSE(w, Tensor::from(w_hand, {n}, stream), tolerance, tolerance);
+      HEW_CHECK_CLOSE(buffer, Tensor::from(b_hand, {n}, stream), tolerance, tolerance);
       Tensor rounded = working.clone();
-      kernels::cast(w, rounded, cpu);
+      kernels::cast(w, rounded, stream);
       CHECK(test::same_bytes(working, rounded));
     }
   }
@@ -67,44 +69,46 @@ TEST_CASE("sgd agrees with torch.optim.SGD") {
                                  false,
                                  {0.3936656701916002, -0.9467145683906594, 1.7453416187326152,
                                   -0.036637780362209944, -0.24175928538010813}}};
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const auto& [momentum, nesterov, torch] : cases) {
-    Tensor w = Tensor::from(std::vector<double>{0.5, -1.0, 2.0, 0.0, -0.25}, {5}, cpu);
-    Tensor g = Tensor::zeros({5}, DType::kFloat64, cpu);
-    Tensor buffer = Tensor::zeros({5}, DType::kFloat64, cpu);
+    Tensor w = Tensor::from(std::vector<double>{0.5, -1.0, 2.0, 0.0, -0.25}, {5}, stream);
+    Tensor buffer = Tensor::zeros({5}, DType::kFloat64, stream);
     for (std::int64_t step = 0; step < 20; ++step) {
-      for (std::int64_t k = 0; k < 5; ++k) {
-        g.data<double>()[k] =
-            std::cos(static_cast<double>(step * (k + 1))) + 0.1 * w.data<double>()[k];
+      std::vector<double> gradient = w.to_vector<double>();
+      for (std::size_t k = 0; k < 5; ++k) {
+        gradient[k] =
+            std::cos(static_cast<double>(step) * static_cast<double>(k + 1)) + 0.1 * gradient[k];
       }
+      const Tensor g = Tensor::from(gradient, {5}, stream);
       kernels::sgd({.lr = 0.05, .momentum = momentum, .nesterov = nesterov, .weight_decay = 0.01},
-                   {.g = g, .w = w, .buffer = momentum == 0 ? View{} : buffer.view()}, cpu);
+                   {.g = g, .w = w, .buffer = momentum == 0 ? View{} : buffer.view()}, stream);
     }
-    HEW_CHECK_CLOSE(w, Tensor::from(torch, {5}, cpu), 1e-12);
+    HEW_CHECK_CLOSE(w, Tensor::from(torch, {5}, stream), 1e-12);
   }
 }
 
 TEST_CASE("sgd refuses what does not fit") {
-  const Stream cpu = make_cpu_stream();
-  Tensor w = Tensor::zeros({4}, DType::kFloat32, cpu);
-  CHECK_THROWS_AS(kernels::sgd({}, {.g = Tensor::zeros({5}, DType::kFloat32, cpu), .w = w}, cpu),
-                  ShapeError);
-  Tensor wide = Tensor::zeros({4}, DType::kFloat64, cpu);
-  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .buffer = wide}, cpu), DtypeError);
-  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .working = w}, cpu), DtypeError);
-  CHECK_THROWS_AS(kernels::sgd({.grad_scale = wide}, {.g = w, .w = w}, cpu), ShapeError);
-  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, {.g = w, .w = w}, cpu), ConfigError);
+  const Stream& stream = test::test_stream();
+  Tensor w = Tensor::zeros({4}, DType::kFloat32, stream);
+  CHECK_THROWS_AS(
+      kernels::sgd({}, {.g = Tensor::zeros({5}, DType::kFloat32, stream), .w = w}, stream),
+      ShapeError);
+  Tensor wide = Tensor::zeros({4}, DType::kFloat64, stream);
+  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .buffer = wide}, stream), DtypeError);
+  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .working = w}, stream), DtypeError);
+  CHECK_THROWS_AS(kernels::sgd({.grad_scale = wide}, {.g = w, .w = w}, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, {.g = w, .w = w}, stream), ConfigError);
 }
 
 TEST_CASE("a scale that is not finite leaves everything as it was") {
-  const Stream cpu = make_cpu_stream();
-  Tensor w = test::random_tensor({37}, DType::kFloat32, cpu, 1);
-  Tensor buffer = test::random_tensor({37}, DType::kFloat32, cpu, 2);
+  const Stream& stream = test::test_stream();
+  Tensor w = test::random_tensor({37}, DType::kFloat32, stream, 1);
+  Tensor buffer = test::random_tensor({37}, DType::kFloat32, stream, 2);
   const Tensor w_before = w.clone();
   const Tensor buffer_before = buffer.clone();
-  const Tensor scale = Tensor::from(std::vector<double>{std::nan("")}, {}, cpu);
+  const Tensor scale = Tensor::from(std::vector<double>{std::nan("")}, {}, stream);
   kernels::sgd({.momentum = 0.9, .weight_decay = 0.1, .grad_scale = scale},
-               {.g = buffer_before, .w = w, .buffer = buffer}, cpu);
+               {.g = buffer_before, .w = w, .buffer = buffer}, stream);
   CHECK(test::same_bytes(w, w_before));
   CHECK(test::same_bytes(buffer, buffer_before));
 }

@@ -20,22 +20,23 @@ void for_each_element(const BlockPattern& p, const Body& body) {
 
 template <class T>
 Tensor fold_as(const Tensor& values, const BlockPattern& p) {
-  Tensor dense = Tensor::zeros({p.rows, p.cols}, values.dtype(), values.stream());
+  const std::vector<T> from = values.to_vector<T>();
+  std::vector<T> dense(static_cast<std::size_t>(p.rows * p.cols));
   for_each_element(p, [&](std::int64_t at, std::int64_t n, std::int64_t k) {
     if (n < p.rows && k < p.cols)
-      dense.data<T>()[n * p.cols + k] = values.data<T>()[at];
+      dense[static_cast<std::size_t>(n * p.cols + k)] = from[static_cast<std::size_t>(at)];
   });
-  return dense;
+  return Tensor::from(dense, {p.rows, p.cols}, values.stream());
 }
 
 template <class T>
 Tensor with_zero_padding_as(const Tensor& values, const BlockPattern& p) {
-  Tensor out = values.clone();
+  std::vector<T> out = values.to_vector<T>();
   for_each_element(p, [&](std::int64_t at, std::int64_t n, std::int64_t k) {
     if (n >= p.rows || k >= p.cols)
-      out.data<T>()[at] = T{0};
+      out[static_cast<std::size_t>(at)] = T{0};
   });
-  return out;
+  return Tensor::from(out, values.shape(), values.stream());
 }
 
 Tensor uploaded(const std::vector<std::int32_t>& array, const Stream& stream) {

@@ -26,6 +26,17 @@ std::vector<double> wide_values(const Tensor& tensor) {
   return out;
 }
 
+// Of the shape of `like`, and on its stream.
+Tensor rounded_to(DType dtype, const std::vector<double>& wide, const Tensor& like) {
+  if (dtype == DType::kFloat64)
+    return Tensor::from(wide, like.shape(), like.stream());
+  const std::vector<float> narrow(wide.begin(), wide.end());
+  if (dtype == DType::kFloat32)
+    return Tensor::from(narrow, like.shape(), like.stream());
+  const std::vector<BFloat16> narrower(narrow.begin(), narrow.end());
+  return Tensor::from(narrower, like.shape(), like.stream());
+}
+
 template <class T>
 Tensor filled(const Shape& shape, T value, const Stream& stream) {
   return Tensor::from(std::vector<T>(static_cast<std::size_t>(shape.numel()), value), shape,
@@ -35,12 +46,16 @@ Tensor filled(const Shape& shape, T value, const Stream& stream) {
 }  // namespace
 
 const Stream& test_stream() {
-  static const bool on_gpu = [] {
+  static const bool wants_gpu = [] {
     const char* wanted = std::getenv("HEW_TEST_DEVICE");
     return wanted != nullptr && std::string_view(wanted) == "cuda";
   }();
   static const Stream cpu = make_cpu_stream();
-  return on_gpu ? gpu_stream() : cpu;
+  return wants_gpu ? gpu_stream() : cpu;
+}
+
+bool on_gpu() {
+  return !test_stream().device.is_cpu();
 }
 
 const Stream& gpu_stream() {
@@ -62,14 +77,13 @@ Tensor on_cpu(const Tensor& tensor) {
 }
 
 Tensor rounded(const Tensor& tensor, DType dtype) {
-  const std::vector<double> wide = wide_values(tensor);
-  if (dtype == DType::kFloat64)
-    return Tensor::from(wide, tensor.shape(), tensor.stream());
-  const std::vector<float> narrow(wide.begin(), wide.end());
-  if (dtype == DType::kFloat32)
-    return Tensor::from(narrow, tensor.shape(), tensor.stream());
-  const std::vector<BFloat16> narrower(narrow.begin(), narrow.end());
-  return Tensor::from(narrower, tensor.shape(), tensor.stream());
+  return rounded_to(dtype, wide_values(tensor), tensor);
+}
+
+Tensor with_element(const Tensor& tensor, std::int64_t at, double value) {
+  std::vector<double> wide = wide_values(tensor);
+  wide.at(static_cast<std::size_t>(at)) = value;
+  return rounded_to(tensor.dtype(), wide, tensor);
 }
 
 Tensor poisoned(const Shape& shape, DType dtype, const Stream& stream) {

@@ -5,6 +5,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/support/device.h"
 
 namespace hew::test {
 namespace {
@@ -31,14 +32,16 @@ double ReferenceProduct::tolerance(DType dtype) const {
 
 ReferenceProduct reference_product(const Tensor& a, Transpose transpose_a, const Tensor& b,
                                    Transpose transpose_b) {
-  const Tensor left = transpose_a == Transpose::kYes ? transposed(widen(a)) : widen(a);
-  const Tensor right = transpose_b == Transpose::kYes ? widen(b) : transposed(widen(b));
+  const Tensor wide_a = widen(a);
+  const Tensor wide_b = widen(b);
+  const Tensor left = transpose_a == Transpose::kYes ? transposed(wide_a) : wide_a;
+  const Tensor right = transpose_b == Transpose::kYes ? wide_b : transposed(wide_b);
   const std::int64_t rows = left.size(0);
   const std::int64_t cols = right.size(0);
   const std::int64_t depth = left.size(1);
   require<ShapeError>(right.size(1) == depth, "[reference_product] depths {} and {}", depth,
                       right.size(1));
-  ReferenceProduct product{.value = Tensor::empty({rows, cols}, DType::kFloat64, a.stream()),
+  ReferenceProduct product{.value = Tensor::empty({rows, cols}, DType::kFloat64, left.stream()),
                            .depth = depth};
   for (std::int64_t i = 0; i < rows; ++i) {
     for (std::int64_t j = 0; j < cols; ++j) {
@@ -58,17 +61,7 @@ ReferenceProduct reference_product(const Tensor& a, Transpose transpose_a, const
 }
 
 Tensor widen(const Tensor& a) {
-  if (a.dtype() == DType::kFloat64)
-    return a;
-  const std::vector<float> values = a.to_vector<float>();
-  return Tensor::from(std::vector<double>(values.begin(), values.end()), a.shape(), a.stream());
-}
-
-Tensor narrow(const Tensor& a, DType dtype) {
-  if (dtype == DType::kFloat64)
-    return a;
-  const std::vector<double> values = a.to_vector<double>();
-  return Tensor::from(std::vector<float>(values.begin(), values.end()), a.shape(), a.stream());
+  return rounded(a.device().is_cpu() ? a : on_cpu(a), DType::kFloat64);
 }
 
 }  // namespace hew::test

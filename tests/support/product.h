@@ -17,12 +17,11 @@ struct ReferenceProduct {
 
 enum class Transpose { kNo, kYes };
 
-/// op(a)·op(b); a and b are float32 or float64 matrices on the host.
+/// op(a)·op(b), on the host; a and b are float32 or float64 matrices on any device.
 ReferenceProduct reference_product(const Tensor& a, Transpose transpose_a, const Tensor& b,
                                    Transpose transpose_b);
 
-/// a in float64, b rounded to dtype.
+/// a in float64, on the host.
 Tensor widen(const Tensor& a);
-Tensor narrow(const Tensor& a, DType dtype);
 
 }  // namespace hew::test
