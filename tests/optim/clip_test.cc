@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "core/memory.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -21,15 +23,18 @@ ag::Parameter with_gradient(const std::string& name, const Tensor& gradient) {
 }
 
 double scale_of(const optim::GradientNorm& norm) {
-  return *norm.scale().as<double>();
+  const ConstView scale = norm.scale();
+  double value = 0;
+  copy_memory(&value, Device{}, scale.data, scale.device, sizeof(value), test::test_stream());
+  return value;
 }
 
 }  // namespace
 
 TEST_CASE("the global norm and the factor that clips it") {
-  const Stream cpu = make_cpu_stream();
-  ag::Parameter a = with_gradient("a", Tensor::from(std::vector<float>{3, 0}, {2}, cpu));
-  ag::Parameter b = with_gradient("b", Tensor::from(std::vector<double>{0, -4, 12}, {3}, cpu));
+  const Stream& stream = test::test_stream();
+  ag::Parameter a = with_gradient("a", Tensor::from(std::vector<float>{3, 0}, {2}, stream));
+  ag::Parameter b = with_gradient("b", Tensor::from(std::vector<double>{0, -4, 12}, {3}, stream));
   ag::Parameter none{.name = "none", .var = ag::Variable(a.value(), /*requires_grad=*/true)};
   const std::vector<ag::Parameter*> all{&a, &none, &b};
   const optim::GradientNorm clipped = optim::gradient_norm(all, 2);
@@ -43,8 +48,8 @@ TEST_CASE("the global norm and the factor that clips it") {
 }
 
 TEST_CASE("the norm does not depend on the number of threads") {
-  const Stream cpu = make_cpu_stream();
-  ag::Parameter a = with_gradient("a", test::random_tensor({100003}, DType::kFloat32, cpu, 1));
+  const Stream& stream = test::test_stream();
+  ag::Parameter a = with_gradient("a", test::random_tensor({100003}, DType::kFloat32, stream, 1));
   const std::vector<ag::Parameter*> all{&a};
   const int threads = omp_get_max_threads();
   omp_set_num_threads(1);
@@ -56,14 +61,13 @@ TEST_CASE("the norm does not depend on the number of threads") {
 }
 
 TEST_CASE("the first parameter with a NaN or an infinity is named") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const float planted :
        {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
-    ag::Parameter a = with_gradient("a", Tensor::zeros({5}, DType::kFloat32, cpu));
-    ag::Parameter b = with_gradient("b", Tensor::zeros({5}, DType::kFloat32, cpu));
-    ag::Parameter c = with_gradient("c", Tensor::zeros({5}, DType::kFloat32, cpu));
-    b.var.grad().data<float>()[4] = planted;
-    c.var.grad().data<float>()[0] = planted;
+    const Tensor zeros = Tensor::zeros({5}, DType::kFloat32, stream);
+    ag::Parameter a = with_gradient("a", zeros);
+    ag::Parameter b = with_gradient("b", test::with_element(zeros, 4, planted));
+    ag::Parameter c = with_gradient("c", test::with_element(zeros, 0, planted));
     const std::vector<ag::Parameter*> all{&a, &b, &c};
     const optim::GradientNorm found = optim::gradient_norm(all, 1);
     CHECK(found.bad() == &b);

@@ -9,6 +9,7 @@
 #include "optim/make_optimizer.h"
 #include "optim/sgd.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -16,9 +17,9 @@ namespace {
 
 ag::Parameter make_parameter(const std::string& name, const Shape& shape, std::uint64_t seed,
                              bool weight_decay = false) {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   return {.name = name,
-          .var = ag::Variable(test::random_tensor(shape, DType::kFloat32, cpu, seed),
+          .var = ag::Variable(test::random_tensor(shape, DType::kFloat32, stream, seed),
                               /*requires_grad=*/true),
           .weight_decay = weight_decay};
 }
@@ -302,7 +303,7 @@ TEST_CASE("state goes through load and on, bit for bit") {
 
 TEST_CASE("load names what is missing, left over or of another shape, and then changes nothing") {
   ag::Parameter p = make_parameter("w", {3, 2}, 1);
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   optim::AdamW optimizer({&p}, {});
   set_gradient(p, 1);
   optimizer.step(0.1);
@@ -324,7 +325,7 @@ TEST_CASE("load names what is missing, left over or of another shape, and then c
         "[optimizer] the saved state has m/x, which no parameter wants");
   CHECK(load_with("m/w", m.reshape({2, 3}), true) ==
         "[optimizer] saved m/w is float32 [2, 3], expected float32 [3, 2]");
-  CHECK(load_with("birth/w", Tensor::zeros({2}, DType::kInt64, cpu), true) ==
+  CHECK(load_with("birth/w", Tensor::zeros({2}, DType::kInt64, stream), true) ==
         "[optimizer] saved birth/w is int64 [2], expected int64 [1]");
   CHECK(test::same_bytes(optimizer.moment("w", "m"), m));
   CHECK(optimizer.steps() == 1);

@@ -1,6 +1,7 @@
 #include "tests/sparsity/regression.h"
 
 #include "optim/clip.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 
 namespace hew::test {
@@ -18,7 +19,7 @@ SparsityRule rule_for(const nlohmann::json& golden, sparsity::Method method) {
 }
 
 Regression::Regression(const nlohmann::json& golden, SparsityRule rule)
-    : x_(matrix_of(golden.at("X"), make_cpu_stream())),
+    : x_(matrix_of(golden.at("X"), test_stream())),
       y_(matrix_of(golden.at("Y"), x_.stream())),
       weight_("W", matrix_of(golden.at("W"), x_.stream())),
       sparsifier_({std::move(rule)}, {&weight_}, /*transformer_blocks=*/0, /*seed=*/1),

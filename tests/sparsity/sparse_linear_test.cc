@@ -8,6 +8,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
@@ -38,12 +39,13 @@ PatternPtr random_pattern(const Case& c, const Stream& stream) {
 }  // namespace
 
 TEST_CASE("gradients of the block-sparse product agree with central differences") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Case& c : kCases) {
     for (const kernels::Activation act :
          {kernels::Activation::kNone, kernels::Activation::kGeluTanh}) {
-      const PatternPtr pattern = random_pattern(c, cpu);
-      const Tensor dense = test::random_tensor({c.grid.rows, c.grid.cols}, DType::kFloat64, cpu, 2);
+      const PatternPtr pattern = random_pattern(c, stream);
+      const Tensor dense =
+          test::random_tensor({c.grid.rows, c.grid.cols}, DType::kFloat64, stream, 2);
       const auto result = ag::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
             return sparse_linear({.x = in[0],
@@ -53,8 +55,9 @@ TEST_CASE("gradients of the block-sparse product agree with central differences"
                                   .pattern = pattern,
                                   .activation = act});
           },
-          {test::random_tensor({5, c.grid.cols}, DType::kFloat64, cpu, 1), gather(dense, *pattern),
-           test::random_tensor({c.grid.rows}, DType::kFloat64, cpu, 3)});
+          {test::random_tensor({5, c.grid.cols}, DType::kFloat64, stream, 1),
+           gather(dense, *pattern),
+           test::random_tensor({c.grid.rows}, DType::kFloat64, stream, 3)});
       // Padding takes part in neither side: its numeric and analytic gradients are both zero.
       CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
     }
@@ -62,36 +65,36 @@ TEST_CASE("gradients of the block-sparse product agree with central differences"
 }
 
 TEST_CASE("the probe's gradient is the dense G, whatever is live") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const Case c{{13, 19, 8}, 0.4};
-  const PatternPtr pattern = random_pattern(c, cpu);
-  const ag::Variable x(test::random_tensor({7, 19}, DType::kFloat64, cpu, 1), true);
-  ag::Variable values(gather(test::random_tensor({13, 19}, DType::kFloat64, cpu, 2), *pattern),
+  const PatternPtr pattern = random_pattern(c, stream);
+  const ag::Variable x(test::random_tensor({7, 19}, DType::kFloat64, stream, 1), true);
+  ag::Variable values(gather(test::random_tensor({13, 19}, DType::kFloat64, stream, 2), *pattern),
                       true);
-  ag::Variable probe(Tensor::meta({13, 19}, DType::kFloat64, cpu), true);
-  const Tensor dy = test::random_tensor({7, 13}, DType::kFloat64, cpu, 4);
+  ag::Variable probe(Tensor::meta({13, 19}, DType::kFloat64, stream), true);
+  const Tensor dy = test::random_tensor({7, 13}, DType::kFloat64, stream, 4);
   ag::backward(
       sparse_linear({.x = x, .values = values, .probe = probe, .bias = {}, .pattern = pattern}),
       dy);
-  Tensor expected = Tensor::empty({13, 19}, DType::kFloat64, cpu);
-  kernels::linear_weight_gradient({.dy = dy, .x = x.value(), .dw = expected}, cpu);
+  Tensor expected = Tensor::empty({13, 19}, DType::kFloat64, stream);
+  kernels::linear_weight_gradient({.dy = dy, .x = x.value(), .dw = expected}, stream);
   HEW_CHECK_CLOSE(probe.grad(), expected, 1e-14, 1e-14);
   HEW_CHECK_CLOSE(values.grad(), gather(expected, *pattern), 1e-14, 1e-14);
 }
 
 TEST_CASE("a masked master follows methods.md section 2") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   for (const Case& c : kCases) {
-    const PatternPtr pattern = random_pattern(c, cpu);
+    const PatternPtr pattern = random_pattern(c, stream);
     const std::int64_t n = c.grid.rows;
     const std::int64_t k = c.grid.cols;
-    const ag::Variable x(test::random_tensor({6, k}, DType::kFloat64, cpu, 1), true);
-    ag::Variable w(test::random_tensor({n, k}, DType::kFloat64, cpu, 2), true);
+    const ag::Variable x(test::random_tensor({6, k}, DType::kFloat64, stream, 1), true);
+    ag::Variable w(test::random_tensor({n, k}, DType::kFloat64, stream, 2), true);
     ag::Variable s(
-        test::random_tensor({c.grid.block_rows(), c.grid.block_cols()}, DType::kFloat64, cpu, 3),
+        test::random_tensor({c.grid.block_rows(), c.grid.block_cols()}, DType::kFloat64, stream, 3),
         true);
-    const Tensor dy = test::random_tensor({6, n}, DType::kFloat64, cpu, 4);
-    const ag::Variable bias(test::random_tensor({n}, DType::kFloat64, cpu, 5), true);
+    const Tensor dy = test::random_tensor({6, n}, DType::kFloat64, stream, 4);
+    const ag::Variable bias(test::random_tensor({n}, DType::kFloat64, stream, 5), true);
     const ag::Variable y = masked_linear({.x = x,
                                           .weight = w,
                                           .scores = s,
@@ -110,6 +113,8 @@ TEST_CASE("a masked master follows methods.md section 2") {
     HEW_CHECK_CLOSE(x.grad(), x2.grad(), 1e-13, 1e-13);
     HEW_CHECK_CLOSE(bias.grad(), bias2.grad(), 1e-13, 1e-13);
     const MaskBytes mask = pattern->mask();
+    const std::vector<double> dfolded = folded.grad().to_vector<double>();
+    const std::vector<double> values = w.value().to_vector<double>();
     std::vector<double> dw(static_cast<std::size_t>(n * k));
     std::vector<double> ds(mask.size(), 0.0);
     for (std::int64_t i = 0; i < n; ++i) {
@@ -117,13 +122,13 @@ TEST_CASE("a masked master follows methods.md section 2") {
         const auto at = static_cast<std::size_t>(i * k + j);
         const auto block =
             static_cast<std::size_t>(i / c.grid.block * c.grid.block_cols() + j / c.grid.block);
-        const double g = folded.grad().data<double>()[at];
+        const double g = dfolded[at];
         dw[at] = mask[block] != 0 ? g : 0;
-        ds[block] += g * w.value().data<double>()[at];
+        ds[block] += g * values[at];
       }
     }
-    HEW_CHECK_CLOSE(w.grad(), Tensor::from(dw, {n, k}, cpu), 1e-13, 1e-13);
-    HEW_CHECK_CLOSE(s.grad(), Tensor::from(ds, s.shape(), cpu), 1e-12, 1e-12);
+    HEW_CHECK_CLOSE(w.grad(), Tensor::from(dw, {n, k}, stream), 1e-13, 1e-13);
+    HEW_CHECK_CLOSE(s.grad(), Tensor::from(ds, s.shape(), stream), 1e-12, 1e-12);
   }
 }
 

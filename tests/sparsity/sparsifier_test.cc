@@ -3,9 +3,11 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "kernels/elementwise.h"
 #include "sparsity/block_scores.h"
 #include "sparsity/schedule.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
@@ -13,7 +15,7 @@ namespace {
 
 // Weights of a model with three transformer blocks, 24 × 20 in blocks of 8: 9 blocks each.
 struct Model {
-  Stream cpu = make_cpu_stream();
+  Stream stream = test::test_stream();
   std::vector<std::unique_ptr<LinearWeight>> owned;
   std::vector<LinearWeight*> weights;
 
@@ -22,7 +24,7 @@ struct Model {
       for (const char* part : {"up", "down"}) {
         owned.push_back(std::make_unique<LinearWeight>(
             fmt::format("blocks.{}.mlp.{}.weight", i, part),
-            test::random_tensor({24, 20}, DType::kFloat64, cpu, owned.size() + 1)));
+            test::random_tensor({24, 20}, DType::kFloat64, stream, owned.size() + 1)));
         weights.push_back(owned.back().get());
       }
     }
@@ -31,7 +33,7 @@ struct Model {
   // As a backward pass would leave them: live and, where asked for, dense gradients.
   void make_gradients(std::uint64_t seed) {
     for (LinearWeight* weight : weights) {
-      const Tensor dense = test::random_tensor({24, 20}, DType::kFloat64, cpu, ++seed);
+      const Tensor dense = test::random_tensor({24, 20}, DType::kFloat64, stream, ++seed);
       if (weight->wants_dense_gradient())
         weight->dense_gradient() = dense;
       const bool live = weight->storage() == Storage::kLiveBlocks;
@@ -118,7 +120,7 @@ TEST_CASE("a refresh keeps what stays, drops what goes and starts what comes at 
   REQUIRE(now.size(0) == static_cast<std::int64_t>(change->source.size()));
   for (std::int64_t p = 0; p < now.size(0); ++p) {
     const std::int64_t from = change->source[static_cast<std::size_t>(p)];
-    const Tensor expected = from < 0 ? Tensor::zeros({1, 8, 8}, DType::kFloat64, model.cpu)
+    const Tensor expected = from < 0 ? Tensor::zeros({1, 8, 8}, DType::kFloat64, model.stream)
                                      : values.rows(from, 1).clone();
     CHECK(test::same_bytes(now.rows(p, 1).clone(), expected));
   }
@@ -154,7 +156,7 @@ TEST_CASE("from i1 on nothing grows and the count is exact") {
 TEST_CASE("a global top-k spends blocks where scores are high, and empties no matrix") {
   Model model;
   Tensor& loud = model.weights[2]->parameter().var.mutable_value();
-  for (std::int64_t i = 0; i < loud.numel(); ++i) loud.data<double>()[i] *= 100;
+  kernels::scale(100, loud, model.stream);
   SparsityRule r = rule("blocks.*");
   r.scope = Scope::kGlobal;
   r.regrow = Regrow::kNone;
@@ -183,8 +185,8 @@ TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
   LinearWeight& weight = *model.weights.front();
   REQUIRE(weight.storage() == Storage::kMaster);
   CHECK(weight.pattern()->nnzb() == kept_blocks(9, 0.5));
-  Tensor& scores = weight.scores().var.mutable_value();
-  for (int b = 0; b < 9; ++b) scores.data<double>()[b] = b;
+  weight.scores().var.mutable_value().copy_from(
+      Tensor::from(std::vector<double>{0, 1, 2, 3, 4, 5, 6, 7, 8}, {3, 3}, model.stream));
   CHECK(sparsifier.begin_step(1).empty());
   CHECK(weight.pattern()->mask() == MaskBytes{0, 0, 0, 0, 1, 1, 1, 1, 1});
   const Tensor folded = weight.folded();
@@ -197,9 +199,9 @@ TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
 }
 
 TEST_CASE("starting scores are kaiming-uniform over the block grid") {
-  const Stream cpu = make_cpu_stream();
+  const Stream& stream = test::test_stream();
   const BlockGrid grid{.rows = 512, .cols = 200, .block = 8};
-  const Tensor scores = initial_scores(grid, 5, Tensor::zeros({1}, DType::kFloat64, cpu));
+  const Tensor scores = initial_scores(grid, 5, Tensor::zeros({1}, DType::kFloat64, stream));
   const double bound = 1 / std::sqrt(25.0);
   double sum = 0;
   for (const double s : scores.to_vector<double>()) {
