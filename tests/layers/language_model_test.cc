@@ -9,12 +9,15 @@
 #include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <utility>
 
 #include "autograd/cross_entropy.h"
 #include "io/safetensors.h"
 #include "kernels/elementwise.h"
 #include "sparsity/sparsifier.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 
 namespace hew {
@@ -46,16 +49,29 @@ double largest(const Tensor& x) {
 }
 
 struct Pass {
-  Tensor logits;                            // [B·T, V]
+  Tensor logits;                            // [B·T, V]; undefined from training_pass
   Tensor loss;                              // []
   std::map<std::string, Tensor> gradients;  // of matrices as [N, K], whatever their storage
 };
 
+// Of matrices as [N, K].
+std::map<std::string, Tensor> gradients_of(LanguageModel& model) {
+  std::map<std::string, Tensor> out;
+  for (const ag::Parameter* p : model.parameters()) out[p->name] = p->var.grad();
+  for (const LinearWeight* weight : model.linear_weights()) {
+    if (weight->storage() != sparsity::Storage::kLiveBlocks)
+      continue;
+    Tensor& gradient = out.at(weight->name());
+    gradient = sparsity::scatter(gradient, *weight->pattern());
+  }
+  return out;
+}
+
 // A recorded model, its input and what comes out of it.
 class Golden {
  public:
-  explicit Golden(const std::string& family)
-      : file_(test::golden_path(family + "_tiny.safetensors")) {}
+  explicit Golden(const std::string& family, const Stream& stream = test::test_stream())
+      : stream_(stream), file_(test::golden_path(family + "_tiny.safetensors")) {}
 
   Tensor read(const std::string& name) const { return file_.read(name, stream_); }
   Tensor targets() const { return flat(read("targets")); }
@@ -98,15 +114,15 @@ class Golden {
     const ag::Variable logits = model.forward(read("ids"), context);
     const ag::Variable loss = ag::cross_entropy(logits, targets());
     ag::backward(loss);
-    Pass out{.logits = logits.value(), .loss = loss.value(), .gradients = {}};
-    for (const ag::Parameter* p : model.parameters()) out.gradients[p->name] = p->var.grad();
-    for (const LinearWeight* weight : model.linear_weights()) {
-      if (weight->storage() != sparsity::Storage::kLiveBlocks)
-        continue;
-      Tensor& gradient = out.gradients.at(weight->name());
-      gradient = sparsity::scatter(gradient, *weight->pattern());
-    }
-    return out;
+    return {.logits = logits.value(), .loss = loss.value(), .gradients = gradients_of(model)};
+  }
+
+  // As training goes through a model: the logits never exist all at once.
+  Pass training_pass(LanguageModel& model, ag::ForwardContext context) const {
+    context.training = true;
+    const ag::Variable loss = model.loss(read("ids"), read("targets"), /*scale=*/1, context);
+    ag::backward(loss);
+    return {.logits = {}, .loss = loss.value(), .gradients = gradients_of(model)};
   }
 
   // The pass against what is recorded: each element to within the tolerance of the tensor's
@@ -125,9 +141,6 @@ class Golden {
     }
   }
 
- private:
-  static Tensor flat(const Tensor& x) { return x.reshape({x.numel()}); }
-
   // The largest element; of a bias that of its matrix if larger, since a key bias, which shifts all
   // scores of a query alike, has a gradient of rounding only.
   double gradient_scale(const std::string& name) const {
@@ -138,7 +151,10 @@ class Golden {
     return std::max(own, largest(read("gradient/" + matrix + ".weight")));
   }
 
-  Stream stream_ = make_cpu_stream();
+ private:
+  static Tensor flat(const Tensor& x) { return x.reshape({x.numel()}); }
+
+  Stream stream_;
   SafetensorsReader file_;
 };
 
@@ -232,6 +248,80 @@ TEST_CASE("a sparse model is the dense model with zeros, gradients restricted to
   }
 }
 
+TEST_CASE("a whole model's gradients on a GPU are those of the CPU in float64") {
+  if (!test::on_gpu())
+    return;  // there is nothing to compare
+  struct Case {
+    DType weights;
+    std::optional<DType> activations;
+    double tolerance;  // of the tensor's largest
+  };
+  // In bfloat16 each of some thirty roundings on the way through two blocks and back is of at most
+  // 2^-9 of its value, and their signs are as good as random: 1 % of the largest, and thrice that
+  // for the worst of a tensor's elements.
+  const std::vector<Case> cases{{DType::kFloat64, {}, 1e-9},
+                                {DType::kFloat32, {}, 1e-5},
+                                {DType::kFloat32, DType::kBFloat16, 3e-2}};
+  for (const std::string& family : kFamilies) {
+    CAPTURE(family);
+    const Golden host(family, make_cpu_stream());
+    const Pass expected = host.training_pass(*host.model(DType::kFloat64), {});
+    for (const Case& c : cases) {
+      CAPTURE(c.tolerance);
+      const Golden golden(family);
+      const Pass pass = golden.training_pass(*golden.model(c.weights), {.dtype = c.activations});
+      HEW_CHECK_CLOSE(pass.loss, expected.loss, c.tolerance);
+      for (const auto& entry : pass.gradients) {
+        const std::string& name = entry.first;
+        CAPTURE(name);
+        CHECK(entry.second.dtype() == c.weights);
+        HEW_CHECK_CLOSE(entry.second, expected.gradients.at(name), 0,
+                        c.tolerance * host.gradient_scale(name));
+      }
+    }
+  }
+}
+
+TEST_CASE("blocks computed once more, and norms made again, give the same bits") {
+  std::vector<std::optional<DType>> activations{DType::kFloat32};
+  if (test::on_gpu())
+    activations.emplace_back(DType::kBFloat16);  // on the CPU that is storage
+  for (const std::string& family : kFamilies) {
+    for (const double sparsity : {0.0, 0.5}) {
+      for (const std::optional<DType> dtype : activations) {
+        CAPTURE(family);
+        CAPTURE(sparsity);
+        CAPTURE(name_of(*dtype));
+        const Golden golden(family);
+        auto pass = [&](bool recompute_blocks, bool remake_norms) {
+          ModelConfig config = golden.config();
+          config.dropout = 0.2;
+          const auto model = golden.model(DType::kFloat32, config);
+          if (sparsity > 0)
+            make_sparse(*model, sparsity);
+          return golden.training_pass(*model, {.seed = 5,
+                                               .dtype = dtype,
+                                               .recompute_blocks = recompute_blocks,
+                                               .remake_norms = remake_norms});
+        };
+        const Pass kept = pass(/*recompute_blocks=*/false, /*remake_norms=*/false);
+        for (const auto& [recompute_blocks, remake_norms] :
+             {std::pair{true, false}, {false, true}, {true, true}}) {
+          CAPTURE(recompute_blocks);
+          CAPTURE(remake_norms);
+          const Pass again = pass(recompute_blocks, remake_norms);
+          CHECK(test::same_bytes(again.loss, kept.loss));
+          for (const auto& entry : again.gradients) {
+            const std::string& name = entry.first;
+            CAPTURE(name);
+            CHECK(test::same_bytes(entry.second, kept.gradients.at(name)));
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST_CASE("a model without biases has none, in its norms either") {
   LanguageModel model({.layers = 1,
                        .heads = 1,
@@ -241,12 +331,12 @@ TEST_CASE("a model without biases has none, in its norms either") {
                        .context = 3,
                        .vocab = 5,
                        .bias = false},
-                      {.seed = 1, .stream = make_cpu_stream()});
+                      {.seed = 1, .stream = test::test_stream()});
   for (const ag::Parameter* parameter : model.parameters()) {
     CHECK(!parameter->name.ends_with(".bias"));
   }
   ag::ForwardContext context;
-  const Tensor ids = Tensor::from(std::vector<std::int32_t>{1, 4, 2}, {1, 3}, make_cpu_stream());
+  const Tensor ids = Tensor::from(std::vector<std::int32_t>{1, 4, 2}, {1, 3}, test::test_stream());
   CHECK(model.forward(ids, context).shape() == Shape{3, 5});
 }
 
