@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include "optim/make_optimizer.h"
+#include "tests/support/device.h"
 #include "tests/train/tiny_run.h"
 #include "train/trained_model.h"
 
@@ -13,8 +14,8 @@ constexpr const char* kEnd = "checkpoints/step-00000100.h5";
 // Writes the checkpoint again with a changed progress, everything else through load and save.
 void rewrite(const std::filesystem::path& path,
              const std::function<void(train::Progress&)>& change) {
-  const Stream cpu = make_cpu_stream();
-  const train::TrainedModel loaded = train::load_trained_model(path, cpu);
+  const Stream& stream = test_stream();
+  const train::TrainedModel loaded = train::load_trained_model(path, stream);
   const train::Checkpoint checkpoint(path);
   const auto optimizer =
       optim::make_optimizer(loaded.recipe.optim, loaded.parts.model->parameters());
@@ -81,7 +82,7 @@ TEST_CASE("the realised sparsity at the end is the target, exactly") {
   for (const std::string method : {"blast", "magnitude", "ema"}) {
     run_training(runs.recipe(method, sparsity_overrides(method)), alone);
     const train::TrainedModel trained =
-        train::load_trained_model(runs.directory(method), make_cpu_stream());
+        train::load_trained_model(runs.directory(method), test_stream());
     CHECK(trained.parts.sparsifier->targets().size() == 4);
     for (const sparsity::Sparsifier::Target& target : trained.parts.sparsifier->targets()) {
       const sparsity::BsrPattern& pattern = *target.weight->pattern();

@@ -8,6 +8,7 @@
 #include "core/rng.h"
 #include "data/corpus_writer.h"
 #include "io/hdf5.h"
+#include "tests/support/device.h"
 
 namespace hew::test {
 namespace {
@@ -92,6 +93,8 @@ train::Recipe TinyRuns::recipe(const std::string& run,
   std::vector<std::string> all{"run.dir=" + directory(run).string(),
                                "data.train=" + (folder_ / "train.h5").string(),
                                "data.valid=" + (folder_ / "valid.h5").string()};
+  if (on_gpu())
+    all.insert(all.end(), {"run.device=cuda", "run.deterministic=true"});
   all.insert(all.end(), overrides.begin(), overrides.end());
   return train::parse_recipe(kRecipe, "tiny", all);
 }
@@ -99,7 +102,7 @@ train::Recipe TinyRuns::recipe(const std::string& run,
 void run_training(const train::Recipe& recipe, dist::Communicator& comm,
                   const train::TrainOptions& options) {
   const train::StopSignal stop_signal;
-  train::Trainer(recipe, options, comm, stop_signal, make_cpu_stream()).run();
+  train::Trainer(recipe, options, comm, stop_signal, test_stream()).run();
 }
 
 std::vector<double> losses_of(const std::filesystem::path& run) {

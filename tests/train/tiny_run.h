@@ -15,7 +15,8 @@ class TinyRuns {
   /// Makes the corpora in `folder`, which ranks may share: only rank 0 of `comm` writes.
   TinyRuns(const std::filesystem::path& folder, dist::Communicator& comm);
 
-  /// The recipe as a user would write it, with run.dir under the folder and overrides applied.
+  /// The recipe as a user would write it, with run.dir under the folder, on the tests' device and
+  /// there deterministic, and overrides applied.
   train::Recipe recipe(const std::string& run, const std::vector<std::string>& overrides) const;
   std::filesystem::path directory(const std::string& run) const { return folder_ / run; }
 
@@ -23,7 +24,7 @@ class TinyRuns {
   std::filesystem::path folder_;
 };
 
-/// Runs the trainer to its end, or to `options.stop_after`.
+/// Runs the trainer on test_stream() to its end, or to `options.stop_after`.
 void run_training(const train::Recipe& recipe, dist::Communicator& comm,
                   const train::TrainOptions& options = {});
 
