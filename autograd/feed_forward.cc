@@ -40,29 +40,39 @@ Hidden forward_up(const FeedForwardArgs& args) {
 }  // namespace
 
 Variable feed_forward(const FeedForwardArgs& args) {
-  const auto& [x, up, up_bias, down, down_bias, activation] = args;
+  const auto& [x, up, up_bias, down, down_bias, activation, remake] = args;
   require<ShapeError>(x.shape().rank() == 2 && up.shape().rank() == 2 && down.shape().rank() == 2 &&
                           x.size(1) == up.size(1) && up.size(0) == down.size(1),
                       "[feed_forward] x {}, up {} and down {} are not [M, C], [F, C] and [C', F]",
                       to_string(x.shape()), to_string(up.shape()), to_string(down.shape()));
-  const auto [pre, h] = forward_up(args);
+  Hidden hidden = forward_up(args);
   Tensor y = Tensor::empty({x.size(0), down.size(0)}, x.dtype(), x.stream());
-  kernels::linear_forward({.x = h, .w = down.value(), .bias = view_or_null(down_bias), .y = y},
-                          x.stream());
-  auto rule = [x = Saved(x), up = up.value(), down = down.value(), pre, h, activation](
+  kernels::linear_forward(
+      {.x = hidden.h, .w = down.value(), .bias = view_or_null(down_bias), .y = y}, x.stream());
+  if (remake)
+    hidden.h = Tensor();
+  // A rule runs once: where the activation is made again, it takes its input's memory.
+  auto rule = [x = Saved(x), up = up.value(), down = down.value(), hidden, activation](
                   const Tensor& dy, Needs& needs) {
-    std::vector<Tensor> grads(needs.size());
-    auto down_grads = linear_weight_gradients(dy, Saved(Variable(h)), needs,
-                                              {.weight = kDown, .bias = kDownBias});
-    grads[kDown] = down_grads.dw;
-    grads[kDownBias] = down_grads.dbias;
+    const Tensor& pre = hidden.pre;
+    const Tensor h = hidden.h.defined() ? hidden.h : pre;
     Tensor dpre = Tensor::empty(pre.shape(), pre.dtype(), pre.stream());
     Tensor dbias = needs[kUpBias]
                        ? Tensor::empty({up.size(0)}, accumulator_of(pre.dtype()), pre.stream())
                        : Tensor();
-    kernels::linear_input_gradient(
-        {.dy = dy, .w = down, .dx = dpre, .activation = activation, .pre = pre, .dbias = dbias},
-        dy.stream());
+    kernels::linear_input_gradient({.dy = dy,
+                                    .w = down,
+                                    .dx = dpre,
+                                    .activation = activation,
+                                    .pre = pre,
+                                    .dbias = dbias,
+                                    .activated = hidden.h.defined() ? View{} : Tensor(pre).view()},
+                                   dy.stream());
+    std::vector<Tensor> grads(needs.size());
+    const auto of_down = linear_weight_gradients(dy, Saved(Variable(h)), needs,
+                                                 {.weight = kDown, .bias = kDownBias});
+    grads[kDown] = of_down.dw;
+    grads[kDownBias] = of_down.dbias;
     grads[kUpBias] = dbias;
     grads[kX] = linear_input_gradient(dpre, up, needs, kX);
     grads[kUp] = linear_weight_gradients(dpre, x, needs, {.weight = kUp, .bias = needs.size()}).dw;

@@ -15,6 +15,7 @@ struct FeedForwardArgs {
   Variable down;
   Variable down_bias;
   kernels::Activation activation = kernels::Activation::kGeluTanh;
+  bool remake = false;  // the activation is not kept but made again from its input, bit by bit
 };
 Variable feed_forward(const FeedForwardArgs& args);
 

@@ -16,10 +16,10 @@ struct ForwardContext {
   std::uint64_t step = 0;           // training step; part of the checkpoint
   std::int64_t first_sample = 0;    // index in the global batch of this micro-batch's first sample
   std::uint64_t dropout_calls = 0;  // dropout layers passed so far in this forward
-  std::optional<DType> dtype;       // of activations; by default that of the parameters
+  std::optional<DType> dtype = {};  // of activations; by default that of the parameters
   bool taped = true;                // with `training`: record the tape
   bool recompute_blocks = false;    // keep only the inputs of transformer blocks
-  bool remake_norms = false;        // make norms again in the backward pass
+  bool remake_elementwise = false;  // make norms and activations again in the backward pass
 
   /// The parameter in the dtype of activations, as a leaf of the tape when training, cut off from
   /// it otherwise.

@@ -41,5 +41,5 @@ else()
   # SYSTEM: our warnings are not theirs.
   target_include_directories(hew_cudnn SYSTEM INTERFACE
     ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
-  target_link_libraries(hew_cudnn INTERFACE ${CUDNN_LIBRARY} CUDA::cudart ${CMAKE_DL_LIBS})
+  target_link_libraries(hew_cudnn INTERFACE ${CUDNN_LIBRARY} CUDA::cudart CUDA::nvrtc ${CMAKE_DL_LIBS})
 endif()

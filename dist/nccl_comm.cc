@@ -3,6 +3,7 @@
 #include <nccl.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <exception>
 #include <string>
 #include <thread>
@@ -73,7 +74,10 @@ class NcclCommunicator final : public Communicator {
   void wait(const Stream& stream, std::int64_t step) override;
   void set_deadline(milliseconds deadline) override;
   void give_up() noexcept override;
-  [[noreturn]] void abort(int code) noexcept override { host_.abort(code); }
+  [[noreturn]] void abort(int code) noexcept override {
+    host_.abort(code);
+    std::_Exit(code);  // GCC 13 does not see that the call never returns
+  }
 
  private:
   void group_begin() override;

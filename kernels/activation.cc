@@ -33,6 +33,8 @@ void activation_backward(const ActivationBackward& args, const Stream& stream) {
   constexpr std::string_view kOp = "activation_backward";
   require_fits(kOp, "dy", args.dy, args.x.shape, args.x);
   require_fits(kOp, "dx", args.dx, args.x.shape, args.x);
+  if (args.y)
+    require_fits(kOp, "y", args.y, args.x.shape, args.x);
   if (args.dbias) {
     require<ShapeError>(args.x.shape.rank() == 2,
                         "[activation_backward] x has shape {}, expected [M, N] for dbias",

@@ -24,13 +24,15 @@ void activation_forward(Activation activation, const ConstView& x, const View& y
                         const Stream& stream);
 
 /// dx ← dy ⊙ act'(x), where x is what activation_forward was given;
-/// dbias[n] ← Σ_m dx[m, n] before dx is rounded, in an order that shapes alone fix.
+/// dbias[n] ← Σ_m dx[m, n] before dx is rounded, in an order that shapes alone fix;
+/// y ← act(x), the bits that activation_forward gives, for who has not kept them.
 struct ActivationBackward {
   Activation activation = Activation::kNone;
   ConstView x;      // any shape; [M, N] where dbias is wanted
   ConstView dy;     // x's shape
   View dx;          // x's shape; may be dy or x
   View dbias = {};  // [N], the accumulator of x's dtype; empty if not wanted
+  View y = {};      // x's shape; may be x, unless dx is; empty if not wanted
 };
 void activation_backward(const ActivationBackward& args, const Stream& stream);
 /// The same without dbias.

@@ -101,6 +101,8 @@ void activation_backward(Cpu backend, const ActivationBackward& args) {
   }
   if (args.dbias)
     sum_leading<T>(backend, args.dx, args.dbias);
+  if (args.y)
+    activation_forward<T>(backend, args.activation, args.x, args.y);
 }
 
 #define HEW_INSTANTIATE(T)                                                             \

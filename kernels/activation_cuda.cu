@@ -28,6 +28,7 @@ struct BiasArgs {
   const D* x;
   const D* dy;
   D* dx;
+  D* y;                     // act(x); null if not wanted
   ComputeType<D>* partial;  // [chunks, width]
   std::int64_t rows;
   std::int64_t width;       // a multiple of n
@@ -68,6 +69,12 @@ __global__ void __launch_bounds__(kWarp* kRowsAtOnce) backward_with_bias_kernel(
             sum[j] += dx[j];
           }
           store<D, n>(args.dx + at, dx);
+          if (args.y != nullptr) {
+            A y[n];
+#pragma unroll
+            for (int j = 0; j < n; ++j) y[j] = activated<kind, D>(widen(x[b].lane[j]));
+            store<D, n>(args.y + at, y);
+          }
         }
       }
     }
@@ -103,11 +110,13 @@ void backward_with_bias(Cuda backend, const ActivationBackward& args) {
   const BiasArgs<D> kernel_args{.x = elements<T>(args.x),
                                 .dy = elements<T>(args.dy),
                                 .dx = elements<T>(args.dx),
+                                .y = elements<T>(args.y),
                                 .partial = partial.data<A>(),
                                 .rows = rows,
                                 .width = width,
                                 .chunk_rows = chunk_rows};
-  const bool packs = width % kPack == 0 && packable(kernel_args.x, kernel_args.dy, kernel_args.dx);
+  const bool packs =
+      width % kPack == 0 && packable(kernel_args.x, kernel_args.dy, kernel_args.dx, kernel_args.y);
   const std::int64_t columns = packs ? width / kPack : width;
   const dim3 grid(static_cast<unsigned int>(ceil_div(columns, kWarp)),
                   static_cast<unsigned int>(chunks));
@@ -140,6 +149,8 @@ void activation_backward(Cuda backend, const ActivationBackward& args) {
       return backward_with_bias<kind.value, T>(backend, args);
     map<D>(backend, "activation_backward", {elements<T>(args.x), elements<T>(args.dy)},
            {elements<T>(args.dx)}, args.x.numel(), Elementwise<Backward<kind.value, D>>{});
+    if (args.y)
+      activation_forward<T>(backend, args.activation, args.x, args.y);
   });
 }
 

@@ -296,6 +296,70 @@ __global__ __launch_bounds__(kThreads, 1024 / kThreads) void fused_kernel(FusedR
   }
 }
 
+// Every row is read from memory once, into the registers of a block that has a multiprocessor to
+// itself: all of a row's loads are under way at once, and its stores while the next row is loaded.
+// Rows are aligned and have at most kPacks·kThreads packs.
+template <int kThreads, int kPacks, class D>
+__global__ __launch_bounds__(kThreads, 1) void fused_register_kernel(FusedRows<D> args) {
+  constexpr int n = kPackSize<D>;
+  using A = ComputeType<D>;
+  using E = Exponential<D>;
+  const auto thread = static_cast<int>(threadIdx.x);
+  const int packs = args.length / n;
+  const A weight = *args.weight;
+  for (std::int64_t m = blockIdx.x; m < args.tokens; m += gridDim.x) {
+    D* row = args.logits + m * args.length;
+    const auto* from = reinterpret_cast<const Pack<D, n>*>(row);
+    const int target = args.targets[m];
+    const A at_target = target_logit<D>(row, args.length, target);
+    Pack<D, n> kept[kPacks];
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (p * kThreads + thread < packs)
+        kept[p] = from[p * kThreads + thread];
+    }
+
+    // largest
+    Statistics<D> statistics;
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (p * kThreads + thread < packs) {
+#pragma unroll
+        for (int k = 0; k < n; ++k) {
+          statistics.largest = max(statistics.largest, widen(kept[p].lane[k]));
+        }
+      }
+    }
+
+    // sum
+    A sums[n] = {};
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (p * kThreads + thread < packs) {
+#pragma unroll
+        for (int k = 0; k < n; ++k) {
+          sums[k] += E::of(widen(kept[p].lane[k]), statistics.largest);
+        }
+      }
+    }
+#pragma unroll
+    for (int k = 0; k < n; ++k) statistics.sum += sums[k];
+    const A lse = statistics.template log_sum<kThreads>();
+    if (thread == 0)
+      args.losses[m] = target == kIgnoredTarget ? A(0) : lse - at_target;
+
+    // gradient
+    const RowGradient<D> gradient(target, args.length, lse, weight);
+    auto* to = reinterpret_cast<Pack<D, n>*>(row);
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      const int pack = p * kThreads + thread;
+      if (pack < packs)
+        to[pack] = gradient.of(pack * n, kept[p]);
+    }
+  }
+}
+
 // For rows that shared memory has no room for: the second time they come from the L2 cache, which
 // holds one row for every multiprocessor.
 template <int kThreads, class D>
@@ -329,6 +393,7 @@ __global__ __launch_bounds__(kThreads) void fused_twice_kernel(FusedRows<D> args
 constexpr int kNarrowThreads = 128;  // for rows of up to kNarrow elements
 constexpr int kThreads = 512;
 constexpr int kWideThreads = 1024;  // one block a multiprocessor
+constexpr int kRegisterThreads = 768;
 constexpr int kNarrow = 8192;
 
 template <int threads, class D>
@@ -347,6 +412,28 @@ void launch_fused(Cuda backend, const FusedRows<D>& args, std::size_t bytes) {
       static_cast<std::int64_t>(std::max(1, resident)) * limits(backend).multiprocessors;
   const auto blocks = static_cast<unsigned int>(std::min(args.tokens, most));
   kernel<<<blocks, threads, bytes, native(backend)>>>(args);
+}
+
+// False if the rows are not for it.
+template <class D>
+bool launch_registers(Cuda backend, const FusedRows<D>& args) {
+  constexpr int kPackOfAll = kPackSize<D> * kRegisterThreads;
+  constexpr int kFew = 4;
+  constexpr int kMost = 9;  // of 85 registers a thread
+  if (args.length % kPackSize<D> != 0 || !packable(args.logits) || args.length <= kNarrow ||
+      args.length > kMost * kPackOfAll) {
+    return false;
+  }
+  const auto blocks = static_cast<unsigned int>(
+      std::min<std::int64_t>(args.tokens, limits(backend).multiprocessors));
+  if (args.length <= kFew * kPackOfAll) {
+    fused_register_kernel<kRegisterThreads, kFew>
+        <<<blocks, kRegisterThreads, 0, native(backend)>>>(args);
+  } else {
+    fused_register_kernel<kRegisterThreads, kMost>
+        <<<blocks, kRegisterThreads, 0, native(backend)>>>(args);
+  }
+  return true;
 }
 
 constexpr int kSumThreads = 1024;
@@ -458,6 +545,10 @@ void fused_cross_entropy(Cuda backend, const FusedCrossEntropy& args) {
                                .length = static_cast<int>(args.logits.shape[1])};
   if (on_device.tokens == 0)
     return;
+  if constexpr (sizeof(D) == 2) {
+    if (launch_registers(backend, on_device))
+      return check_launch("fused_cross_entropy");
+  }
   constexpr std::size_t kForReductions = 1024;  // static shared memory beside the row
   const std::size_t bytes = static_cast<std::size_t>(on_device.length / kPackSize<D>) * 16;
   if (bytes + kForReductions > static_cast<std::size_t>(limits(backend).shared_memory)) {

@@ -36,9 +36,12 @@ void linear_input_gradient(const LinearInputGradientArgs& args, const Stream& st
   require_fits(kOp, "dx", args.dx, {args.dy.shape[0], k}, args.dy);
   const bool activated = args.activation != Activation::kNone;
   require<Error>(!(activated && args.accumulate), "[{}] cannot add to dx under an activation", kOp);
-  require<Error>(activated || !args.dbias, "[{}] dbias without an activation", kOp);
+  require<Error>(activated || !(args.dbias || args.activated),
+                 "[{}] dbias or activated without an activation", kOp);
   if (activated)
     require_fits(kOp, "pre", args.pre, args.dx.shape, args.dy);
+  if (args.activated)
+    require_fits(kOp, "activated", args.activated, args.dx.shape, args.dy);
   if (args.dbias)
     require_sums(kOp, "dbias", args.dbias, {k}, args.dy);
   dispatch(kOp, args.dy.device, stream, args.dy.dtype,

@@ -17,16 +17,18 @@ struct LinearForwardArgs {
 };
 
 /// dx[M, K] ← (dy[M, N]·w[N, K]) ⊙ act'(pre[M, K]), and dbias[K] ← Σ_m dx[m, :]: with an activation
-/// the gradient goes on through the layer that made x = act(pre). dbias sums dx before or after it
-/// is rounded. The outputs overlap no input.
+/// the gradient goes on through the layer that made x = act(pre), and x can be made again on the
+/// way. dbias sums dx before or after it is rounded. The outputs overlap no input, but activated
+/// may be pre.
 struct LinearInputGradientArgs {
   ConstView dy;
   ConstView w;
   View dx;
   bool accumulate = false;  // added to what dx holds; without an activation only
   Activation activation = Activation::kNone;
-  ConstView pre = {};  // what the activation was given; null without one
-  View dbias = {};     // may be null, and is without an activation
+  ConstView pre = {};   // what the activation was given; null without one
+  View dbias = {};      // may be null, and is without an activation
+  View activated = {};  // [M, K], takes act(pre); may be null, and is without an activation
 };
 
 /// dw[N, K] ← dy[M, N]ᵀ·x[M, K] and dbias[N] ← Σ_m dy[m, :], both added to what they hold if

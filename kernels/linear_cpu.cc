@@ -99,7 +99,8 @@ void linear_input_gradient(Cpu backend, const LinearInputGradientArgs& args) {
                                    .x = args.pre,
                                    .dy = args.dx,
                                    .dx = args.dx,
-                                   .dbias = args.dbias});
+                                   .dbias = args.dbias,
+                                   .y = args.activated});
 }
 
 template <class T>

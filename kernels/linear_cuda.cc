@@ -39,6 +39,13 @@ bool library_activates(Activation activation, bool tf32, const ConstView& pre) {
   return activation == Activation::kGeluTanh && rounds && reaches;
 }
 
+// Whether the library may read or write it in an epilogue: it takes vectors to be aligned, whatever
+// their type, and faults where they are not.
+bool library_reaches(const ConstView& vector) {
+  constexpr std::int64_t kVectorAlignment = 16;
+  return vector && alignment_of(vector.data) == kVectorAlignment;
+}
+
 bool uses_tf32(Cuda backend) {
   return backend.stream.state->get<ProductSettings>(backend.stream).tf32;
 }
@@ -57,8 +64,8 @@ class Forward final : public ProductCall {
                                           kPlain};
     static constexpr std::array kGeluPreBias{CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
                                              CUBLASLT_EPILOGUE_BIAS, kPlain};
-    const bool biased = static_cast<bool>(args_.bias);
-    if (!library_activates<T>(args_.activation, tf32_, args_.pre))
+    const bool biased = library_reaches(args_.bias);
+    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || (args_.bias && !biased))
       return biased ? Ways(kBias) : Ways(kBias).last(1);
     if (args_.pre)
       return biased ? Ways(kGeluPreBias) : Ways(kGeluPre);
@@ -133,9 +140,10 @@ class InputGradient final : public ProductCall {
   Ways ways() const override {
     static constexpr std::array kGelu{CUBLASLT_EPILOGUE_DGELU_BGRAD, CUBLASLT_EPILOGUE_DGELU,
                                       kPlain};
-    if (!library_activates<T>(args_.activation, tf32_, args_.pre))
+    // What is made again on the way costs our kernel one more store, and the library's a kernel.
+    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || args_.activated)
       return Ways(kGelu).last(1);
-    const bool sums = args_.dbias && !std::is_same_v<T, BFloat16>;
+    const bool sums = library_reaches(args_.dbias) && !std::is_same_v<T, BFloat16>;
     return sums ? Ways(kGelu) : Ways(kGelu).last(2);
   }
 
@@ -161,16 +169,20 @@ class InputGradient final : public ProductCall {
                                         .x = args_.pre,
                                         .dy = args_.dx,
                                         .dx = args_.dx,
-                                        .dbias = args_.dbias});
+                                        .dbias = args_.dbias,
+                                        .y = args_.activated});
     }
     if (args_.dbias && way == CUBLASLT_EPILOGUE_DGELU)
       sum_leading<T>(backend_, args_.dx, args_.dbias);
   }
 
   std::unique_ptr<ProductCall> rehearsal() const override {
-    if (!args_.accumulate)
+    if (!args_.accumulate && !args_.activated)
       return nullptr;
     auto copy = std::make_unique<InputGradient>(backend_, args_);
+    copy->args_.activated = {};  // may be what `pre` is
+    if (!args_.accumulate)
+      return copy;
     copy->scratch_ = Tensor::empty(args_.dx.shape, args_.dx.dtype, backend_.stream);
     copy->args_.dx = copy->scratch_;
     return copy;
@@ -182,6 +194,7 @@ class InputGradient final : public ProductCall {
             .tf32 = tf32_ ? 1 : 0,
             .activation = static_cast<std::int64_t>(args_.activation),
             .accumulate = args_.accumulate ? 1 : 0,
+            .remake = args_.activated ? 1 : 0,
             .m = args_.dy.shape[0],
             .n = args_.dy.shape[1],
             .k = args_.w.shape[1],
@@ -212,7 +225,7 @@ class WeightGradient final : public ProductCall {
 
   Ways ways() const override {
     static constexpr std::array kWays{CUBLASLT_EPILOGUE_BGRADB, kPlain};
-    return args_.dbias ? Ways(kWays) : Ways(kWays).last(1);
+    return library_reaches(sums_) ? Ways(kWays) : Ways(kWays).last(1);
   }
 
   Product product(cublasLtEpilogue_t way) const override {

@@ -23,6 +23,7 @@ struct ProductKey {
   std::int64_t deterministic = 0;
   std::int64_t activation = 0;
   std::int64_t accumulate = 0;
+  std::int64_t remake = 0;  // of the input gradient: the activation too
   std::int64_t m = 0;
   std::int64_t n = 0;
   std::int64_t k = 0;

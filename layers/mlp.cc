@@ -42,7 +42,8 @@ ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& conte
                              .up_bias = up_.use_bias(context),
                              .down = down_.use_weight(context),
                              .down_bias = down_.use_bias(context),
-                             .activation = up_.activation()});
+                             .activation = up_.activation(),
+                             .remake = context.remake_elementwise});
   const ag::Variable up = up_.forward(x, context);
   return down_.forward(gate_ ? ag::swiglu(gate_->forward(x, context), up) : up, context);
 }

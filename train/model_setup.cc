@@ -17,7 +17,8 @@ DType activation_dtype(Precision precision) {
 ag::ForwardContext forward_context(const Recipe& recipe) {
   return {.seed = static_cast<std::uint64_t>(recipe.run.seed),
           .dtype = activation_dtype(recipe.train.precision),
-          .recompute_blocks = recipe.train.recompute == Recompute::kBlocks};
+          .recompute_blocks = recipe.train.recompute == Recompute::kBlocks,
+          .remake_elementwise = !recipe.run.device.is_cpu()};
 }
 
 void set_up_kernels(const Recipe& recipe, const Stream& stream) {

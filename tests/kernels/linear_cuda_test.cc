@@ -312,7 +312,9 @@ TEST_CASE("linear gradients on a GPU add to what is there, once") {
                                      gpu);
       Tensor wanted_dx = dx_product.clone();
       kernels::add(wanted_dx, o.pre.wide, wanted_dx, cpu);
-      HEW_CHECK_CLOSE(dx, wanted_dx, epsilon(mode), dx_error);
+      // The library may round the product before it adds what was there.
+      const double rounding = epsilon(mode) / 2 * largest(dx_product);
+      HEW_CHECK_CLOSE(dx, wanted_dx, epsilon(mode), dx_error + rounding);
     }
   });
 }

@@ -3,7 +3,6 @@
 #include <array>
 
 #include "kernels/dropout.h"
-#include "kernels/sgd.h"
 #include "kernels/swiglu.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -80,38 +79,6 @@ TEST_CASE("dropout on a GPU draws the CPU's bits") {
       Tensor y = test::poisoned({count}, DType::kBFloat16, gpu);
       kernels::dropout(options, x.gpu, y, gpu);
       CHECK(test::same_bytes(y, test::rounded(wanted, DType::kBFloat16)));
-    }
-  }
-}
-
-TEST_CASE("sgd on a GPU agrees with the CPU's in float64") {
-  const Stream& gpu = test::gpu_stream();
-  const Stream cpu = make_cpu_stream();
-  for (const DType dtype : kTypes) {
-    const double tolerance = 2 * test::epsilon(dtype);
-    for (const std::int64_t count : kCounts) {
-      for (const bool nesterov : {false, true}) {
-        CAPTURE(name_of(dtype));
-        CAPTURE(count);
-        CAPTURE(nesterov);
-        const auto g = test::gpu_input({count}, dtype, 1);
-        auto w = test::gpu_input({count}, dtype, 2);
-        auto buffer = test::gpu_input({count}, dtype, 3);
-        kernels::SgdStep step{.lr = 0.05,
-                              .momentum = 0.9,
-                              .nesterov = nesterov,
-                              .weight_decay = 0.01,
-                              .grad_scale = 0.5};
-        kernels::sgd(step, g.gpu, w.gpu, buffer.gpu, gpu);
-        kernels::sgd(step, g.wide, w.wide, buffer.wide, cpu);
-        HEW_CHECK_CLOSE(w.gpu, w.wide, tolerance, tolerance);
-        HEW_CHECK_CLOSE(buffer.gpu, buffer.wide, tolerance, tolerance);
-        step.momentum = 0;
-        auto plain = test::gpu_input({count}, dtype, 4);
-        kernels::sgd(step, g.gpu, plain.gpu, View{}, gpu);
-        kernels::sgd(step, g.wide, plain.wide, View{}, cpu);
-        HEW_CHECK_CLOSE(plain.gpu, plain.wide, tolerance, tolerance);
-      }
     }
   }
 }

@@ -293,7 +293,7 @@ TEST_CASE("blocks computed once more, and norms made again, give the same bits")
         CAPTURE(sparsity);
         CAPTURE(name_of(*dtype));
         const Golden golden(family);
-        auto pass = [&](bool recompute_blocks, bool remake_norms) {
+        auto pass = [&](bool recompute_blocks, bool remake_elementwise) {
           ModelConfig config = golden.config();
           config.dropout = 0.2;
           const auto model = golden.model(DType::kFloat32, config);
@@ -302,14 +302,14 @@ TEST_CASE("blocks computed once more, and norms made again, give the same bits")
           return golden.training_pass(*model, {.seed = 5,
                                                .dtype = dtype,
                                                .recompute_blocks = recompute_blocks,
-                                               .remake_norms = remake_norms});
+                                               .remake_elementwise = remake_elementwise});
         };
-        const Pass kept = pass(/*recompute_blocks=*/false, /*remake_norms=*/false);
-        for (const auto& [recompute_blocks, remake_norms] :
+        const Pass kept = pass(/*recompute_blocks=*/false, /*remake_elementwise=*/false);
+        for (const auto& [recompute_blocks, remake_elementwise] :
              {std::pair{true, false}, {false, true}, {true, true}}) {
           CAPTURE(recompute_blocks);
-          CAPTURE(remake_norms);
-          const Pass again = pass(recompute_blocks, remake_norms);
+          CAPTURE(remake_elementwise);
+          const Pass again = pass(recompute_blocks, remake_elementwise);
           CHECK(test::same_bytes(again.loss, kept.loss));
           for (const auto& entry : again.gradients) {
             const std::string& name = entry.first;
