@@ -19,7 +19,8 @@ struct ForwardContext {
   std::optional<DType> dtype = {};  // of activations; by default that of the parameters
   bool taped = true;                // with `training`: record the tape
   bool recompute_blocks = false;    // keep only the inputs of transformer blocks
-  bool remake_elementwise = false;  // make norms and activations again in the backward pass
+  bool remake_activations = false;  // make those of dense MLPs again in the backward pass
+  bool remake_norms = false;        // make outputs of norms again in the backward pass
 
   /// The parameter in the dtype of activations, as a leaf of the tape when training, cut off from
   /// it otherwise.

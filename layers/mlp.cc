@@ -43,7 +43,7 @@ ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& conte
                              .down = down_.use_weight(context),
                              .down_bias = down_.use_bias(context),
                              .activation = up_.activation(),
-                             .remake = context.remake_elementwise});
+                             .remake = context.remake_activations});
   const ag::Variable up = up_.forward(x, context);
   return down_.forward(gate_ ? ag::swiglu(gate_->forward(x, context), up) : up, context);
 }

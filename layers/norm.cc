@@ -18,7 +18,7 @@ ag::Variable Norm::forward(const ag::Variable& x, const ag::ForwardContext& cont
 
 ag::AddedNorm Norm::forward(const ag::Variable& x, const ag::Variable& branch,
                             const ag::ForwardContext& context) const {
-  const ag::NormOptions options{.eps = eps_, .remake = context.remake_elementwise};
+  const ag::NormOptions options{.eps = eps_, .remake = context.remake_norms};
   if (kind_ == NormKind::kRmsNorm)
     return ag::add_rms_norm(x, branch, context.use(weight_), options);
   return ag::add_layer_norm(x, branch, context.use(weight_), context.use(bias_), options);

@@ -15,10 +15,13 @@ DType activation_dtype(Precision precision) {
 }
 
 ag::ForwardContext forward_context(const Recipe& recipe) {
+  const Recompute recompute = recipe.train.recompute;
   return {.seed = static_cast<std::uint64_t>(recipe.run.seed),
           .dtype = activation_dtype(recipe.train.precision),
-          .recompute_blocks = recipe.train.recompute == Recompute::kBlocks,
-          .remake_elementwise = !recipe.run.device.is_cpu()};
+          .recompute_blocks = recompute == Recompute::kBlocks,
+          .remake_activations =
+              recompute == Recompute::kActivations || recompute == Recompute::kElementwise,
+          .remake_norms = recompute == Recompute::kElementwise};
 }
 
 void set_up_kernels(const Recipe& recipe, const Stream& stream) {

@@ -20,7 +20,7 @@ namespace hew::train {
 /// weights.
 enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp64 };
 /// What the backward pass computes once more instead of keeping it.
-enum class Recompute : std::uint8_t { kNone, kBlocks };
+enum class Recompute : std::uint8_t { kNone, kActivations, kElementwise, kBlocks };
 
 struct RunConfig {
   std::string dir;
@@ -117,7 +117,10 @@ template <>
 struct EnumNames<train::Recompute> {
   using E = train::Recompute;
   static constexpr auto kTable =
-      std::to_array<std::pair<E, std::string_view>>({{E::kNone, "none"}, {E::kBlocks, "blocks"}});
+      std::to_array<std::pair<E, std::string_view>>({{E::kNone, "none"},
+                                                     {E::kActivations, "activations"},
+                                                     {E::kElementwise, "elementwise"},
+                                                     {E::kBlocks, "blocks"}});
 };
 
 }  // namespace hew

@@ -302,7 +302,8 @@ TEST_CASE("blocks computed once more, and norms made again, give the same bits")
           return golden.training_pass(*model, {.seed = 5,
                                                .dtype = dtype,
                                                .recompute_blocks = recompute_blocks,
-                                               .remake_elementwise = remake_elementwise});
+                                               .remake_activations = remake_elementwise,
+                                               .remake_norms = remake_elementwise});
         };
         const Pass kept = pass(/*recompute_blocks=*/false, /*remake_elementwise=*/false);
         for (const auto& [recompute_blocks, remake_elementwise] :
