@@ -26,17 +26,22 @@ check_format() {
 # GCC wrote the compile commands: clang is told to look after its own headers for omp.h, to pass
 # over warnings it does not know, and where to find a <source_location> that it understands.
 check_tidy() {
-  [[ -f build/compile_commands.json ]] || cmake --preset cpu > /dev/null || return 1
   printf '%s\0' "$@" | xargs -0 --max-args=1 --max-procs="$(nproc)" \
-    clang-tidy -p build --quiet \
+    clang-tidy -p "$build" --quiet \
     --extra-arg-before=-isystem"$PWD/cmake/clang_tidy" \
     --extra-arg=-idirafter"$(g++ -print-file-name=include)" \
-    --extra-arg=-Wno-unknown-warning-option 2> build/clang-tidy.log
+    --extra-arg=-Wno-unknown-warning-option 2> "$build/clang-tidy.log"
 }
 
+# The newest build knows how files are compiled; one without CUDA does not know some.
+build=build-cuda
+[[ -f $build/compile_commands.json ]] || build=build
+[[ -f $build/compile_commands.json ]] || cmake --preset cpu > /dev/null || exit 1
 files=("$@")
 if [[ ${#files[@]} -eq 0 ]]; then
-  mapfile -t files < <(git ls-files '*.cc' ':!tests')
+  mapfile -t files < <(git ls-files '*.cc' ':!tests' | while read -r file; do
+    grep --quiet --fixed-strings "/$file\"" "$build/compile_commands.json" && echo "$file"
+  done)
 fi
 
 check format check_format

@@ -2,8 +2,9 @@
 # Builds hew and runs its tests, from a bare machine: packages, Python packages for the checks
 # (in .venv), build, ctest, tests/python/check_*.py. Safe to repeat.
 #
-# Usage: scripts/test.sh [--preset cpu|cpu-asan|cpu-portable] [--no-python] [--no-slow]
-#   --preset     what to build and test (default cpu, in build/; others in build-PRESET/)
+# Usage: scripts/test.sh [--preset cpu|cuda|cpu-asan|cpu-portable] [--no-python] [--no-slow]
+#   --preset     what to build and test (default cpu, in build/; others in build-PRESET/); with cuda,
+#                tests of GPU code are skipped where there is no GPU
 #   --no-python  leave out tests/python
 #   --no-slow    leave out tests labelled slow
 # The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
@@ -18,7 +19,7 @@ while [[ $# -gt 0 ]]; do
     --preset) preset=${2:?--preset needs a name} && shift ;;
     --no-python) python_checks= ;;
     --no-slow) ctest_options+=(--label-exclude slow) ;;
-    -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) echo "test: unknown option $1 (try --help)" >&2 && exit 2 ;;
   esac
   shift
@@ -52,6 +53,10 @@ fi
 
 if command -v ccache > /dev/null; then
   export CMAKE_C_COMPILER_LAUNCHER=ccache CMAKE_CXX_COMPILER_LAUNCHER=ccache
+  export CMAKE_CUDA_COMPILER_LAUNCHER=ccache
+fi
+if [[ $preset == cuda ]]; then
+  scripts/get_cudnn_frontend.sh || echo "[SKIP] attention through cuDNN is not compiled"
 fi
 cmake --preset "$preset" > "$build/configure.log" || stop "cmake could not configure $preset"
 cmake --build --preset "$preset" || stop "the build of $preset failed"

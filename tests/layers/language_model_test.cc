@@ -257,11 +257,11 @@ TEST_CASE("a whole model's gradients on a GPU are those of the CPU in float64") 
     double tolerance;  // of the tensor's largest
   };
   // In bfloat16 each of some thirty roundings on the way through two blocks and back is of at most
-  // 2^-9 of its value, and their signs are as good as random: 1 % of the largest, and thrice that
-  // for the worst of a tensor's elements.
+  // 2^-9 of its value, and their signs are as good as random: 1 % of the largest, and six times that
+  // for the worst element of some thirty tensors of up to a thousand.
   const std::vector<Case> cases{{DType::kFloat64, {}, 1e-9},
                                 {DType::kFloat32, {}, 1e-5},
-                                {DType::kFloat32, DType::kBFloat16, 3e-2}};
+                                {DType::kFloat32, DType::kBFloat16, 6e-2}};
   for (const std::string& family : kFamilies) {
     CAPTURE(family);
     const Golden host(family, make_cpu_stream());
