@@ -1,5 +1,6 @@
 #include "kernels/elementwise.h"
 #include "kernels/launch.cuh"
+#include "kernels/partials.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/vectors.cuh"
 
@@ -156,40 +157,79 @@ void cast_from(Cuda backend, const ConstView& x, const View& y) {
   return cast_between<From, BFloat16>(backend, x, y);
 }
 
-// partial[chunk, inner] ← Σ of the chunk's rows of x, in order. One thread a column.
-template <class D, class Out>
-__global__ void sum_rows_kernel(const D* x, Out* partial, std::int64_t outer, std::int64_t inner,
-                                std::int64_t rows) {
-  const std::int64_t column = static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (column >= inner)
-    return;
-  const std::int64_t begin = blockIdx.y * rows;
-  const std::int64_t end = begin + rows < outer ? begin + rows : outer;
-  ComputeType<D> sum = 0;
-#pragma unroll 8
-  for (std::int64_t row = begin; row < end; ++row) sum += widen(x[row * inner + column]);
-  partial[blockIdx.y * inner + column] = narrow<Out>(static_cast<ComputeType<Out>>(sum));
+// A block is 32 packs of columns wide and reads kRowsAtOnce rows at a time.
+constexpr int kRowsAtOnce = 8;
+
+// partial[chunk, column] ← Σ of the chunk's rows of x, in order. x = column pack, y = chunk.
+template <int n, class D>
+__global__ void __launch_bounds__(kWarp* kRowsAtOnce)
+    sum_rows_kernel(const D* x, ComputeType<D>* partial, std::int64_t outer, std::int64_t inner,
+                    std::int64_t chunk_rows) {
+  using A = ComputeType<D>;
+  constexpr int kBatch = 4;
+  __shared__ A sums[kRowsAtOnce][n][kWarp];
+  const std::int64_t column = (static_cast<std::int64_t>(blockIdx.x) * kWarp + threadIdx.x) * n;
+  const std::int64_t begin = blockIdx.y * chunk_rows;
+  const std::int64_t end = begin + chunk_rows < outer ? begin + chunk_rows : outer;
+  A sum[n] = {};
+  if (column < inner) {
+    std::int64_t row = begin + threadIdx.y;
+    const D* from = x + row * inner + column;
+    const std::int64_t step = kRowsAtOnce * inner;
+    for (; row + (kBatch - 1) * kRowsAtOnce < end; row += kBatch * kRowsAtOnce) {
+      Pack<D, n> packs[kBatch];
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b, from += step) {
+        packs[b] = *reinterpret_cast<const Pack<D, n>*>(from);
+      }
+#pragma unroll
+      for (int b = 0; b < kBatch; ++b) {
+#pragma unroll
+        for (int j = 0; j < n; ++j) sum[j] += widen(packs[b].lane[j]);
+      }
+    }
+    for (; row < end; row += kRowsAtOnce, from += step) {
+      const auto pack = *reinterpret_cast<const Pack<D, n>*>(from);
+#pragma unroll
+      for (int j = 0; j < n; ++j) sum[j] += widen(pack.lane[j]);
+    }
+  }
+#pragma unroll
+  for (int j = 0; j < n; ++j) sums[threadIdx.y][j][threadIdx.x] = sum[j];
+  __syncthreads();
+  // Row y of the threads adds up lanes y, y + 8, … of the packs.
+  for (int j = static_cast<int>(threadIdx.y); j < n; j += kRowsAtOnce) {
+    A total = 0;
+#pragma unroll
+    for (int y = 0; y < kRowsAtOnce; ++y) total += sums[y][j][threadIdx.x];
+    if (column < inner)
+      partial[blockIdx.y * inner + column + j] = total;
+  }
 }
 
 // Rows are cut into chunks by their number alone, so that the result is always the same.
-template <class D, class Out>
-void sum_rows(Cuda backend, const D* x, Out* y, std::int64_t outer, std::int64_t inner) {
+template <class D>
+void sum_rows(Cuda backend, const D* x, ComputeType<D>* y, std::int64_t outer, std::int64_t inner) {
   using A = ComputeType<D>;
-  constexpr std::int64_t kRows = 128;
-  const auto columns = static_cast<unsigned int>(ceil_div(inner, kThreads));
-  const std::int64_t chunks = std::max<std::int64_t>(1, std::min(ceil_div(outer, kRows), kRows));
-  const std::int64_t rows = std::max<std::int64_t>(1, ceil_div(outer, chunks));
-  if (chunks == 1) {
-    sum_rows_kernel<<<dim3(columns), kThreads, 0, native(backend)>>>(x, y, outer, inner, rows);
-    return check_launch("sum_leading");
-  }
-  Tensor partial = Tensor::empty({chunks, inner}, kDTypeOf<A>, backend.stream);
-  sum_rows_kernel<<<dim3(columns, static_cast<unsigned int>(chunks)), kThreads, 0,
-                    native(backend)>>>(x, partial.data<A>(), outer, inner, rows);
+  constexpr int kPack = kPackSize<D>;
+  constexpr std::int64_t kMinRows = 64;
+  constexpr std::int64_t kMaxChunks = 1024;
+  const std::int64_t chunk_rows = std::max(kMinRows, ceil_div(outer, kMaxChunks));
+  const std::int64_t chunks = std::max<std::int64_t>(1, ceil_div(outer, chunk_rows));
+  Tensor partial = Tensor::empty({chunks == 1 ? 0 : chunks, inner}, kDTypeOf<A>, backend.stream);
+  A* sums = chunks == 1 ? y : partial.data<A>();
+  const bool packs = inner % kPack == 0 && packable(x);
+  const std::int64_t columns = packs ? inner / kPack : inner;
+  const dim3 grid(static_cast<unsigned int>(ceil_div(columns, kWarp)),
+                  static_cast<unsigned int>(chunks));
+  const dim3 block(kWarp, kRowsAtOnce);
+  if (packs)
+    sum_rows_kernel<kPack><<<grid, block, 0, native(backend)>>>(x, sums, outer, inner, chunk_rows);
+  else
+    sum_rows_kernel<1><<<grid, block, 0, native(backend)>>>(x, sums, outer, inner, chunk_rows);
   check_launch("sum_leading");
-  sum_rows_kernel<<<dim3(columns), kThreads, 0, native(backend)>>>(
-      static_cast<const A*>(partial.data<A>()), y, chunks, inner, chunks);
-  check_launch("sum_leading");
+  if (chunks > 1)
+    sum_partials<A>(backend, "sum_leading", sums, y, chunks, inner, inner);
 }
 
 template <class D>
@@ -274,7 +314,7 @@ void sum_leading(Cuda backend, const ConstView& x, const View& y) {
   if (inner == 0)
     return;
   const std::int64_t outer = x.numel() / inner;
-  sum_rows(backend, elements<T>(x), elements<Accumulator<T>>(y), outer, inner);
+  sum_rows(backend, elements<T>(x), y.as<Accumulator<T>>(), outer, inner);
 }
 
 template <class T>
