@@ -128,8 +128,8 @@ void add_train_command(CLI::App& app, const AppContext& context) {
       ->type_name("steps=A:B");
   command
       ->add_option("--stop-after", arguments->options.stop_after,
-                   "Leave with a checkpoint after this many steps")
-      ->check(CLI::PositiveNumber);
+                   "Leave with a checkpoint after this many steps; 0: of the untrained model")
+      ->check(CLI::NonNegativeNumber);
   command->callback([arguments, &context] { run_train(*arguments, context); });
 }
 

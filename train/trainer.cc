@@ -229,14 +229,16 @@ void Trainer::profile_steps() {
 }
 
 void Trainer::run() {
-  const std::int64_t last = options_.stop_after > 0
-                                ? std::min(options_.stop_after, recipe_.train.steps)
-                                : recipe_.train.steps;
+  const std::int64_t last =
+      std::min(options_.stop_after.value_or(recipe_.train.steps), recipe_.train.steps);
   last_log_ = Clock::now();
   last_log_step_ = progress_.steps;
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
   bool stop = false;
-  std::int64_t saved_at = -1;
+  const bool untrained = last == 0 && !options_.resume;
+  if (untrained)
+    checkpoint_now();
+  bool stepped = false;
   while (progress_.steps < last && !stop) {
     profile_steps();
     stop = train_step();
@@ -249,11 +251,11 @@ void Trainer::run() {
       evaluate_now();
     if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
       checkpoint_now();
-      saved_at = progress_.steps;
     }
+    stepped = true;
   }
   profile_steps();
-  if (saved_at < 0)
+  if (!stepped && !untrained)
     console_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                              recipe_.train.steps));
   if (stop) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,9 +31,8 @@ struct StepRange {
 
 struct TrainOptions {
   bool resume = false;
-  std::int64_t stop_after =
-      0;                   // leave with a checkpoint after this many completed steps; 0: run on
-  StepRange profile = {};  // of these, a table of time by operation is printed
+  std::optional<std::int64_t> stop_after = {};  // leave with a checkpoint after so many steps
+  StepRange profile = {};                       // of these, a table of time by operation is printed
 };
 
 /// One training run on this rank: model, sparsity, optimizer and data, from the recipe or from the
@@ -46,8 +46,8 @@ class Trainer {
           const StopSignal& stop_signal, const Stream& stream);
 
   /// Runs to the recipe's last step, to stop_after, or until a stop signal; leaves with a
-  /// checkpoint. Throws Error, naming step and parameter, when loss or gradients are no longer
-  /// finite: checkpoints before that step stay.
+  /// checkpoint, of the untrained model where stop_after is 0. Throws Error, naming step and
+  /// parameter, when loss or gradients are no longer finite: checkpoints before that step stay.
   void run();
 
   const Progress& progress() const { return progress_; }

@@ -54,6 +54,29 @@ TEST_CASE("100 steps are 50 steps, a resume and 50 more, to the last byte") {
   }
 }
 
+TEST_CASE("a run that stops after 0 steps keeps the untrained model, and goes on from there") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  for (const std::string method : {"blast", "supermask"}) {
+    CAPTURE(method);
+    std::vector<std::string> overrides = sparsity_overrides(method);
+    overrides.insert(overrides.end(), {"train.steps=10", "checkpoint.every=10"});
+    run_training(runs.recipe(method + "-whole", overrides), alone);
+    const train::Recipe recipe = runs.recipe(method + "-later", overrides);
+    run_training(recipe, alone, {.stop_after = 0});
+    const train::TrainedModel untrained =
+        train::load_trained_model(runs.directory(method + "-later"), test_stream());
+    CHECK(untrained.progress.steps == 0);
+    CHECK(losses_of(runs.directory(method + "-later")).empty());
+    run_training(recipe, alone, {.resume = true, .stop_after = 0});  // nothing to do
+    run_training(recipe, alone, {.resume = true});
+    constexpr const char* kLast = "checkpoints/step-00000010.h5";
+    CHECK(first_difference(runs.directory(method + "-whole") / kLast,
+                           runs.directory(method + "-later") / kLast) == "");
+  }
+}
+
 TEST_CASE("a resume without the state of the random numbers is found out") {
   dist::LocalCommunicator alone;
   const Scratch scratch;
