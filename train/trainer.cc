@@ -373,7 +373,7 @@ void Trainer::evaluate_now() {
   console_.say("validation  " + to_string(result));
   nlohmann::ordered_json record{{"kind", "eval"},
                                 {"step", progress_.steps},
-                                {"loss", known_.loss},
+                                {"loss", result.loss},
                                 {"perplexity", result.perplexity()},
                                 {"tokens", result.tokens}};
   if (result.bits_per_byte)

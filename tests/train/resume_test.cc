@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "optim/make_optimizer.h"
 #include "tests/support/device.h"
 #include "tests/train/tiny_run.h"
@@ -113,6 +115,25 @@ TEST_CASE("the realised sparsity at the end is the target, exactly") {
       CHECK(target.weight->storage() == sparsity::Storage::kLiveBlocks);
     }
   }
+}
+
+TEST_CASE("metrics hold the loss of an evaluation, not that of the step before it") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  const train::Recipe recipe = runs.recipe("run", {"train.steps=10"});
+  run_training(recipe, alone);
+  const train::TrainedModel trained =
+      train::load_trained_model(runs.directory("run"), test_stream());
+  const auto valid = std::make_shared<const TokenCorpus>(TokenCorpus::open(recipe.data.valid));
+  const train::Evaluation expected =
+      train::evaluate(*trained.parts.model, valid,
+                      {.batch = 8, .max_windows = recipe.train.eval_batches * recipe.train.batch},
+                      alone, test_stream());
+  const std::vector<train::Evaluation> logged = evaluations_of(runs.directory("run"));
+  REQUIRE(logged.size() == 1);
+  CHECK(logged.front().tokens == expected.tokens);
+  CHECK(std::abs(logged.front().loss - expected.loss) <= 1e-5);
 }
 
 TEST_CASE("a run learns, and a new run never overwrites an old one") {
