@@ -106,8 +106,13 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
   }
   const Stream stream = make_stream(device_of_rank(recipe.run.device, context.comm));
   std::unique_ptr<dist::Communicator> between_gpus;
-  if (!stream.device.is_cpu() && context.comm.size() > 1)
-    between_gpus = dist::make_nccl_communicator(context.comm, stream);
+  if (!stream.device.is_cpu()) {
+    if (context.comm.size() > 1) {
+      between_gpus = dist::make_nccl_communicator(context.comm, stream);
+    } else {
+      between_gpus = std::make_unique<dist::LocalCommunicator>();
+    }
+  }
   dist::Communicator& comm = between_gpus ? *between_gpus : context.comm;
   train::Trainer(recipe, options, comm, *context.stop_signal, stream).run();
 }
