@@ -5,8 +5,11 @@
 #include <map>
 #include <memory>
 
+#include "app/recipe_choice.h"
+#include "core/error.h"
 #include "data/prepare.h"
 #include "data/token_corpus.h"
+#include "train/batch_dump.h"
 
 namespace hew {
 namespace {
@@ -75,12 +78,44 @@ void add_tokenize(CLI::App& data) {
   command->callback([options] { tokenize(*options); });
 }
 
+struct BatchesArguments {
+  std::vector<std::string> words;  // a recipe's path, key=value overrides, and the output
+  std::int64_t steps = 0;
+};
+
+void write_batches(const BatchesArguments& arguments, const AppContext& context) {
+  require<ConfigError>(context.comm.size() == 1, "command line: data batches runs on one rank");
+  require<ConfigError>(
+      arguments.words.size() >= 2 && arguments.words.back().find('=') == std::string::npos,
+      "command line: hew data batches RECIPE.yaml [key=value …] --steps N OUT.bin");
+  const RecipeChoice choice = choose_recipe({arguments.words.begin(), arguments.words.end() - 1});
+  require<ConfigError>(!choice.path.empty(),
+                       "command line: which recipe? hew data batches RECIPE.yaml … OUT.bin");
+  train::write_batches(train::load_recipe(choice.path, choice.overrides), arguments.steps,
+                       arguments.words.back());
+}
+
+void add_batches(CLI::App& data, const AppContext& context) {
+  CLI::App* command = data.add_subcommand(
+      "batches", "Write the tokens that the first training steps of a recipe see");
+  const auto arguments = std::make_shared<BatchesArguments>();
+  command
+      ->add_option("words", arguments->words,
+                   "RECIPE.yaml, then key=value overrides, then the file to write")
+      ->required();
+  command->add_option("--steps", arguments->steps, "So many steps, from the first on")
+      ->required()
+      ->check(CLI::PositiveNumber);
+  command->callback([arguments, &context] { write_batches(*arguments, context); });
+}
+
 }  // namespace
 
-void add_data_commands(CLI::App& app) {
+void add_data_commands(CLI::App& app, const AppContext& context) {
   CLI::App* data = app.add_subcommand("data", "Prepare corpora and look at them");
   data->require_subcommand(1);
   add_tokenize(*data);
+  add_batches(*data, context);
   CLI::App* info = data->add_subcommand("info", "Print what a corpus says of itself");
   const auto path = std::make_shared<std::string>();
   info->add_option("corpus", *path, "A sealed HDF5 corpus, or an llm.c or nanoGPT .bin")

@@ -2,10 +2,13 @@
 
 #include <CLI/CLI.hpp>
 
+#include "app/context.h"
+
 namespace hew {
 
-/// Adds `data tokenize` (text files to a corpus) and `data info` (what a corpus says of itself).
-/// Parsing the command line runs them; they print to standard output and throw Error.
-void add_data_commands(CLI::App& app);
+/// Adds `data tokenize` (text files to a corpus), `data info` (what a corpus says of itself) and
+/// `data batches` (the tokens that a recipe's first steps see). Parsing the command line runs them;
+/// they print to standard output and throw Error.
+void add_data_commands(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

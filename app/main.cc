@@ -65,7 +65,7 @@ int run(int argc, char** argv, const AppContext& context) {
   add_generate_command(app, context);
   add_inspect_command(app, context);
   add_export_command(app, context);
-  add_data_commands(app);
+  add_data_commands(app, context);
   CLI::App* bench = app.add_subcommand("bench", "Time the kernels");
   bench->require_subcommand(1);
   add_bench_bsr(*bench);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "app/rank_device.h"
+#include "app/recipe_choice.h"
 #include "core/error.h"
 #include "dist/nccl_comm.h"
 #include "train/dry_run.h"
@@ -22,25 +23,6 @@ struct TrainArguments {
   std::string profile;
   train::TrainOptions options;
 };
-
-struct RecipeChoice {
-  std::string path;  // empty: none was named
-  std::vector<std::string> overrides;
-};
-
-RecipeChoice split(const std::vector<std::string>& words) {
-  RecipeChoice choice;
-  for (const std::string& word : words) {
-    if (word.find('=') != std::string::npos) {
-      choice.overrides.push_back(word);
-    } else {
-      require<ConfigError>(choice.path.empty(), "command line: two recipes, {} and {}", choice.path,
-                           word);
-      choice.path = word;
-    }
-  }
-  return choice;
-}
 
 std::string run_dir_override(const std::vector<std::string>& overrides) {
   constexpr std::string_view kKey = "run.dir=";
@@ -89,7 +71,7 @@ train::StepRange parse_profile(const std::string& text) {
 }
 
 void run_train(const TrainArguments& arguments, const AppContext& context) {
-  const RecipeChoice choice = split(arguments.words);
+  const RecipeChoice choice = choose_recipe(arguments.words);
   train::TrainOptions options = arguments.options;
   options.profile = parse_profile(arguments.profile);
   require<ConfigError>(arguments.options.resume || !choice.path.empty(),

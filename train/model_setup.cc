@@ -1,5 +1,7 @@
 #include "train/model_setup.h"
 
+#include <optional>
+
 #include "core/error.h"
 #include "kernels/attention_settings.h"
 #include "kernels/product_settings.h"
@@ -42,6 +44,14 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build)
   parts.sparsifier = std::make_unique<sparsity::Sparsifier>(
       recipe.sparsity, parts.model->linear_weights(), recipe.model.layers, seed);
   return parts;
+}
+
+std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
+                                               std::int64_t vocab) {
+  if (patterns.empty())
+    return nullptr;
+  return std::make_shared<const TokenCorpus>(
+      TokenCorpus::open(patterns, vocab > 0 ? std::optional<std::int64_t>(vocab) : std::nullopt));
 }
 
 std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus) {

@@ -1,6 +1,8 @@
 #pragma once
 
 #include <memory>
+#include <string>
+#include <vector>
 
 #include "data/token_corpus.h"
 #include "layers/language_model.h"
@@ -35,6 +37,11 @@ enum class Build : std::uint8_t { kWhole, kShapesOnly };
 /// filled in. Sparsity is not applied yet: Sparsifier::initialise or Checkpoint::restore_model does
 /// that.
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
+
+/// The corpora of one key of a recipe; null where it names none. With `vocab` > 0 every token must
+/// be below it. Throws DataError.
+std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
+                                               std::int64_t vocab);
 
 /// The vocabulary a recipe's model has over this corpus: the recipe's where it says, else the
 /// corpus's. Throws ConfigError where neither knows, or the recipe's is the smaller one.

@@ -22,14 +22,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
-                                               std::int64_t vocab) {
-  if (patterns.empty())
-    return nullptr;
-  return std::make_shared<const TokenCorpus>(
-      TokenCorpus::open(patterns, vocab > 0 ? std::optional<std::int64_t>(vocab) : std::nullopt));
-}
-
 TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
   const std::unique_ptr<Tokenizer> tokenizer = corpus.tokenizer();
   if (tokenizer == nullptr)

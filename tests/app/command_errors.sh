@@ -69,9 +69,13 @@ expect "token 257 is outside" generate run --prompt-tokens 1,257
 expect "--top-p" generate run --prompt 1 --top-p 2
 expect "no linear weight of this name" inspect run --mask nothing
 expect "this weight is dense" inspect run --mask blocks.0.attn.q.weight
+expect "which recipe?" data batches train.steps=1 --steps 2 new.bin
+expect "RECIPE.yaml [key=value" data batches recipe.yaml --steps 2
+expect "no/new.bin: cannot write" data batches recipe.yaml --steps 2 no/new.bin
+expect "train.batch=none: got" data batches recipe.yaml train.batch=none --steps 2 new.bin
 expect "command line: " inspect run --colour
 
-for file in new.h5 no; do
+for file in new.h5 new.bin no; do
   if [[ -e $file ]]; then
     echo "FAILED: $file was left behind"
     failures=$((failures + 1))

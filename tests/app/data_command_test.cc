@@ -5,7 +5,9 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "data/loader.h"
 #include "data/token_corpus.h"
+#include "io/atomic_file.h"
 #include "tests/io/scratch.h"
 
 namespace hew {
@@ -13,7 +15,9 @@ namespace {
 
 void run(std::vector<std::string> words) {
   CLI::App app;
-  add_data_commands(app);
+  dist::LocalCommunicator alone;
+  const AppContext context{.comm = alone};
+  add_data_commands(app, context);
   std::reverse(words.begin(), words.end());  // as CLI11 takes them
   app.parse(words);
 }
@@ -39,6 +43,42 @@ TEST_CASE("hew data tokenize and info") {
                   CLI::ValidationError);
   CHECK_THROWS_AS(run({"data", "tokenize", in}), CLI::RequiredError);
   CHECK_THROWS_AS(run({"data"}), CLI::RequiredError);
+}
+
+TEST_CASE("hew data batches writes the windows of the steps, inputs and targets in one") {
+  const test::Scratch scratch;
+  const std::string corpus = scratch / "corpus.h5";
+  const std::string out = scratch / "out.bin";
+  std::string text;
+  for (int i = 0; i < 300; ++i) text += std::to_string(i) + ' ';
+  test::write_bytes(scratch / "in.txt", text);
+  run({"data", "tokenize", "--tokenizer", "bytes", scratch / "in.txt", "-o", corpus});
+  test::write_bytes(scratch / "recipe.yaml",
+                    "run: {dir: run, seed: 3}\n"
+                    "model: {family: gpt2, layers: 1, heads: 2, width: 16, context: 8}\n"
+                    "data: {train: unset}\n"
+                    "train: {steps: 3, batch: 2}\n"
+                    "optim: {lr: 1e-3}\n");
+  run({"data", "batches", scratch / "recipe.yaml", "data.train=" + corpus, "train.batch=6",
+       "--steps", "5", out});
+  std::vector<std::int32_t> written(5 * 6 * 9);
+  const FileDescriptor file = open_to_read(out);
+  REQUIRE(size_of_file(file, out) == 4 * std::ssize(written));
+  read_at(file, out, 0, std::as_writable_bytes(std::span(written)));
+  const auto dataset = std::make_shared<const TokenDataset>(
+      std::make_shared<const TokenCorpus>(TokenCorpus::open({corpus})), 8);
+  std::vector<std::int32_t> window(9);
+  for (std::int64_t sample = 0; sample < 30; ++sample) {
+    dataset->sample(3, sample, window);
+    CHECK(std::equal(window.begin(), window.end(), written.begin() + sample * 9));
+  }
+  const std::string recipe = scratch / "recipe.yaml";
+  CHECK_THROWS_AS(run({"data", "batches", recipe, "--steps", "1"}), ConfigError);
+  CHECK_THROWS_AS(run({"data", "batches", recipe, recipe, out, "--steps", "1"}), ConfigError);
+  CHECK_THROWS_AS(run({"data", "batches", "data.train=" + corpus, out, "--steps", "1"}),
+                  ConfigError);
+  CHECK_THROWS_AS(run({"data", "batches", recipe, out}), CLI::RequiredError);
+  CHECK_THROWS_AS(run({"data", "batches", recipe, out, "--steps", "0"}), CLI::ValidationError);
 }
 
 TEST_CASE("hew data tokenize reads standard input") {

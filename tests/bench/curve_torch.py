@@ -1,6 +1,8 @@
 #!/usr/bin/env python3
 """Trains the PyTorch twin of a dense hew run: same initial weights, batches, schedule, optimizer.
 
+    hew train RECIPE.yaml run.dir=RUN_AT_STEP_0 --stop-after 0
+    hew data batches RECIPE.yaml --steps N tokens.bin
     hew export RUN_AT_STEP_0 --format safetensors --dtype fp32 -o init.safetensors
     curve_torch.py --recipe RUN/recipe.yaml --weights init.safetensors --tokens tokens.bin \\
                    --output twin.jsonl
