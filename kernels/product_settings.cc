@@ -20,6 +20,7 @@ constexpr std::array kFields{&ProductKey::library,
                              &ProductKey::deterministic,
                              &ProductKey::activation,
                              &ProductKey::accumulate,
+                             &ProductKey::remake,
                              &ProductKey::m,
                              &ProductKey::n,
                              &ProductKey::k,
@@ -28,6 +29,7 @@ constexpr std::array kFields{&ProductKey::library,
                              &ProductKey::align_out,
                              &ProductKey::align_bias,
                              &ProductKey::align_pre};
+static_assert(sizeof(ProductKey) == kFields.size() * sizeof(std::int64_t), "a field is missing");
 
 // The words of one line, each taken as a number.
 class Line {

@@ -17,6 +17,7 @@ ProductSettings two_choices(const Stream& stream) {
       .epilogue = 164, .algorithm = {1, 0xfedcba9876543210, 0, 0, 0, 0, 0, ~std::uint64_t{0}}};
   settings.choices[{.library = 120000, .op = 2, .align_pre = 16}] = {.epilogue = 1,
                                                                      .verified = true};
+  settings.choices[{.library = 120000, .op = 2, .remake = 1, .align_pre = 16}] = {.epilogue = 2};
   return settings;
 }
 
@@ -29,7 +30,7 @@ TEST_CASE("choices of products come back from their text") {
   ProductSettings other(cpu);
   other.choices[{.library = 120000, .op = 2, .align_pre = 16}] = {.epilogue = 512};
   other.import_choices(text);
-  REQUIRE(other.choices.size() == 2);
+  REQUIRE(other.choices.size() == 3);
   for (const auto& [key, choice] : settings.choices) {
     REQUIRE(other.choices.count(key) == 1);
     CHECK(other.choices.at(key).epilogue == choice.epilogue);
