@@ -4,6 +4,7 @@
 #include <set>
 
 #include "core/error.h"
+#include "kernels/product_settings.h"
 #include "train/bsr_record.h"
 
 namespace hew::train {
@@ -11,6 +12,7 @@ namespace {
 
 constexpr const char* kKind = "hew-checkpoint";
 constexpr int kVersion = 1;
+constexpr const char* kProductChoices = "product_choices";
 
 std::string weight_path(const std::string& name) {
   return "weights/" + name;
@@ -50,11 +52,15 @@ void write_progress(H5Writer& writer, const Progress& progress) {
   writer.attribute("/progress", "flops", progress.flops);
 }
 
+void write_text(H5Writer& writer, const std::string& name, const std::string& text) {
+  const auto* bytes = reinterpret_cast<const std::uint8_t*>(text.data());
+  writer.write(name, std::span<const std::uint8_t>(bytes, text.size()));
+}
+
 void write_tokenizer(H5Writer& writer, const TokenizerRecord& tokenizer) {
   writer.attribute("/tokenizer", "kind", tokenizer.kind);
   writer.attribute("/tokenizer", "sha256", tokenizer.sha256);
-  const auto* bytes = reinterpret_cast<const std::uint8_t*>(tokenizer.blob.data());
-  writer.write("tokenizer/blob", std::span<const std::uint8_t>(bytes, tokenizer.blob.size()));
+  write_text(writer, "tokenizer/blob", tokenizer.blob);
 }
 
 }  // namespace
@@ -65,6 +71,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   writer.attribute("/", "vocab", source.model.config().vocab);
   write_progress(writer, source.progress);
   write_tokenizer(writer, source.tokenizer);
+  if (!source.product_choices.empty())
+    write_text(writer, kProductChoices, source.product_choices);
   std::set<std::string> written;
   for (const sparsity::LinearWeight* weight : source.model.linear_weights()) {
     write_weight(writer, *weight);
@@ -111,6 +119,23 @@ TokenizerRecord Checkpoint::tokenizer() const {
   return {.kind = reader_.attribute_string("/tokenizer", "kind"),
           .blob = std::string(bytes.begin(), bytes.end()),
           .sha256 = reader_.attribute_string("/tokenizer", "sha256")};
+}
+
+std::string Checkpoint::product_choices() const {
+  if (!reader_.exists(kProductChoices))
+    return {};
+  const auto bytes = reader_.read_vector<std::uint8_t>(kProductChoices);
+  return {bytes.begin(), bytes.end()};
+}
+
+void Checkpoint::restore_product_choices(const Stream& stream) const {
+  if (stream.device.is_cpu())
+    return;
+  try {
+    stream.state->get<kernels::ProductSettings>(stream).import_choices(product_choices());
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", file(), error.what()));
+  }
 }
 
 Tensor Checkpoint::read_like(const std::string& name, const Shape& shape,

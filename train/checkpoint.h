@@ -41,6 +41,7 @@ struct CheckpointSource {
   layers::LanguageModel& model;
   sparsity::Sparsifier& sparsifier;
   const optim::NamedTensors& optimizer;  // optim::Optimizer::state()
+  std::string product_choices = {};      // of the run's stream; empty where it has made none
 };
 
 /// Writes docs/checkpoint-format.md: sealed HDF5, atomically. Live blocks only, where that is what
@@ -59,6 +60,10 @@ class Checkpoint {
   Recipe recipe() const;
   Progress progress() const;
   TokenizerRecord tokenizer() const;
+  /// ProductSettings::export_choices() of the rank that wrote it; empty where there are none.
+  std::string product_choices() const;
+  /// Lets a GPU's stream compute products as the run did; leaves the CPU's as it is.
+  void restore_product_choices(const Stream& stream) const;
   /// Puts weights, patterns, scores and their averages into a freshly built model of the
   /// checkpoint's recipe. Throws where names, shapes or dtypes do not fit.
   void restore_model(layers::LanguageModel& model, sparsity::Sparsifier& sparsifier) const;

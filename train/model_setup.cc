@@ -33,6 +33,11 @@ void set_up_kernels(const Recipe& recipe, const Stream& stream) {
   stream.state->get<kernels::AttentionSettings>(stream).deterministic = recipe.run.deterministic;
 }
 
+std::string product_choices(const Stream& stream) {
+  const auto& products = stream.state->get<kernels::ProductSettings>(stream);
+  return products.choices.empty() ? std::string() : products.export_choices();
+}
+
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build) {
   const auto seed = static_cast<std::uint64_t>(recipe.run.seed);
   SparseModel parts;

@@ -31,6 +31,10 @@ ag::ForwardContext forward_context(const Recipe& recipe);
 /// Tells the kernels of a stream how this recipe wants them: tf32, deterministic.
 void set_up_kernels(const Recipe& recipe, const Stream& stream);
 
+/// How a GPU's stream computes the products it has met (ProductSettings::export_choices); empty
+/// where it has met none, and on the CPU.
+std::string product_choices(const Stream& stream);
+
 enum class Build : std::uint8_t { kWhole, kShapesOnly };
 
 /// Dense starting weights by (run.seed, name), or shapes without memory. recipe.model.vocab is

@@ -96,6 +96,7 @@ std::vector<std::string> Trainer::resume() {
   if (recipe_.run.seed != seed)
     news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
   recipe_.run.seed = seed;
+  checkpoint.restore_product_choices(stream_);
   parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
@@ -384,12 +385,14 @@ void Trainer::checkpoint_now() {
   const optim::NamedTensors optimizer = optimizer_->state();
   if (root()) {
     progress_.metrics_bytes = metrics_->bytes();
-    save_checkpoint(directory_.checkpoint(progress_.steps), {.recipe = recipe_,
-                                                             .progress = progress_,
-                                                             .tokenizer = tokenizer_,
-                                                             .model = model(),
-                                                             .sparsifier = sparsifier(),
-                                                             .optimizer = optimizer});
+    save_checkpoint(directory_.checkpoint(progress_.steps),
+                    {.recipe = recipe_,
+                     .progress = progress_,
+                     .tokenizer = tokenizer_,
+                     .model = model(),
+                     .sparsifier = sparsifier(),
+                     .optimizer = optimizer,
+                     .product_choices = product_choices(stream_)});
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();

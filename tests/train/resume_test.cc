@@ -29,7 +29,8 @@ void rewrite(const std::filesystem::path& path,
                                 .tokenizer = loaded.tokenizer,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
-                                .optimizer = optimizer->state()});
+                                .optimizer = optimizer->state(),
+                                .product_choices = checkpoint.product_choices()});
 }
 
 }  // namespace
@@ -97,6 +98,47 @@ TEST_CASE("a resume without the state of the random numbers is found out") {
     const std::string difference =
         first_difference(runs.directory("whole") / kEnd, runs.directory(name) / kEnd);
     CHECK(difference.empty() == !forget);
+  }
+}
+
+TEST_CASE("a GPU's choices of products are kept, and there before a resume computes anything") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  const train::Recipe recipe = runs.recipe("run", {"train.steps=20"});
+  run_training(recipe, alone, {.stop_after = 10});
+  const auto path = runs.directory("run") / "checkpoints/step-00000010.h5";
+  const std::string choices = train::Checkpoint(path).product_choices();
+  CHECK(choices.empty() == !on_gpu());
+  CHECK(H5Reader(path).exists("product_choices") == on_gpu());
+  const Stream stream = make_stream(test_stream().device);
+  const train::StopSignal stop_signal;
+  const train::Trainer resumed(recipe, {.resume = true}, alone, stop_signal, stream);
+  CHECK(train::product_choices(stream) == choices);
+}
+
+TEST_CASE("choices of products come back from a checkpoint, and damaged ones name the file") {
+  dist::LocalCommunicator alone;
+  const Scratch scratch;
+  const TinyRuns runs(scratch.path(), alone);
+  run_training(runs.recipe("run", {}), alone, {.stop_after = 0});
+  const train::TrainedModel loaded =
+      train::load_trained_model(runs.directory("run"), test_stream());
+  for (const std::string text : {"", "a line\nand another\n"}) {
+    const auto path = scratch / "with.h5";
+    train::save_checkpoint(path, {.recipe = loaded.recipe,
+                                  .progress = loaded.progress,
+                                  .tokenizer = loaded.tokenizer,
+                                  .model = *loaded.parts.model,
+                                  .sparsifier = *loaded.parts.sparsifier,
+                                  .optimizer = {},
+                                  .product_choices = text});
+    const train::Checkpoint checkpoint(path);
+    CHECK(checkpoint.product_choices() == text);
+    const std::string error =
+        data_error_of([&] { checkpoint.restore_product_choices(test_stream()); });
+    const bool refused = on_gpu() && !text.empty();
+    CHECK(error.starts_with(path.string()) == refused);
   }
 }
 

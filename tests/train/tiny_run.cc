@@ -102,7 +102,8 @@ train::Recipe TinyRuns::recipe(const std::string& run,
 void run_training(const train::Recipe& recipe, dist::Communicator& comm,
                   const train::TrainOptions& options) {
   const train::StopSignal stop_signal;
-  train::Trainer(recipe, options, comm, stop_signal, test_stream()).run();
+  const Stream stream = make_stream(test_stream().device);  // knows nothing of other runs
+  train::Trainer(recipe, options, comm, stop_signal, stream).run();
 }
 
 std::vector<double> losses_of(const std::filesystem::path& run) {
