@@ -233,6 +233,12 @@ __device__ Pack<D, kPackSize<D>> as_pack(const uint4& bytes) {
   return *reinterpret_cast<const Pack<D, kPackSize<D>>*>(&bytes);
 }
 
+// The largest of the first and of the second halves of four pairs. A NaN gives way.
+__device__ inline __nv_bfloat162 largest_pair(const uint4& bytes) {
+  const auto* pairs = reinterpret_cast<const __nv_bfloat162*>(&bytes);
+  return __hmax2(__hmax2(pairs[0], pairs[1]), __hmax2(pairs[2], pairs[3]));
+}
+
 // Every row is read from memory once. A thread owns every kThreads-th pack of each row and its
 // place in shared memory; as it writes the gradient of one row, it lets the next row's pack follow.
 template <int kThreads, class D>
@@ -296,67 +302,92 @@ __global__ __launch_bounds__(kThreads, 1024 / kThreads) void fused_kernel(FusedR
   }
 }
 
-// Every row is read from memory once, into the registers of a block that has a multiprocessor to
-// itself: all of a row's loads are under way at once, and its stores while the next row is loaded.
-// Rows are aligned and have at most kPacks·kThreads packs.
-template <int kThreads, int kPacks, class D>
-__global__ __launch_bounds__(kThreads, 1) void fused_register_kernel(FusedRows<D> args) {
-  constexpr int n = kPackSize<D>;
-  using A = ComputeType<D>;
+// Every row is read from memory once. A block has a multiprocessor to itself: one row is in its
+// registers and the next one on its way into shared memory, where a thread has its own places, so
+// that reading goes on while sums are made and gradients written. Rows are aligned; all threads
+// have kPacks packs, but for the last pack, which only some have.
+template <int kThreads, int kPacks>
+__global__ __launch_bounds__(kThreads,
+                             1) void fused_register_kernel(FusedRows<__nv_bfloat16> args) {
+  using D = __nv_bfloat16;
   using E = Exponential<D>;
+  constexpr int n = kPackSize<D>;
+  constexpr int kLast = kPacks - 1;
+  constexpr unsigned int kTwoInfinities = 0xff80ff80U;  // negative, they add nothing
+  extern __shared__ uint4 kept[];
   const auto thread = static_cast<int>(threadIdx.x);
-  const int packs = args.length / n;
-  const A weight = *args.weight;
-  for (std::int64_t m = blockIdx.x; m < args.tokens; m += gridDim.x) {
-    D* row = args.logits + m * args.length;
-    const auto* from = reinterpret_cast<const Pack<D, n>*>(row);
-    const int target = args.targets[m];
-    const A at_target = target_logit<D>(row, args.length, target);
-    Pack<D, n> kept[kPacks];
+  const int length = args.length;
+  const bool has_last = kLast * kThreads + thread < length / n;
+  const float weight = *args.weight;
+  uint4* const places = kept + thread;
+  std::int64_t m = blockIdx.x;
+  if (m >= args.tokens)
+    return;
+  int target = args.targets[m];
+  {
+    const auto* from = reinterpret_cast<const uint4*>(args.logits + m * length) + thread;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      if (p * kThreads + thread < packs)
-        kept[p] = from[p * kThreads + thread];
+      if (p < kLast || has_last)
+        copy_ahead(places + p * kThreads, from + p * kThreads);
+    }
+  }
+  while (m < args.tokens) {
+    D* row = args.logits + m * length;
+    const float at_target = target_logit<D>(row, length, target);
+    uint4 held[kPacks];
+    await_copies();
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (p < kLast || has_last) {
+        held[p] = places[p * kThreads];
+      } else {
+        held[p] = make_uint4(kTwoInfinities, kTwoInfinities, kTwoInfinities, kTwoInfinities);
+      }
     }
 
-    // largest
+    // largest, of what is in the registers: the places are free for the next row
     Statistics<D> statistics;
+    __nv_bfloat162 top = largest_pair(held[0]);
 #pragma unroll
-    for (int p = 0; p < kPacks; ++p) {
-      if (p * kThreads + thread < packs) {
+    for (int p = 1; p < kPacks; ++p) top = __hmax2(top, largest_pair(held[p]));
+    const float either = max(widen(top.x), widen(top.y));
+    statistics.largest = max(statistics.largest, either);
+    m += gridDim.x;
+    int next_target = kIgnoredTarget;
+    if (m < args.tokens) {
+      next_target = args.targets[m];
+      const auto* from = reinterpret_cast<const uint4*>(args.logits + m * length) + thread;
 #pragma unroll
-        for (int k = 0; k < n; ++k) {
-          statistics.largest = max(statistics.largest, widen(kept[p].lane[k]));
-        }
+      for (int p = 0; p < kPacks; ++p) {
+        if (p < kLast || has_last)
+          copy_ahead(places + p * kThreads, from + p * kThreads);
       }
     }
 
     // sum
-    A sums[n] = {};
+    float sums[n] = {};
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      if (p * kThreads + thread < packs) {
+      const Pack<D, n> pack = as_pack<D>(held[p]);
 #pragma unroll
-        for (int k = 0; k < n; ++k) {
-          sums[k] += E::of(widen(kept[p].lane[k]), statistics.largest);
-        }
-      }
+      for (int k = 0; k < n; ++k) sums[k] += E::of(widen(pack.lane[k]), statistics.largest);
     }
 #pragma unroll
     for (int k = 0; k < n; ++k) statistics.sum += sums[k];
-    const A lse = statistics.template log_sum<kThreads>();
+    const float lse = statistics.template log_sum<kThreads>();
     if (thread == 0)
-      args.losses[m] = target == kIgnoredTarget ? A(0) : lse - at_target;
+      args.losses[m - gridDim.x] = target == kIgnoredTarget ? 0.0F : lse - at_target;
 
     // gradient
-    const RowGradient<D> gradient(target, args.length, lse, weight);
-    auto* to = reinterpret_cast<Pack<D, n>*>(row);
+    const RowGradient<D> gradient(target, length, lse, weight);
+    auto* to = reinterpret_cast<Pack<D, n>*>(row) + thread;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
-      const int pack = p * kThreads + thread;
-      if (pack < packs)
-        to[pack] = gradient.of(pack * n, kept[p]);
+      if (p < kLast || has_last)
+        to[p * kThreads] = gradient.of((p * kThreads + thread) * n, as_pack<D>(held[p]));
     }
+    target = next_target;
   }
 }
 
@@ -393,7 +424,7 @@ __global__ __launch_bounds__(kThreads) void fused_twice_kernel(FusedRows<D> args
 constexpr int kNarrowThreads = 128;  // for rows of up to kNarrow elements
 constexpr int kThreads = 512;
 constexpr int kWideThreads = 1024;  // one block a multiprocessor
-constexpr int kRegisterThreads = 768;
+constexpr int kRegisterThreads = 640;
 constexpr int kNarrow = 8192;
 
 template <int threads, class D>
@@ -414,26 +445,33 @@ void launch_fused(Cuda backend, const FusedRows<D>& args, std::size_t bytes) {
   kernel<<<blocks, threads, bytes, native(backend)>>>(args);
 }
 
-// False if the rows are not for it.
-template <class D>
-bool launch_registers(Cuda backend, const FusedRows<D>& args) {
-  constexpr int kPackOfAll = kPackSize<D> * kRegisterThreads;
-  constexpr int kFew = 4;
-  constexpr int kMost = 9;  // of 85 registers a thread
-  if (args.length % kPackSize<D> != 0 || !packable(args.logits) || args.length <= kNarrow ||
-      args.length > kMost * kPackOfAll) {
-    return false;
-  }
+template <int packs>
+void launch_registers(Cuda backend, const FusedRows<__nv_bfloat16>& args, std::size_t bytes) {
+  const auto kernel = fused_register_kernel<kRegisterThreads, packs>;
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   static_cast<int>(bytes)),
+              "cudaFuncSetAttribute");
   const auto blocks = static_cast<unsigned int>(
       std::min<std::int64_t>(args.tokens, limits(backend).multiprocessors));
-  if (args.length <= kFew * kPackOfAll) {
-    fused_register_kernel<kRegisterThreads, kFew>
-        <<<blocks, kRegisterThreads, 0, native(backend)>>>(args);
-  } else {
-    fused_register_kernel<kRegisterThreads, kMost>
-        <<<blocks, kRegisterThreads, 0, native(backend)>>>(args);
+  kernel<<<blocks, kRegisterThreads, bytes, native(backend)>>>(args);
+}
+
+// With the number of packs of a thread as a constant. False if the rows are not for it.
+template <int packs = 2>
+bool fuse_in_registers(Cuda backend, const FusedRows<__nv_bfloat16>& args, std::size_t room) {
+  constexpr int n = kPackSize<__nv_bfloat16>;
+  constexpr int kMost = 11;                        // of 96 registers a thread
+  static_assert(kNarrow >= kRegisterThreads * n);  // all packs but the last are full
+  const auto bytes = static_cast<std::size_t>(args.length) * sizeof(__nv_bfloat16);
+  if (args.length % n != 0 || !packable(args.logits) || args.length <= kNarrow || bytes > room)
+    return false;
+  if (args.length <= packs * kRegisterThreads * n) {
+    launch_registers<packs>(backend, args, bytes);
+    return true;
   }
-  return true;
+  if constexpr (packs < kMost)
+    return fuse_in_registers<packs + 1>(backend, args, room);
+  return false;
 }
 
 constexpr int kSumThreads = 1024;
@@ -545,13 +583,14 @@ void fused_cross_entropy(Cuda backend, const FusedCrossEntropy& args) {
                                .length = static_cast<int>(args.logits.shape[1])};
   if (on_device.tokens == 0)
     return;
+  constexpr std::size_t kForReductions = 1024;  // static shared memory beside the row
+  const std::size_t room = static_cast<std::size_t>(limits(backend).shared_memory) - kForReductions;
   if constexpr (sizeof(D) == 2) {
-    if (launch_registers(backend, on_device))
+    if (fuse_in_registers(backend, on_device, room))
       return check_launch("fused_cross_entropy");
   }
-  constexpr std::size_t kForReductions = 1024;  // static shared memory beside the row
   const std::size_t bytes = static_cast<std::size_t>(on_device.length / kPackSize<D>) * 16;
-  if (bytes + kForReductions > static_cast<std::size_t>(limits(backend).shared_memory)) {
+  if (bytes > room) {
     const auto blocks = static_cast<unsigned int>(
         std::min<std::int64_t>(on_device.tokens, limits(backend).multiprocessors));
     fused_twice_kernel<kWideThreads><<<blocks, kWideThreads, 0, native(backend)>>>(on_device);
