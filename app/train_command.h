@@ -6,8 +6,8 @@
 
 namespace hew {
 
-/// Adds `train RECIPE [key=value …] [--resume] [--dry-run] [--stop-after N]`. Parsing the command
-/// line runs it; it throws Error.
+/// Adds `train RECIPE [key=value …] [--resume] [--dry-run] [--stop-after N] [--profile steps=A:B]`.
+/// Parsing the command line runs it; it throws Error.
 void add_train_command(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

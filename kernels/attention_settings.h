@@ -12,7 +12,7 @@ struct AttentionSettings {
   explicit AttentionSettings(const Stream& /*stream*/) {}
 
   /// The backward pass gives the same bytes every time. Without it cuDNN adds in any order; with it
-  /// cuDNN takes a workspace of B·H·Tq·Tk bfloat16 on Hopper. The own kernel always is.
+  /// cuDNN takes a workspace of B·H·Tq·Tk bfloat16 on Hopper. The own kernel always does.
   bool deterministic = false;
   /// cuDNN is not asked.
   bool own_kernel = false;

@@ -22,7 +22,7 @@ void add_broadcast(const ConstView& x, const ConstView& b, const View& y, const 
 void sum_leading(const ConstView& x, const View& y, const Stream& stream);
 /// y ← x converted between float32, float64 and bfloat16 (round to nearest even).
 void cast(const ConstView& x, const View& y, const Stream& stream);
-/// Σ x² in float64, in an order that does not depend on the number of threads.
+/// Σ x² in float64, in an order that does not depend on the number of threads. Waits for a GPU.
 double sum_of_squares(const ConstView& x, const Stream& stream);
 
 template <class T>

@@ -11,7 +11,7 @@
 #                         (default build-cuda/report)
 #   --no-build            take build-cuda as it is
 #   --torch-options TEXT  for tests/bench/gpt2_torch.py, such as "--attention cudnn"
-#   --hew-options TEXT    overrides of the recipes, such as "train.recompute=true"
+#   --hew-options TEXT    overrides of the recipes, such as "train.recompute=blocks"
 # PYTHON names the Python that has PyTorch (default python3). With train and torch both chosen, hew is
 # timed before and after PyTorch, and the slower of the two counts.
 set -uo pipefail

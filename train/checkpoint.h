@@ -40,7 +40,7 @@ struct CheckpointSource {
   const TokenizerRecord& tokenizer;
   layers::LanguageModel& model;
   sparsity::Sparsifier& sparsifier;
-  const optim::NamedTensors& optimizer;  // optim::Optimizer::state()
+  const optim::NamedTensors& optimizer;  // RankOptimizer::state()
   std::string product_choices = {};      // of the run's stream; empty where it has made none
 };
 

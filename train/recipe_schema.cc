@@ -146,8 +146,9 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
   train.add("precision", &TrainConfig::precision,
             "Type of compute; weights are float32 but for fp64. tf32 and bf16 need a GPU.");
   train.add("recompute", &TrainConfig::recompute,
-            "What the backward pass computes once more instead of keeping it: the insides of "
-            "transformer blocks, or nothing. Results are the same.");
+            "What the backward pass computes once more instead of keeping it: nothing, the "
+            "activations of dense MLPs, these and the outputs of norms, or the insides of "
+            "transformer blocks. Results are the same.");
   train.add("log_every", &TrainConfig::log_every, count, "Steps between lines of metrics.");
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");
