@@ -13,34 +13,49 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRowsPerBlock = kThreads / kWarp;
 
-// One warp a row.
+// One warp a few rows, so that it has that many loads under way. The ids of its next rows come
+// while it copies.
+constexpr int kRowsAtOnce = 4;
+
 template <class D, int n>
-__global__ void gather_kernel(const std::int32_t* ids, const D* table, D* y, std::int64_t count,
-                              std::int64_t rows, std::int64_t width) {
+__global__ void __launch_bounds__(kThreads, 5)
+    gather_kernel(const std::int32_t* ids, const D* table, D* y, std::int64_t count,
+                  std::int64_t rows, std::int64_t width) {
   const auto lane = static_cast<int>(threadIdx.x % kWarp);
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock;
+  const std::int64_t packs = width / n;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock * kRowsAtOnce;
   Pack<D, n> missing;
 #pragma unroll
   for (int k = 0; k < n; ++k) {
     missing.lane[k] = narrow<D>(std::numeric_limits<ComputeType<D>>::quiet_NaN());
   }
-  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
-       i < count; i += stride) {
-    const std::int64_t id = ids[i];
-    const bool known = id >= 0 && id < rows;
-    const auto* from = reinterpret_cast<const Pack<D, n>*>(table + (known ? id : 0) * width);
-    auto* to = reinterpret_cast<Pack<D, n>*>(y + i * width);
-    const std::int64_t packs = width / n;
-    std::int64_t c = lane;
-    constexpr int kAhead = 4;
-    for (; known && c + (kAhead - 1) * kWarp < packs; c += kAhead * kWarp) {
-      Pack<D, n> ahead[kAhead];
+  std::int64_t first =
+      (static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp) * kRowsAtOnce;
+  std::int32_t id[kRowsAtOnce];
+  auto read_ids = [&](std::int64_t begin) {
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) ahead[j] = from[c + j * kWarp];
+    for (int r = 0; r < kRowsAtOnce; ++r) id[r] = begin + r < count ? ids[begin + r] : -1;
+  };
+  read_ids(first);
+  for (; first < count; first += stride) {
+    const Pack<D, n>* from[kRowsAtOnce];
 #pragma unroll
-      for (int j = 0; j < kAhead; ++j) to[c + j * kWarp] = ahead[j];
+    for (int r = 0; r < kRowsAtOnce; ++r) {
+      const bool known = id[r] >= 0 && id[r] < rows;
+      from[r] = known ? reinterpret_cast<const Pack<D, n>*>(table + id[r] * width) : nullptr;
     }
-    for (; c < packs; c += kWarp) to[c] = known ? from[c] : missing;
+    read_ids(first + stride);
+#pragma unroll 1
+    for (std::int64_t c = lane; c < packs; c += kWarp) {
+      Pack<D, n> row[kRowsAtOnce];
+#pragma unroll
+      for (int r = 0; r < kRowsAtOnce; ++r) row[r] = from[r] != nullptr ? from[r][c] : missing;
+#pragma unroll
+      for (int r = 0; r < kRowsAtOnce; ++r) {
+        if (first + r < count)
+          reinterpret_cast<Pack<D, n>*>(y + (first + r) * width)[c] = row[r];
+      }
+    }
   }
 }
 
@@ -293,7 +308,7 @@ void embedding_forward(Cuda backend, const ConstView& ids, const ConstView& tabl
   const std::int64_t rows = table.shape[0];
   const std::int64_t width = table.shape[1];
   const std::int64_t count = ids.numel();
-  const unsigned int blocks = grid_for(backend, count, kRowsPerBlock);
+  const unsigned int blocks = grid_for(backend, count, kRowsPerBlock * kRowsAtOnce);
   if (width % kPackSize<D> == 0 && packable(table.data, y.data)) {
     gather_kernel<D, kPackSize<D>><<<blocks, kThreads, 0, native(backend)>>>(
         ids.as<std::int32_t>(), elements<T>(table), elements<T>(y), count, rows, width);
