@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <bit>
 #include <cub/device/device_radix_sort.cuh>
 #include <limits>
@@ -65,7 +66,7 @@ __global__ void __launch_bounds__(kThreads, 5)
 // same kind, and so on. The lists of entries have two a tile, for its first and its last run; a key
 // is the id, with kNothing set where there is nothing to add. A key outside the table, which one
 // with kNothing always is, counts for nothing.
-constexpr int kTile = 32;
+constexpr int kMostOfTile = 64;
 constexpr std::uint32_t kNothing = 1U << 31U;
 
 __device__ inline std::uint32_t id_of(std::uint32_t key) {
@@ -110,6 +111,7 @@ struct Runs {
   const std::int32_t* positions;  // [count] rows of `from`; null: in order
   const D* from;                  // [count, width]
   std::int64_t count;
+  int tile;                  // entries of a tile, kMostOfTile at most
   std::uint32_t* next_keys;  // [2·tiles]; null where there is one tile
   A* next;                   // [2·tiles, width]
   A* dtable;                 // [rows, width]
@@ -118,23 +120,42 @@ struct Runs {
   bool accumulate;
 };
 
+// to ← sum, or to += sum. A pack of narrow D is more than one of sums.
+template <int n, class A>
+__device__ inline void write_sums(A* to, bool accumulate, const A (&sum)[n]) {
+  constexpr int kPart = n < kPackSize<A> ? n : kPackSize<A>;
+#pragma unroll
+  for (int at = 0; at < n; at += kPart) {
+    A part[kPart] = {};
+    if (accumulate)
+      load<A, kPart>(to + at, part);
+#pragma unroll
+    for (int k = 0; k < kPart; ++k) part[k] += sum[at + k];
+    store<A, kPart>(to + at, part);
+  }
+}
+
 // One block a tile (x) and slab of channels (y), one pack of n channels a thread: all threads of a
 // block go the same way.
 template <class D, class A, int n>
-__global__ void runs_kernel(Runs<D, A> args) {
-  __shared__ std::uint32_t keys[kTile];
-  __shared__ std::int64_t offsets[kTile];
+__global__ void __launch_bounds__(kThreads, 3) runs_kernel(Runs<D, A> args) {
+  __shared__ std::uint32_t keys[kMostOfTile];
+  __shared__ std::int64_t offsets[kMostOfTile];
   const std::int64_t tile = blockIdx.x;
-  const std::int64_t begin = tile * kTile;
-  const auto length = static_cast<int>(min(std::int64_t{kTile}, args.count - begin));
+  const std::int64_t begin = tile * args.tile;
+  const auto length = static_cast<int>(min(std::int64_t{args.tile}, args.count - begin));
   for (auto i = static_cast<int>(threadIdx.x); i < length; i += static_cast<int>(blockDim.x)) {
     keys[i] = args.keys[begin + i];
     offsets[i] = (args.positions == nullptr ? begin + i : args.positions[begin + i]) * args.width;
   }
+  // Read before waiting for the others.
+  const bool any_before = begin > 0;
+  const bool any_behind = begin + length < args.count;
+  const std::uint32_t before = any_before ? args.keys[begin - 1] : 0;
+  const std::uint32_t behind = any_behind ? args.keys[begin + length] : 0;
   __syncthreads();
-  const bool goes_back = begin > 0 && id_of(args.keys[begin - 1]) == id_of(keys[0]);
-  const bool goes_on =
-      begin + length < args.count && id_of(args.keys[begin + length]) == id_of(keys[length - 1]);
+  const bool goes_back = any_before && id_of(before) == id_of(keys[0]);
+  const bool goes_on = any_behind && id_of(behind) == id_of(keys[length - 1]);
   const std::int64_t channel =
       (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * n;
   const bool mine = channel < args.width;
@@ -160,13 +181,7 @@ __global__ void runs_kernel(Runs<D, A> args) {
     if (!nothing && mine) {
       A* to = back || on ? args.next + (2 * tile + (back ? 0 : 1)) * args.width + channel
                          : args.dtable + id * args.width + channel;
-      if (args.accumulate && !back && !on) {
-        A before[n];
-        load<A, n>(to, before);
-#pragma unroll
-        for (int k = 0; k < n; ++k) sum[k] += before[k];
-      }
-      store<A, n>(to, sum);
+      write_sums(to, args.accumulate && !back && !on, sum);
     }
     if (back) {
       head_nothing = nothing;
@@ -204,16 +219,25 @@ void launch_runs(Cuda backend, const Runs<D, A>& runs) {
   const std::int64_t packs = runs.width / n;
   const std::int64_t slabs = ceil_div(packs, kThreads);
   const std::int64_t threads = ceil_div(ceil_div(packs, slabs), kWarp) * kWarp;
-  const dim3 grid(static_cast<unsigned int>(ceil_div(runs.count, kTile)),
+  const dim3 grid(static_cast<unsigned int>(ceil_div(runs.count, runs.tile)),
                   static_cast<unsigned int>(slabs));
   runs_kernel<D, A, n><<<grid, static_cast<unsigned int>(threads), 0, native(backend)>>>(runs);
   check_launch("embedding_backward");
 }
 
+// Long tiles leave short lists, short ones fill the device. Only the count decides, so that the
+// order of sums is always the same.
+int tile_of(std::int64_t count) {
+  constexpr std::int64_t kMany = 1 << 17;
+  return count < kMany ? kMostOfTile / 2 : kMostOfTile;
+}
+
 // Adds up this list, then the ones that it leaves.
 template <int n, class D, class A>
 void sum_runs(Cuda backend, Runs<D, A> runs) {
-  const std::int64_t tiles = ceil_div(runs.count, kTile);
+  constexpr int kPart = std::min(n, kPackSize<A>);
+  runs.tile = tile_of(runs.count);
+  const std::int64_t tiles = ceil_div(runs.count, runs.tile);
   if (tiles == 1)
     return launch_runs<n>(backend, runs);
   Tensor next_keys = Tensor::empty({2 * tiles}, DType::kInt32, backend.stream);
@@ -221,16 +245,17 @@ void sum_runs(Cuda backend, Runs<D, A> runs) {
   runs.next_keys = reinterpret_cast<std::uint32_t*>(next_keys.data<std::int32_t>());
   runs.next = next.data<A>();
   launch_runs<n>(backend, runs);
-  sum_runs<n>(backend, Runs<A, A>{.keys = runs.next_keys,
-                                  .positions = nullptr,
-                                  .from = runs.next,
-                                  .count = 2 * tiles,
-                                  .next_keys = nullptr,
-                                  .next = nullptr,
-                                  .dtable = runs.dtable,
-                                  .rows = runs.rows,
-                                  .width = runs.width,
-                                  .accumulate = runs.accumulate});
+  sum_runs<kPart>(backend, Runs<A, A>{.keys = runs.next_keys,
+                                      .positions = nullptr,
+                                      .from = runs.next,
+                                      .count = 2 * tiles,
+                                      .tile = 0,
+                                      .next_keys = nullptr,
+                                      .next = nullptr,
+                                      .dtable = runs.dtable,
+                                      .rows = runs.rows,
+                                      .width = runs.width,
+                                      .accumulate = runs.accumulate});
 }
 
 // Ids and their positions, sorted by id; equal ids stay in the order of their positions.
@@ -283,6 +308,7 @@ void scatter(Cuda backend, const ConstView& ids, const ConstView& dy, const View
                                               .positions = sorted.positions.data<std::int32_t>(),
                                               .from = elements<T>(dy),
                                               .count = ids.numel(),
+                                              .tile = 0,
                                               .next_keys = nullptr,
                                               .next = nullptr,
                                               .dtable = elements<A>(dtable),
@@ -291,7 +317,7 @@ void scatter(Cuda backend, const ConstView& ids, const ConstView& dy, const View
                                               .accumulate = accumulate});
   }
   if (!accumulate) {
-    absent_rows_kernel<A, n>
+    absent_rows_kernel<A, std::min(n, kPackSize<A>)>
         <<<grid_for(backend, rows, kRowsPerBlock), kThreads, 0, native(backend)>>>(
             present.data<std::uint8_t>(), elements<A>(dtable), rows, width);
     check_launch("embedding_backward");
@@ -322,11 +348,16 @@ void embedding_forward(Cuda backend, const ConstView& ids, const ConstView& tabl
 template <class T>
 void embedding_backward(Cuda backend, const ConstView& ids, const ConstView& dy, const View& dtable,
                         bool accumulate) {
-  constexpr int kPack = kPackSize<Accumulator<T>>;
+  constexpr int kPack = kPackSize<OnDevice<T>>;
+  constexpr int kPackOfSums = kPackSize<Accumulator<T>>;
   if (dtable.numel() == 0)
     return;
-  if (dtable.shape[1] % kPack == 0 && packable(dy.data, dtable.data)) {
+  const std::int64_t width = dtable.shape[1];
+  const bool packs = packable(dy.data, dtable.data);
+  if (packs && width % kPack == 0) {
     scatter<kPack, T>(backend, ids, dy, dtable, accumulate);
+  } else if (packs && width % kPackOfSums == 0) {
+    scatter<kPackOfSums, T>(backend, ids, dy, dtable, accumulate);
   } else {
     scatter<1, T>(backend, ids, dy, dtable, accumulate);
   }
