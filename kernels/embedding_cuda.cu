@@ -138,7 +138,7 @@ __device__ inline void write_sums(A* to, bool accumulate, const A (&sum)[n]) {
 // One block a tile (x) and slab of channels (y), one pack of n channels a thread: all threads of a
 // block go the same way.
 template <class D, class A, int n>
-__global__ void __launch_bounds__(kThreads, 3) runs_kernel(Runs<D, A> args) {
+__global__ void __maxnreg__(96) runs_kernel(Runs<D, A> args) {
   __shared__ std::uint32_t keys[kMostOfTile];
   __shared__ std::int64_t offsets[kMostOfTile];
   const std::int64_t tile = blockIdx.x;
@@ -165,13 +165,15 @@ __global__ void __launch_bounds__(kThreads, 3) runs_kernel(Runs<D, A> args) {
   bool head_nothing = true;
   bool tail_nothing = true;
   A sum[n] = {};
-  // Adds one entry; at the end of a run hands the sum over.
   auto add = [&](int i, const Pack<D, n>& pack) {
     if (keys[i] < args.rows) {
       nothing = false;
 #pragma unroll
       for (int k = 0; k < n; ++k) sum[k] += widen(pack.lane[k]);
     }
+  };
+  // At the end of a run hands the sum over.
+  auto finish = [&](int i) {
     const bool last = i + 1 == length;
     if (!last && id_of(keys[i + 1]) == id_of(keys[i]))
       return;
@@ -202,10 +204,18 @@ __global__ void __launch_bounds__(kThreads, 3) runs_kernel(Runs<D, A> args) {
       if (mine && i + j < length && keys[i + j] < args.rows)
         ahead[j] = *reinterpret_cast<const Pack<D, n>*>(args.from + offsets[i + j] + channel);
     }
+    // Ids ascend: a run that has the first entry of the next batch has all of this one.
+    if (i + kAhead < length && id_of(keys[i]) == id_of(keys[i + kAhead])) {
+#pragma unroll
+      for (int j = 0; j < kAhead; ++j) add(i + j, ahead[j]);
+      continue;
+    }
 #pragma unroll
     for (int j = 0; j < kAhead; ++j) {
-      if (i + j < length)
+      if (i + j < length) {
         add(i + j, ahead[j]);
+        finish(i + j);
+      }
     }
   }
   if (args.next_keys != nullptr && blockIdx.y == 0 && threadIdx.x == 0) {
