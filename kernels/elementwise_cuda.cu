@@ -72,20 +72,52 @@ struct Fill {
   }
 };
 
-// b repeats every `inner` elements, a multiple of n.
-template <class D, int n>
-struct AddBroadcast {
-  const D* x;
-  const D* b;
-  std::int64_t inner;
-  __device__ void operator()(std::int64_t i, ComputeType<D> (&out)[n]) const {
-    ComputeType<D> shift[n];
-    load<D, n>(x + i, out);
-    load<D, n>(b + i % inner, shift);
+constexpr int kAddBatch = 2;  // packs of x that a thread of add_broadcast has under way
+
+// y ← x + b, where b repeats every `inner` elements. All in packs of n; `advance` is the stride of
+// the grid modulo inner, so that no thread divides more than once.
+template <int n, class D>
+__global__ void __launch_bounds__(kThreads)
+    add_broadcast_kernel(const Pack<D, n>* x, const Pack<D, n>* b, Pack<D, n>* y,
+                         std::int64_t count, std::int64_t inner, std::int64_t advance) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+  std::int64_t at = i % inner;
+  for (; i < count; i += kAddBatch * stride) {
+    Pack<D, n> value[kAddBatch];
+    Pack<D, n> shift[kAddBatch];
 #pragma unroll
-    for (int k = 0; k < n; ++k) out[k] += shift[k];
+    for (int k = 0; k < kAddBatch; ++k) {
+      if (i + k * stride < count) {
+        value[k] = x[i + k * stride];
+        shift[k] = b[at];
+      }
+      at += advance;
+      at -= at < inner ? 0 : inner;
+    }
+#pragma unroll
+    for (int k = 0; k < kAddBatch; ++k) {
+      if (i + k * stride < count) {
+        ComputeType<D> sum[n];
+#pragma unroll
+        for (int j = 0; j < n; ++j) sum[j] = widen(value[k].lane[j]) + widen(shift[k].lane[j]);
+        store<D, n>(y[i + k * stride].lane, sum);
+      }
+    }
   }
-};
+}
+
+template <int n, class D>
+void add_broadcast_packs(Cuda backend, const D* x, const D* b, D* y, std::int64_t count,
+                         std::int64_t inner) {
+  using P = Pack<D, n>;
+  const unsigned int grid = grid_for(backend, ceil_div(count / n, kAddBatch), kThreads);
+  const std::int64_t stride = static_cast<std::int64_t>(grid) * kThreads;
+  add_broadcast_kernel<n><<<grid, kThreads, 0, native(backend)>>>(
+      reinterpret_cast<const P*>(x), reinterpret_cast<const P*>(b), reinterpret_cast<P*>(y),
+      count / n, inner / n, stride % (inner / n));
+  check_launch("add_broadcast");
+}
 
 // Nothing is moved where there is nothing to do: what reaches a loss is mostly 1.
 template <class D, int n>
@@ -302,10 +334,15 @@ void fill(Cuda backend, double value, const View& y) {
 template <class T>
 void add_broadcast(Cuda backend, const ConstView& x, const ConstView& b, const View& y) {
   using D = OnDevice<T>;
-  const bool packs = b.numel() % kPackSize<D> == 0 && packable(x.data, b.data);
-  map(backend, "add_broadcast", elements<T>(y), y.numel(), packs, [&](auto n) {
-    return AddBroadcast<D, n.value>{elements<T>(x), elements<T>(b), b.numel()};
-  });
+  constexpr int kPack = kPackSize<D>;
+  const std::int64_t count = y.numel();
+  const std::int64_t inner = b.numel();
+  if (count == 0)
+    return;
+  if (inner % kPack == 0 && packable(x.data, b.data, y.data))
+    return add_broadcast_packs<kPack>(backend, elements<T>(x), elements<T>(b), elements<T>(y),
+                                      count, inner);
+  add_broadcast_packs<1>(backend, elements<T>(x), elements<T>(b), elements<T>(y), count, inner);
 }
 
 template <class T>
