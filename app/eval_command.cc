@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/open_model.h"
+#include "app/rank_device.h"
 #include "core/error.h"
 #include "io/safetensors.h"
 #include "train/evaluation.h"
@@ -17,6 +18,7 @@ struct EvalArguments {
   std::string run;
   std::vector<std::string> data;  // empty: the recipe's data.valid
   std::int64_t batch = 8;
+  std::string device = "cpu";
   bool json = false;
   std::string dump_logits;
 };
@@ -54,11 +56,12 @@ void dump_logits(const std::string& path, const layers::LanguageModel& model,
 }
 
 void run_eval(const EvalArguments& arguments, const AppContext& context) {
-  const Stream stream = make_cpu_stream();
+  const RankDevice device(parse_device(arguments.device), context.comm);
+  const Stream& stream = device.stream();
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
   const std::shared_ptr<const TokenCorpus> corpus = open_corpus(arguments, trained);
   const train::Evaluation result = train::evaluate(
-      *trained.parts.model, corpus, {.batch = arguments.batch}, context.comm, stream);
+      *trained.parts.model, corpus, {.batch = arguments.batch}, device.comm(), stream);
   if (!context.root())
     return;
   if (!arguments.dump_logits.empty()) {
@@ -89,6 +92,7 @@ void add_eval_command(CLI::App& app, const AppContext& context) {
   command->add_option("--batch", arguments->batch, "Windows computed at a time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
+  command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->add_option("--dump-logits", arguments->dump_logits,
                       "Also write ids and logits of the first window to this safetensors file");

@@ -19,6 +19,7 @@ struct GenerateArguments {
   std::string run;
   std::string prompt;
   std::vector<std::int32_t> prompt_tokens;
+  std::string device = "cpu";
   train::GenerateOptions options;
 };
 
@@ -71,7 +72,7 @@ void generate_tokens(const GenerateArguments& arguments, const train::TrainedMod
 void run_generate(const GenerateArguments& arguments, const AppContext& context) {
   if (!context.root())
     return;
-  const Stream stream = make_cpu_stream();
+  const Stream stream = make_stream(parse_device(arguments.device));
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
   const train::TokenizerRecord& record = trained.tokenizer;
   if (record.kind.empty()) {
@@ -112,6 +113,7 @@ void add_generate_command(CLI::App& app, const AppContext& context) {
   command->add_option("--prompt-tokens", arguments->prompt_tokens, "The same as tokens: 1,2,3")
       ->delimiter(',')
       ->excludes(prompt);
+  command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   add_sampling(*command, arguments->options);
   command->callback([arguments, &context] { run_generate(*arguments, context); });
 }

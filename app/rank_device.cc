@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <array>
 
+#include "dist/nccl_comm.h"
+
 namespace hew {
 
 Device device_of_rank(Device wanted, dist::Communicator& comm) {
@@ -20,6 +22,12 @@ Device device_of_rank(Device wanted, dist::Communicator& comm) {
       ++wanted.index;
   }
   return wanted;
+}
+
+RankDevice::RankDevice(Device wanted, dist::Communicator& host)
+    : host_(host), stream_(make_stream(device_of_rank(wanted, host))) {
+  if (!stream_.device.is_cpu() && host.size() > 1)
+    between_gpus_ = dist::make_nccl_communicator(host, stream_);
 }
 
 }  // namespace hew

@@ -10,7 +10,6 @@
 #include "app/rank_device.h"
 #include "app/recipe_choice.h"
 #include "core/error.h"
-#include "dist/nccl_comm.h"
 #include "train/dry_run.h"
 #include "train/trainer.h"
 
@@ -86,17 +85,8 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
       fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream()));
     return;
   }
-  const Stream stream = make_stream(device_of_rank(recipe.run.device, context.comm));
-  std::unique_ptr<dist::Communicator> between_gpus;
-  if (!stream.device.is_cpu()) {
-    if (context.comm.size() > 1) {
-      between_gpus = dist::make_nccl_communicator(context.comm, stream);
-    } else {
-      between_gpus = std::make_unique<dist::LocalCommunicator>();
-    }
-  }
-  dist::Communicator& comm = between_gpus ? *between_gpus : context.comm;
-  train::Trainer(recipe, options, comm, *context.stop_signal, stream).run();
+  const RankDevice device(recipe.run.device, context.comm);
+  train::Trainer(recipe, options, device.comm(), *context.stop_signal, device.stream()).run();
 }
 
 }  // namespace

@@ -73,6 +73,12 @@ expect "which recipe?" data batches train.steps=1 --steps 2 new.bin
 expect "RECIPE.yaml [key=value" data batches recipe.yaml --steps 2
 expect "no/new.bin: cannot write" data batches recipe.yaml --steps 2 no/new.bin
 expect "train.batch=none: got" data batches recipe.yaml train.batch=none --steps 2 new.bin
+for command in "eval run --data corpus.h5" "generate run --prompt 1"; do
+  # shellcheck disable=SC2086
+  expect "[cuda] failed" $command --device cuda:99
+  # shellcheck disable=SC2086
+  expect "'gpu' is not a device (cpu, cuda, cuda:N)" $command --device gpu
+done
 expect "command line: " inspect run --colour
 
 for file in new.h5 new.bin no; do

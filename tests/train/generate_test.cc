@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "tests/support/device.h"
 
 namespace hew::test {
 namespace {
@@ -27,7 +28,7 @@ layers::LanguageModel make_model(layers::ModelFamily family) {
            .activation = llama ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh,
            .dropout = 0.3,
            .init_std = 0.3},
-          {.seed = 5, .dtype = DType::kFloat64, .stream = make_cpu_stream()}};
+          {.seed = 5, .dtype = DType::kFloat64, .stream = test_stream()}};
 }
 
 std::vector<std::int32_t> generated(const layers::LanguageModel& model,
@@ -35,8 +36,7 @@ std::vector<std::int32_t> generated(const layers::LanguageModel& model,
                                     const train::GenerateOptions& options) {
   std::vector<std::int32_t> tokens;
   train::generate(
-      model, prompt, options, [&](std::int32_t token) { tokens.push_back(token); },
-      make_cpu_stream());
+      model, prompt, options, [&](std::int32_t token) { tokens.push_back(token); }, test_stream());
   return tokens;
 }
 
@@ -49,7 +49,7 @@ std::vector<std::int32_t> without_cache(const layers::LanguageModel& model,
     if (std::ssize(seen) > kContext)
       seen.erase(seen.begin(), seen.end() - kContext / 2);
     ag::ForwardContext context;
-    const Tensor ids = Tensor::from(seen, {1, std::ssize(seen)}, make_cpu_stream());
+    const Tensor ids = Tensor::from(seen, {1, std::ssize(seen)}, test_stream());
     const auto logits = model.forward(ids, context).value().to_vector<double>();
     const auto last = logits.end() - kVocab;
     const auto best = std::max_element(last, logits.end()) - last;
@@ -108,7 +108,7 @@ TEST_CASE("end of text ends, and tokens past the tokenizer's are never drawn") {
 
 TEST_CASE("draws follow softmax(z / temperature) within top-k and top-p") {
   const std::vector<double> z{1.0, 3.0, -2.0, 2.0};
-  const Tensor logits = Tensor::from(z, {1, 4}, make_cpu_stream());
+  const Tensor logits = Tensor::from(z, {1, 4}, test_stream());
   constexpr int kDraws = 20000;
   const auto frequencies = [&](const train::SamplingOptions& options) {
     std::vector<double> counts(4, 0);
@@ -144,8 +144,7 @@ TEST_CASE("what cannot be continued is an error") {
   CHECK(refused(std::vector<std::int32_t>(kContext + 1, 0)) ==
         "the prompt has 12 tokens, more than the model's context of 11");
   CHECK(refused({3, 37}) == "the prompt has token 37, outside of the model's vocabulary of 37");
-  const Tensor broken =
-      Tensor::from(std::vector<float>{0, std::nanf("")}, {1, 2}, make_cpu_stream());
+  const Tensor broken = Tensor::from(std::vector<float>{0, std::nanf("")}, {1, 2}, test_stream());
   CHECK(error_of([&] { train::sample_token(broken, 2, 0, {}); }) ==
         "[generate] the model gives logits that are not finite");
 }
