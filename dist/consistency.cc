@@ -66,13 +66,13 @@ void require_equal_names(Communicator& comm, const Hashes& names) {
 
 void check_equal(Communicator& comm, std::span<const std::pair<std::string, Tensor>> tensors) {
   Hashes names;
-  Hashes values;
+  std::vector<Tensor> values;
   for (const auto& [name, tensor] : tensors) {
     names.push_back(hash_of_text(name));
-    values.push_back(hash_of(tensor));
+    values.push_back(tensor);
   }
   require_equal_names(comm, names);
-  require_equal(comm, values, [&tensors](std::size_t i) { return tensors[i].first; });
+  require_equal(comm, hashes_of(values), [&tensors](std::size_t i) { return tensors[i].first; });
 }
 
 void broadcast_parameters(Communicator& comm, std::span<ag::Parameter* const> parameters) {

@@ -3,6 +3,9 @@
 #include <array>
 #include <bit>
 #include <cstring>
+#include <iterator>
+
+#include "kernels/hash.h"
 
 namespace hew::dist {
 namespace {
@@ -22,6 +25,38 @@ std::uint64_t read(const std::byte* from) {
 
 std::uint64_t round(std::uint64_t lane, std::uint64_t word) {
   return std::rotl(lane + word * kPrime2, 31) * kPrime1;
+}
+
+// With the shape and dtype, without which equal sums are no equal tensors.
+std::uint64_t whole_hash(const Tensor& tensor, std::int64_t sum) {
+  std::uint64_t seed = static_cast<std::uint64_t>(tensor.dtype());
+  for (const std::int64_t extent : tensor.shape()) {
+    seed = round(seed, static_cast<std::uint64_t>(extent));
+  }
+  return xxh64(std::as_bytes(std::span(&sum, 1)), seed);
+}
+
+// Of the tensors on such a device, which is one and the same: the host waits for it once.
+template <class Wanted>
+void hash_where(const Wanted& wanted, std::span<const Tensor> tensors,
+                std::vector<std::uint64_t>& hashes) {
+  std::vector<std::size_t> chosen;
+  for (std::size_t i = 0; i < tensors.size(); ++i) {
+    if (wanted(tensors[i].device()))
+      chosen.push_back(i);
+  }
+  if (chosen.empty())
+    return;
+  const Stream& stream = tensors[chosen.front()].stream();
+  Tensor sums = Tensor::empty({std::ssize(chosen)}, DType::kInt64, stream);
+  for (std::size_t k = 0; k < chosen.size(); ++k) {
+    Tensor sum = sums.rows(static_cast<std::int64_t>(k), 1);
+    kernels::hash_words(tensors[chosen[k]], sum, stream);
+  }
+  const std::vector<std::int64_t> values = sums.to_vector<std::int64_t>();
+  for (std::size_t k = 0; k < chosen.size(); ++k) {
+    hashes[chosen[k]] = whole_hash(tensors[chosen[k]], values[k]);
+  }
 }
 
 }  // namespace
@@ -57,19 +92,11 @@ std::uint64_t xxh64(std::span<const std::byte> bytes, std::uint64_t seed) {
   return hash ^ (hash >> 32U);
 }
 
-std::uint64_t hash_of(const Tensor& tensor) {
-  Tensor host = tensor;
-  if (!tensor.device().is_cpu()) {
-    host = Tensor::empty(tensor.shape(), tensor.dtype(), make_cpu_stream());
-    host.copy_from(tensor);
-  }
-  std::uint64_t seed = static_cast<std::uint64_t>(tensor.dtype());
-  for (const std::int64_t extent : tensor.shape()) {
-    seed = round(seed, static_cast<std::uint64_t>(extent));
-  }
-  const std::span<const std::byte> bytes(static_cast<const std::byte*>(host.view().data),
-                                         static_cast<std::size_t>(host.nbytes()));
-  return xxh64(bytes, seed);
+std::vector<std::uint64_t> hashes_of(std::span<const Tensor> tensors) {
+  std::vector<std::uint64_t> hashes(tensors.size());
+  hash_where([](Device device) { return device.is_cpu(); }, tensors, hashes);
+  hash_where([](Device device) { return device.is_cuda(); }, tensors, hashes);
+  return hashes;
 }
 
 }  // namespace hew::dist

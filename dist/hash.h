@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "core/tensor.h"
 
@@ -12,7 +13,9 @@ namespace hew::dist {
 /// attacks.
 std::uint64_t xxh64(std::span<const std::byte> bytes, std::uint64_t seed = 0);
 
-/// Hash of a tensor's shape, dtype and bytes.
-std::uint64_t hash_of(const Tensor& tensor);
+/// Of each tensor a hash of shape, dtype and bytes, the same wherever they lie; computed there
+/// (kernels::hash_words), so that 8 bytes a tensor come to the host. Tensors may be mixed of the
+/// host's and one GPU's.
+std::vector<std::uint64_t> hashes_of(std::span<const Tensor> tensors);
 
 }  // namespace hew::dist
