@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <unordered_map>
 #include <utility>
 
 #include "core/error.h"
@@ -15,12 +14,6 @@
 
 namespace hew::train {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
 
 TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
   const std::unique_ptr<Tokenizer> tokenizer = corpus.tokenizer();
@@ -112,9 +105,8 @@ void Trainer::open_directory(const std::vector<std::string>& news) {
   } else {
     directory_.create(recipe_);
   }
-  console_ = Console(directory_.log());
-  for (const std::string& line : news) console_.say(line);
-  metrics_ = std::make_unique<MetricsFile>(directory_.metrics(), progress_.metrics_bytes);
+  log_ = RunLog(directory_, progress_.metrics_bytes);
+  for (const std::string& line : news) log_.say(line);
 }
 
 ag::BackwardHooks Trainer::reduce_when_done() {
@@ -161,7 +153,7 @@ void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::i
     optimizer_->remap(change.weight->name(), change.source);
   }
   if (!changes.empty())
-    log_refresh(step);
+    log_.refresh(sparsifier(), step);
 }
 
 void Trainer::refresh_masks(std::int64_t step) {
@@ -216,16 +208,15 @@ void Trainer::profile_steps() {
   } else if (next == range.end + 1 && stream_.state->profiler != nullptr) {
     const std::shared_ptr<Profiler> profiler = std::exchange(stream_.state->profiler, nullptr);
     const auto steps = static_cast<double>(range.end - range.begin + 1);
-    console_.say(fmt::format("steps {} to {} on rank {}:\n{}", range.begin, range.end, comm_.rank(),
-                             to_table(profiler->rows(stream_), steps)));
+    log_.say(fmt::format("steps {} to {} on rank {}:\n{}", range.begin, range.end, comm_.rank(),
+                         to_table(profiler->rows(stream_), steps)));
   }
 }
 
 void Trainer::run() {
   const std::int64_t last =
       std::min(options_.stop_after.value_or(recipe_.train.steps), recipe_.train.steps);
-  last_log_ = Clock::now();
-  last_log_step_ = progress_.steps;
+  log_.begin(progress_.steps);
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
   bool stop = false;
   const bool untrained = last == 0 && !options_.resume;
@@ -249,14 +240,14 @@ void Trainer::run() {
   }
   profile_steps();
   if (!stepped && !untrained)
-    console_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
-                             recipe_.train.steps));
+    log_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
+                         recipe_.train.steps));
   if (stop) {
-    console_.say(fmt::format("stopped by {} after step {}; resume with --resume",
-                             stop_reason_.empty() ? "a signal to another rank" : stop_reason_,
-                             progress_.steps));
+    log_.say(fmt::format("stopped by {} after step {}; resume with --resume",
+                         stop_reason_.empty() ? "a signal to another rank" : stop_reason_,
+                         progress_.steps));
   }
-  console_.end_live_line();
+  log_.end_live_line();
 }
 
 void Trainer::check_ranks_agree() {
@@ -300,83 +291,35 @@ double Trainer::sparsity_now() const {
 }
 
 void Trainer::log_step(bool stop) {
-  if (!root())
-    return;
-  const bool written = progress_.steps % recipe_.train.log_every == 0 ||
-                       progress_.steps == recipe_.train.steps || stop;
-  if (!outcomes_.empty())
+  if (!root() || !outcomes_.empty())
     return;  // nothing new is known
-  const double elapsed = seconds_since(last_log_);
-  const auto steps =
-      static_cast<double>(std::max<std::int64_t>(progress_.steps - last_log_step_, 1));
-  const double per_step = elapsed / steps;
-  const auto tokens = static_cast<double>(recipe_.train.batch * recipe_.model.context);
-  const ProgressLine line{
-      .step = progress_.steps,
-      .steps = recipe_.train.steps,
-      .loss = known_.loss,
-      .tokens_per_second = tokens / per_step,
-      .learning_rate = known_.learning_rate,
-      .sparsity = sparsity_now(),
-      .seconds_left = per_step * static_cast<double>(recipe_.train.steps - progress_.steps)};
-  console_.progress(line, written);
-  if (!written)
-    return;
-  metrics_->write({{"kind", "train"},
-                   {"step", progress_.steps},
-                   {"loss", known_.loss},
-                   {"lr", known_.learning_rate},
-                   {"grad_norm", known_.gradient_norm},
-                   {"sparsity", line.sparsity},
-                   {"tokens_per_second", line.tokens_per_second},
-                   {"step_seconds", per_step},
-                   {"bytes_reduced", reducer_.bytes_reduced()},
-                   {"flops", progress_.flops}});
-  last_log_ = Clock::now();
-  last_log_step_ = progress_.steps;
-}
-
-void Trainer::log_refresh(std::int64_t step) {
-  if (!root())
-    return;
-  nlohmann::ordered_json weights = nlohmann::ordered_json::object();
-  for (const sparsity::Sparsifier::Target& target : sparsifier().targets()) {
-    const sparsity::BsrPattern& pattern = *target.weight->pattern();
-    weights[target.weight->name()] = {{"live", pattern.nnzb()},
-                                      {"blocks", pattern.grid().blocks()},
-                                      {"sparsity", pattern.sparsity()},
-                                      {"wanted", sparsifier().wanted_sparsity(target, step)}};
-  }
-  metrics_->write({{"kind", "refresh"}, {"step", step + 1}, {"weights", weights}});
+  const bool milestone = progress_.steps % recipe_.train.log_every == 0 ||
+                         progress_.steps == recipe_.train.steps || stop;
+  log_.step({.recipe = recipe_,
+             .progress = progress_,
+             .outcome = known_,
+             .sparsity = sparsity_now(),
+             .bytes_reduced = reducer_.bytes_reduced()},
+            milestone);
 }
 
 void Trainer::evaluate_now() {
   if (!valid_corpus_)
     return;
   sparsifier().select_learned_masks(progress_.steps);
-  const Clock::time_point start = Clock::now();
+  const RunLog::Clock::time_point start = RunLog::Clock::now();
   const Evaluation result =
       evaluate(model(), valid_corpus_,
                {.batch = micro_batch_,
                 .max_windows = recipe_.train.eval_batches * recipe_.train.batch,
                 .dtype = activation_dtype(recipe_.train.precision)},
                comm_, stream_);
-  if (!root())
-    return;
-  console_.say("validation  " + to_string(result));
-  nlohmann::ordered_json record{{"kind", "eval"},
-                                {"step", progress_.steps},
-                                {"loss", result.loss},
-                                {"perplexity", result.perplexity()},
-                                {"tokens", result.tokens}};
-  if (result.bits_per_byte)
-    record["bits_per_byte"] = *result.bits_per_byte;
-  metrics_->write(record);
-  last_log_ += Clock::now() - start;  // not the training's time
+  log_.evaluation(result, progress_.steps);
+  log_.leave_out(start);
 }
 
 void Trainer::checkpoint_now() {
-  const Clock::time_point start = Clock::now();
+  const RunLog::Clock::time_point start = RunLog::Clock::now();
   sparsifier().select_learned_masks(progress_.steps);
   for (const ag::Parameter* parameter : model().parameters()) {
     require<Error>(std::isfinite(kernels::sum_of_squares(parameter->value(), stream_)),
@@ -384,7 +327,7 @@ void Trainer::checkpoint_now() {
   }
   const optim::NamedTensors optimizer = optimizer_->state();
   if (root()) {
-    progress_.metrics_bytes = metrics_->bytes();
+    progress_.metrics_bytes = log_.metrics_bytes();
     save_checkpoint(directory_.checkpoint(progress_.steps),
                     {.recipe = recipe_,
                      .progress = progress_,
@@ -396,7 +339,7 @@ void Trainer::checkpoint_now() {
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();
-  last_log_ += Clock::now() - start;
+  log_.leave_out(start);
 }
 
 }  // namespace hew::train

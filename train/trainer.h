@@ -13,11 +13,11 @@
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
 #include "train/evaluation.h"
-#include "train/metrics.h"
 #include "train/model_setup.h"
 #include "train/rank_optimizer.h"
 #include "train/recipe.h"
 #include "train/run_directory.h"
+#include "train/run_log.h"
 #include "train/step_outcomes.h"
 #include "train/stop_signal.h"
 
@@ -71,7 +71,6 @@ class Trainer {
   bool milestone(bool stop) const;
   void log_step(bool stop);
   void profile_steps();
-  void log_refresh(std::int64_t step);
   void evaluate_now();
   void checkpoint_now();
   double sparsity_now() const;
@@ -95,13 +94,10 @@ class Trainer {
   std::unique_ptr<RankOptimizer> optimizer_;
   std::unique_ptr<BatchLoader> loader_;
   dist::GradientReducer reducer_;
-  std::unique_ptr<MetricsFile> metrics_;  // rank 0
-  Console console_;
+  RunLog log_;  // silent but for rank 0
   StepOutcomes outcomes_;
   KnownOutcome known_;  // of the newest step that was read
   std::string stop_reason_;
-  std::chrono::steady_clock::time_point last_log_;
-  std::int64_t last_log_step_ = 0;
 };
 
 }  // namespace hew::train

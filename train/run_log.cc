@@ -1,0 +1,77 @@
+#include "train/run_log.h"
+
+#include <algorithm>
+
+namespace hew::train {
+
+RunLog::RunLog(const RunDirectory& directory, std::int64_t metrics_bytes)
+    : console_(directory.log()),
+      metrics_(std::make_unique<MetricsFile>(directory.metrics(), metrics_bytes)) {}
+
+void RunLog::begin(std::int64_t steps) {
+  since_ = Clock::now();
+  since_step_ = steps;
+}
+
+void RunLog::step(const StepRecord& record, bool milestone) {
+  if (!metrics_)
+    return;
+  const Recipe& recipe = record.recipe;
+  const Progress& progress = record.progress;
+  const double elapsed = std::chrono::duration<double>(Clock::now() - since_).count();
+  const auto steps = static_cast<double>(std::max<std::int64_t>(progress.steps - since_step_, 1));
+  const double per_step = elapsed / steps;
+  const auto tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
+  const ProgressLine line{
+      .step = progress.steps,
+      .steps = recipe.train.steps,
+      .loss = record.outcome.loss,
+      .tokens_per_second = tokens / per_step,
+      .learning_rate = record.outcome.learning_rate,
+      .sparsity = record.sparsity,
+      .seconds_left = per_step * static_cast<double>(recipe.train.steps - progress.steps)};
+  console_.progress(line, milestone);
+  if (!milestone)
+    return;
+  metrics_->write({{"kind", "train"},
+                   {"step", progress.steps},
+                   {"loss", record.outcome.loss},
+                   {"lr", record.outcome.learning_rate},
+                   {"grad_norm", record.outcome.gradient_norm},
+                   {"sparsity", line.sparsity},
+                   {"tokens_per_second", line.tokens_per_second},
+                   {"step_seconds", per_step},
+                   {"bytes_reduced", record.bytes_reduced},
+                   {"flops", progress.flops}});
+  begin(progress.steps);
+}
+
+void RunLog::refresh(const sparsity::Sparsifier& sparsifier, std::int64_t step) {
+  if (!metrics_)
+    return;
+  nlohmann::ordered_json weights = nlohmann::ordered_json::object();
+  for (const sparsity::Sparsifier::Target& target : sparsifier.targets()) {
+    const sparsity::BsrPattern& pattern = *target.weight->pattern();
+    weights[target.weight->name()] = {{"live", pattern.nnzb()},
+                                      {"blocks", pattern.grid().blocks()},
+                                      {"sparsity", pattern.sparsity()},
+                                      {"wanted", sparsifier.wanted_sparsity(target, step)}};
+  }
+  metrics_->write({{"kind", "refresh"}, {"step", step + 1}, {"weights", weights}});
+}
+
+void RunLog::evaluation(const Evaluation& result, std::int64_t steps) {
+  if (!metrics_)
+    return;
+  console_.say("validation  " + to_string(result));
+  nlohmann::ordered_json record{{"kind", "eval"},
+                                {"step", steps},
+                                {"loss", result.loss},
+                                {"perplexity", result.perplexity()},
+                                {"tokens", result.tokens}};
+  if (result.bits_per_byte)
+    record["bits_per_byte"] = *result.bits_per_byte;
+  metrics_->write(record);
+}
+
+}  // namespace hew::train

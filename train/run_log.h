@@ -1,0 +1,60 @@
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "sparsity/sparsifier.h"
+#include "train/checkpoint.h"
+#include "train/evaluation.h"
+#include "train/metrics.h"
+#include "train/recipe.h"
+#include "train/run_directory.h"
+#include "train/step_outcomes.h"
+
+namespace hew::train {
+
+/// What the log says of a step beside its time.
+struct StepRecord {
+  const Recipe& recipe;
+  const Progress& progress;
+  const KnownOutcome& outcome;
+  double sparsity = 0;             // of the weights under a rule, now
+  std::int64_t bytes_reduced = 0;  // over the network, so far
+};
+
+/// What rank 0 tells of a run as it goes on: on the console and in the run's log and metrics.jsonl.
+class RunLog {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  RunLog() = default;  // silent: other ranks
+  /// Goes on after `metrics_bytes` of metrics.jsonl. Throws DataError.
+  RunLog(const RunDirectory& directory, std::int64_t metrics_bytes);
+
+  /// The time of the steps after `steps` begins.
+  void begin(std::int64_t steps);
+  /// What has been done since `start` is not the steps' time.
+  void leave_out(Clock::time_point start) { since_ += Clock::now() - start; }
+
+  void say(const std::string& text) { console_.say(text); }
+  /// A progress line; with `milestone` it is kept, a record is written, and the time begins anew.
+  void step(const StepRecord& record, bool milestone);
+  /// Live blocks after the refresh of step `step`, counted from 0.
+  void refresh(const sparsity::Sparsifier& sparsifier, std::int64_t step);
+  void evaluation(const Evaluation& result, std::int64_t steps);
+  /// Leaves the line that overwrites itself, if there is one.
+  void end_live_line() { console_.end_live_line(); }
+
+  /// Length of metrics.jsonl; 0 where silent.
+  std::int64_t metrics_bytes() const { return metrics_ ? metrics_->bytes() : 0; }
+
+ private:
+  Console console_;
+  std::unique_ptr<MetricsFile> metrics_;  // null where silent
+  Clock::time_point since_;
+  std::int64_t since_step_ = 0;
+};
+
+}  // namespace hew::train
