@@ -13,8 +13,13 @@ Device device_of_rank(Device wanted, dist::Communicator& comm) {
 
 RankDevice::RankDevice(Device wanted, dist::Communicator& host)
     : host_(host), stream_(make_stream(device_of_rank(wanted, host))) {
-  if (!stream_.device.is_cpu() && host.size() > 1)
+  if (stream_.device.is_cpu())
+    return;
+  if (host.size() > 1) {
     between_gpus_ = dist::make_nccl_communicator(host, stream_);
+  } else {
+    between_gpus_ = std::make_unique<dist::LocalCommunicator>();
+  }
 }
 
 }  // namespace hew

@@ -26,7 +26,7 @@ class RankDevice {
  private:
   dist::Communicator& host_;
   Stream stream_;
-  std::unique_ptr<dist::Communicator> between_gpus_;  // where there are several
+  std::unique_ptr<dist::Communicator> between_gpus_;  // null on the CPU
 };
 
 }  // namespace hew
