@@ -37,6 +37,7 @@ constexpr std::array kGroups{Group{"norm", bench_norm},
 
 std::string group_names() {
   std::vector<std::string_view> names;
+  names.reserve(kGroups.size());
   for (const Group& group : kGroups) names.push_back(group.name);
   return fmt::format("{}", fmt::join(names, ", "));
 }

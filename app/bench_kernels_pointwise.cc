@@ -149,18 +149,18 @@ void bench_norm(KernelTimer& timer) {
 
 void bench_activation(KernelTimer& timer) {
   const std::int64_t m = timer.scaled(kRows / 2);
-  const std::int64_t n = 4 * kWidth;
+  constexpr std::int64_t n = 4 * kWidth;
   constexpr auto kActivation = kernels::Activation::kGeluTanh;
   const std::string shape = fmt::format("M={} N={}", m, n);
   timer.time({.kernel = "gelu_tanh forward", .shape = shape, .bytes = 2 * timer.bytes(m * n)},
-             [&timer, m, n] {
+             [&timer, m] {
                return KernelCall{[x = timer.random({m, n}), y = timer.empty({m, n})]() mutable {
                  kernels::activation_forward(kActivation, x, y, x.stream());
                }};
              });
   timer.time(
       {.kernel = "gelu_tanh backward with dbias", .shape = shape, .bytes = 3 * timer.bytes(m * n)},
-      [&timer, m, n] {
+      [&timer, m] {
         return KernelCall{[x = timer.random({m, n}), dy = timer.random({m, n}),
                            dx = timer.empty({m, n}), dbias = timer.empty_sums({n})]() mutable {
           kernels::activation_backward(
@@ -174,14 +174,14 @@ void bench_swiglu(KernelTimer& timer) {
   const std::int64_t n = 4096;
   const std::string shape = fmt::format("M={} N={}", m, n);
   timer.time({.kernel = "swiglu forward", .shape = shape, .bytes = 3 * timer.bytes(m * n)},
-             [&timer, m, n] {
+             [&timer, m] {
                return KernelCall{[gate = timer.random({m, n}), up = timer.random({m, n}),
                                   y = timer.empty({m, n})]() mutable {
                  kernels::swiglu_forward(gate, up, y, gate.stream());
                }};
              });
   timer.time({.kernel = "swiglu backward", .shape = shape, .bytes = 5 * timer.bytes(m * n)},
-             [&timer, m, n] {
+             [&timer, m] {
                return KernelCall{[gate = timer.random({m, n}), up = timer.random({m, n}),
                                   dy = timer.random({m, n}), dgate = timer.empty({m, n}),
                                   dup = timer.empty({m, n})]() mutable {

@@ -40,7 +40,7 @@ Hidden forward_up(const FeedForwardArgs& args) {
 }  // namespace
 
 Variable feed_forward(const FeedForwardArgs& args) {
-  const auto& [x, up, up_bias, down, down_bias, activation, remake] = args;
+  const auto& [x, up, up_bias, down, down_bias, kind, remake] = args;
   require<ShapeError>(x.shape().rank() == 2 && up.shape().rank() == 2 && down.shape().rank() == 2 &&
                           x.size(1) == up.size(1) && up.size(0) == down.size(1),
                       "[feed_forward] x {}, up {} and down {} are not [M, C], [F, C] and [C', F]",
@@ -52,8 +52,8 @@ Variable feed_forward(const FeedForwardArgs& args) {
   if (remake)
     hidden.h = Tensor();
   // A rule runs once: where the activation is made again, it takes its input's memory.
-  auto rule = [x = Saved(x), up = up.value(), down = down.value(), hidden, activation](
-                  const Tensor& dy, Needs& needs) {
+  auto rule = [x = Saved(x), up = up.value(), down = down.value(), hidden,
+               activation = args.activation](const Tensor& dy, Needs& needs) {
     const Tensor& pre = hidden.pre;
     const Tensor h = hidden.h.defined() ? hidden.h : pre;
     Tensor dpre = Tensor::empty(pre.shape(), pre.dtype(), pre.stream());

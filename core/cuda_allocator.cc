@@ -159,7 +159,8 @@ void* Arena::allocate(std::int64_t bytes) {
     const auto tail = ranges_.emplace(range->first + size, Range{.bytes = rest, .free = true});
     free_.emplace(rest, tail.first->first);
   }
-  return reinterpret_cast<void*>(base_ + static_cast<CUdeviceptr>(range->first));
+  return reinterpret_cast<void*>(base_ +  // NOLINT(performance-no-int-to-ptr)
+                                 static_cast<CUdeviceptr>(range->first));
 }
 
 bool Arena::owns(const void* data) const {

@@ -56,7 +56,6 @@ class Arena {
 class CudaAllocator final : public Allocator {
  public:
   explicit CudaAllocator(int device);
-  ~CudaAllocator() override = default;
 
   void* allocate(std::int64_t bytes) override;
   void release(void* data, std::int64_t bytes) noexcept override;

@@ -44,6 +44,7 @@ std::vector<Profiler::Row> Profiler::rows(const Stream& stream) {
                        : span.end_mark->seconds_since(*span.begin_mark);
   }
   std::vector<Row> out;
+  out.reserve(by_op.size());
   for (auto& [op, row] : by_op) out.push_back(std::move(row));
   std::stable_sort(out.begin(), out.end(),
                    [](const Row& a, const Row& b) { return a.seconds > b.seconds; });

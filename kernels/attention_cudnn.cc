@@ -1,6 +1,7 @@
 #include "kernels/attention_cudnn.h"
 
-#define CUDNN_FRONTEND_SKIP_JSON_LIB  // graphs are not written to files
+#define CUDNN_FRONTEND_SKIP_JSON_LIB  // graphs are not written to files  //
+                                      // NOLINT(readability-identifier-naming)
 #include <cudnn.h>
 #include <cudnn_frontend.h>
 
@@ -48,7 +49,7 @@ struct Problem {
             .scale = options.scale,
             .causal = options.causal};
   }
-  auto operator<=>(const Problem&) const = default;
+  auto operator<=>(const Problem&) const = default;  // NOLINT(modernize-use-nullptr)
 
   std::int64_t batch = 0;
   std::int64_t queries = 0;

@@ -33,7 +33,8 @@ struct ProductKey {
   std::int64_t align_bias = 0;
   std::int64_t align_pre = 0;
 
-  friend auto operator<=>(const ProductKey&, const ProductKey&) = default;
+  friend auto operator<=>(const ProductKey&,
+                          const ProductKey&) = default;  // NOLINT(modernize-use-nullptr)
 };
 
 /// How a product is computed: what the library fuses with it, and its algorithm as the library

@@ -3,23 +3,27 @@
 # (in .venv), build, ctest, tests/python/check_*.py. Safe to repeat.
 #
 # Usage: scripts/test.sh [--preset cpu|cuda|cpu-asan|cpu-portable] [--no-python] [--no-slow]
+#                        [--folders "core io …"]
 #   --preset     what to build and test (default cpu, in build/; others in build-PRESET/); with cuda,
 #                tests of GPU code are skipped where there is no GPU
 #   --no-python  leave out tests/python
 #   --no-slow    leave out tests labelled slow
+#   --folders    build and run only the tests of these folders
 # The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 preset=cpu
 python_checks=yes
+folders=
 ctest_options=()
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --preset) preset=${2:?--preset needs a name} && shift ;;
     --no-python) python_checks= ;;
     --no-slow) ctest_options+=(--label-exclude slow) ;;
-    -h | --help) sed -n '2,11s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --folders) folders=${2:?--folders needs a list} && shift ;;
+    -h | --help) sed -n '2,13s/^# \{0,1\}//p' "$0" && exit 0 ;;
     *) echo "test: unknown option $1 (try --help)" >&2 && exit 2 ;;
   esac
   shift
@@ -59,7 +63,10 @@ if [[ $preset == cuda ]]; then
   scripts/get_cudnn_frontend.sh || echo "[SKIP] attention through cuDNN is not compiled"
 fi
 cmake --preset "$preset" > "$build/configure.log" || stop "cmake could not configure $preset"
-cmake --build --preset "$preset" || stop "the build of $preset failed"
+targets=()
+for folder in $folders; do targets+=(--target "hew_tests_$folder"); done
+[[ $folders ]] && ctest_options+=(--tests-regex "^(${folders// /|})/")
+cmake --build --preset "$preset" "${targets[@]}" || stop "the build of $preset failed"
 
 if [[ $venv_job ]] && ! wait "$venv_job"; then
   echo "[SKIP] PyPI is out of reach or lacks a package: checks that need one are left out"

@@ -257,8 +257,8 @@ TEST_CASE("a whole model's gradients on a GPU are those of the CPU in float64") 
     double tolerance;  // of the tensor's largest
   };
   // In bfloat16 each of some thirty roundings on the way through two blocks and back is of at most
-  // 2^-9 of its value, and their signs are as good as random: 1 % of the largest, and six times that
-  // for the worst element of some thirty tensors of up to a thousand.
+  // 2^-9 of its value, and their signs are as good as random: 1 % of the largest, and six times
+  // that for the worst element of some thirty tensors of up to a thousand.
   const std::vector<Case> cases{{DType::kFloat64, {}, 1e-9},
                                 {DType::kFloat32, {}, 1e-5},
                                 {DType::kFloat32, DType::kBFloat16, 6e-2}};
