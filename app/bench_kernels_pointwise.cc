@@ -149,24 +149,28 @@ void bench_norm(KernelTimer& timer) {
 
 void bench_activation(KernelTimer& timer) {
   const std::int64_t m = timer.scaled(kRows / 2);
-  constexpr std::int64_t n = 4 * kWidth;
+  constexpr std::int64_t kHidden = 4 * kWidth;
   constexpr auto kActivation = kernels::Activation::kGeluTanh;
-  const std::string shape = fmt::format("M={} N={}", m, n);
-  timer.time({.kernel = "gelu_tanh forward", .shape = shape, .bytes = 2 * timer.bytes(m * n)},
+  const std::string shape = fmt::format("M={} N={}", m, kHidden);
+  timer.time({.kernel = "gelu_tanh forward", .shape = shape, .bytes = 2 * timer.bytes(m * kHidden)},
              [&timer, m] {
-               return KernelCall{[x = timer.random({m, n}), y = timer.empty({m, n})]() mutable {
-                 kernels::activation_forward(kActivation, x, y, x.stream());
+               return KernelCall{
+                   [x = timer.random({m, kHidden}), y = timer.empty({m, kHidden})]() mutable {
+                     kernels::activation_forward(kActivation, x, y, x.stream());
+                   }};
+             });
+  timer.time({.kernel = "gelu_tanh backward with dbias",
+              .shape = shape,
+              .bytes = 3 * timer.bytes(m * kHidden)},
+             [&timer, m] {
+               return KernelCall{[x = timer.random({m, kHidden}), dy = timer.random({m, kHidden}),
+                                  dx = timer.empty({m, kHidden}),
+                                  dbias = timer.empty_sums({kHidden})]() mutable {
+                 kernels::activation_backward(
+                     {.activation = kActivation, .x = x, .dy = dy, .dx = dx, .dbias = dbias},
+                     x.stream());
                }};
              });
-  timer.time(
-      {.kernel = "gelu_tanh backward with dbias", .shape = shape, .bytes = 3 * timer.bytes(m * n)},
-      [&timer, m] {
-        return KernelCall{[x = timer.random({m, n}), dy = timer.random({m, n}),
-                           dx = timer.empty({m, n}), dbias = timer.empty_sums({n})]() mutable {
-          kernels::activation_backward(
-              {.activation = kActivation, .x = x, .dy = dy, .dx = dx, .dbias = dbias}, x.stream());
-        }};
-      });
 }
 
 void bench_swiglu(KernelTimer& timer) {

@@ -41,5 +41,7 @@ else()
   # SYSTEM: our warnings are not theirs.
   target_include_directories(hew_cudnn SYSTEM INTERFACE
     ${CUDNN_FRONTEND_INCLUDE_DIR} ${CUDNN_INCLUDE_DIR})
+  # Its graphs can be written as JSON; ours are not.
+  target_compile_definitions(hew_cudnn INTERFACE CUDNN_FRONTEND_SKIP_JSON_LIB)
   target_link_libraries(hew_cudnn INTERFACE ${CUDNN_LIBRARY} CUDA::cudart CUDA::nvrtc ${CMAKE_DL_LIBS})
 endif()

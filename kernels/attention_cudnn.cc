@@ -1,7 +1,6 @@
 #include "kernels/attention_cudnn.h"
 
-#define CUDNN_FRONTEND_SKIP_JSON_LIB  // graphs are not written to files  //
-                                      // NOLINT(readability-identifier-naming)
+// NOLINT(readability-identifier-naming)
 #include <cudnn.h>
 #include <cudnn_frontend.h>
 

@@ -145,10 +145,14 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
       "Sequences a rank computes at a time; must divide its share of the batch; 0: all of it.");
   train.add("precision", &TrainConfig::precision,
             "Type of compute; weights are float32 but for fp64. tf32 and bf16 need a GPU.");
-  train.add("recompute", &TrainConfig::recompute,
-            "What the backward pass computes once more instead of keeping it: nothing, the "
-            "activations of dense MLPs, these and the outputs of norms, or the insides of "
-            "transformer blocks. Results are the same.");
+  train
+      .add("recompute", &TrainConfig::recompute,
+           "What the backward pass computes once more instead of keeping it: nothing, the "
+           "activations of dense MLPs, these and the outputs of norms, or the insides of "
+           "transformer blocks. Results are the same.")
+      .defaults_to("`run.device` cpu: none, cuda: activations", [](Recipe& r, const Written&) {
+        r.train.recompute = r.run.device.is_cpu() ? Recompute::kNone : Recompute::kActivations;
+      });
   train.add("log_every", &TrainConfig::log_every, count, "Steps between lines of metrics.");
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");
@@ -212,8 +216,8 @@ Schema make_schema() {
 }
 
 bool may_change_on_resume(std::string_view key) {
-  return key == "train.steps" || key == "optim.shard" || key.starts_with("checkpoint.") ||
-         key.starts_with("run.");
+  return key == "train.steps" || key == "train.recompute" || key == "optim.shard" ||
+         key.starts_with("checkpoint.") || key.starts_with("run.");
 }
 
 }  // namespace hew::train
