@@ -86,7 +86,9 @@ void Tensor::copy_from(const Tensor& other) {
                       to_string(other.shape_), to_string(shape_));
   require<DtypeError>(other.dtype_ == dtype_, "[copy] source is {}, expected {}",
                       name_of(other.dtype_), name_of(dtype_));
-  copy_memory(view().data, device(), other.view().data, other.device(), nbytes(), stream_);
+  // In the order of the GPU's stream, whichever side that is.
+  const Stream& on = device().is_cpu() ? other.stream_ : stream_;
+  copy_memory(view().data, device(), other.view().data, other.device(), nbytes(), on);
 }
 
 void Tensor::copy_to_host(void* out, DType dtype) const {

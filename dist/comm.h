@@ -16,8 +16,8 @@ namespace hew::dist {
 enum class Reduction { kSum, kMean };
 
 /// The ranks of one job, numbered from 0, each a process with a whole copy of the model. Every call
-/// but wait(), set_deadline(), give_up() and abort() is collective: all ranks make the same calls
-/// in the same order, with equal shapes and dtypes. One thread at a time.
+/// but wait(), set_step(), set_deadline(), give_up() and abort() is collective: all ranks make the
+/// same calls in the same order, with equal shapes and dtypes. One thread at a time.
 ///
 /// What takes a stream is done when the call returns where the data lie on the host, and in the
 /// order of that stream where they lie on a GPU. Sums are of float32, float64 or int64 values, on a
@@ -64,6 +64,8 @@ class Communicator {
   /// Error on all others, `[train] step 17: rank 3 has not answered for 300 s`; where rank 0 itself
   /// does not answer, the others say so.
   virtual bool roll_call(std::int64_t step, bool flag) = 0;
+  /// The step that errors name from here on; each rank for itself.
+  virtual void set_step(std::int64_t /*step*/) {}
   /// Waits on the host for all that is queued on `stream`. Throws Error, which names this rank and
   /// the step, where that fails or takes longer than the deadline, since a collective in it waits
   /// for a rank that does not come.

@@ -31,6 +31,7 @@ class MpiCommunicator final : public Communicator {
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override;
   bool roll_call(std::int64_t step, bool flag) override;
+  void set_step(std::int64_t step) override { step_ = step; }
   void wait(const Stream& stream, std::int64_t step) override;
   [[noreturn]] void abort(int code) noexcept override;
 
@@ -45,7 +46,7 @@ class MpiCommunicator final : public Communicator {
   void mean(const View& view, Reduction reduction) const;
 
   std::unique_ptr<MpiRollCall> roll_call_;
-  std::int64_t step_ = -1;  // of the last roll call
+  std::int64_t step_ = -1;  // that errors name
   int exceptions_at_start_;
 };
 

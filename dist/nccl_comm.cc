@@ -71,6 +71,10 @@ class NcclCommunicator final : public Communicator {
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override;
   bool roll_call(std::int64_t step, bool flag) override;
+  void set_step(std::int64_t step) override {
+    step_ = step;
+    host_.set_step(step);
+  }
   void wait(const Stream& stream, std::int64_t step) override;
   void set_deadline(milliseconds deadline) override;
   void give_up() noexcept override;

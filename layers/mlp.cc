@@ -36,7 +36,8 @@ Mlp::Mlp(const std::string& name, const ModelConfig& config, const Initializer& 
 }
 
 ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& context) const {
-  if (!gate_ && up_.is_dense() && down_.is_dense())
+  const bool activated = up_.activation() != kernels::Activation::kNone;
+  if (!gate_ && activated && up_.is_dense() && down_.is_dense())
     return ag::feed_forward({.x = x,
                              .up = up_.use_weight(context),
                              .up_bias = up_.use_bias(context),

@@ -26,8 +26,9 @@ while [[ $# -gt 0 ]]; do
   shift
 done
 
-cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$architectures" > build-cuda.log ||
-  { tail -n 30 build-cuda.log && exit 1; }
+mkdir -p build-cuda
+cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$architectures" > build-cuda/configure.log ||
+  { tail -n 30 build-cuda/configure.log && exit 1; }
 cmake --build build-cuda
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --parallel "$jobs" \
@@ -35,12 +36,12 @@ ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --paralle
 
 failed_by_sanitizer=0
 if [[ $sanitize ]]; then
-  export HEW_TEST_DEVICE=cuda HEW_TEST_SMALL=1
+  export HEW_TEST_DEVICE=cuda
   while read -r program; do
     for tool in memcheck racecheck; do
       echo "=== compute-sanitizer $tool $program"
-      compute-sanitizer --tool "$tool" --error-exitcode 9 "build-cuda/tests/$program" > sanitizer.log 2>&1 ||
-        { tail -n 40 sanitizer.log && failed_by_sanitizer=$((failed_by_sanitizer + 1)); }
+      compute-sanitizer --tool "$tool" --error-exitcode 9 "build-cuda/tests/$program" > build-cuda/sanitizer.log 2>&1 ||
+        { tail -n 40 build-cuda/sanitizer.log && failed_by_sanitizer=$((failed_by_sanitizer + 1)); }
     done
   done < <(ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --show-only=json-v1 |
     python3 -c 'import json, sys

@@ -86,7 +86,8 @@ Recipe load_recipe(const std::string& path, const std::vector<std::string>& over
 std::string to_yaml(const Recipe& recipe);
 
 /// What `wanted` changes in a saved run that a resume may not change: anything but train.steps,
-/// optim.shard, checkpoint.* and run.*; one line a key. Percentages and steps counted from the end
+/// train.recompute, optim.shard, checkpoint.*, run.*, and train.precision between those that hold
+/// float32 weights; one line a key. Percentages and steps counted from the end
 /// follow a changed train.steps.
 std::vector<std::string> resume_conflicts(const Recipe& saved, const Recipe& wanted);
 

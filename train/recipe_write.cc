@@ -70,8 +70,9 @@ void compare_fields(const std::vector<Field<S>>& fields, const std::string& pref
     if (before == after || may_change_on_resume(key))
       continue;
     conflicts.push_back(
-        fmt::format("{}: the run has {}, got {}; a resume may change train.steps, optim.shard, "
-                    "checkpoint.* and run.* only",
+        fmt::format("{}: the run has {}, got {}; a resume may change train.steps, "
+                    "train.recompute, optim.shard, checkpoint.*, run.*, and train.precision "
+                    "between fp32, tf32 and bf16 only",
                     key, before, after));
   }
 }
@@ -93,7 +94,11 @@ std::string to_yaml(const Recipe& recipe) {
 std::vector<std::string> resume_conflicts(const Recipe& saved, const Recipe& wanted) {
   const Schema schema = make_schema();
   std::vector<std::string> conflicts;
-  compare_fields(schema.recipe, "", saved, wanted, conflicts);
+  Recipe known = saved;
+  // These hold the same weights and moments.
+  if (saved.train.precision != Precision::kFp64 && wanted.train.precision != Precision::kFp64)
+    known.train.precision = wanted.train.precision;
+  compare_fields(schema.recipe, "", known, wanted, conflicts);
   if (saved.sparsity.size() != wanted.sparsity.size()) {
     conflicts.push_back(fmt::format("{}: the run has {} rules, got {}", kRuleList,
                                     saved.sparsity.size(), wanted.sparsity.size()));

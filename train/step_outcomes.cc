@@ -9,11 +9,14 @@ namespace hew::train {
 
 KnownOutcome StepOutcomes::read(dist::Communicator& comm, const Stream& stream) {
   const std::vector<StepOutcome> outcomes = std::exchange(unread_, {});
-  comm.wait(stream, outcomes.back().step + 1);
-  KnownOutcome newest;
   for (const StepOutcome& outcome : outcomes) {
     Tensor loss = outcome.loss;
     comm.all_reduce(loss, dist::Reduction::kMean, stream);
+  }
+  comm.wait(stream, outcomes.back().step + 1);
+  KnownOutcome newest;
+  for (const StepOutcome& outcome : outcomes) {
+    const Tensor& loss = outcome.loss;
     newest = {.loss = loss.to_vector<double>().front(),
               .gradient_norm = outcome.norm.norm(),
               .learning_rate = outcome.learning_rate};

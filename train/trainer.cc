@@ -163,8 +163,17 @@ void Trainer::refresh_masks(std::int64_t step) {
   follow(sparsifier().refresh(step), step);
 }
 
+void Trainer::require_finite(const Tensor& own_loss, std::int64_t step) {
+  Tensor loss = own_loss.clone();
+  comm_.all_reduce(loss, dist::Reduction::kMean, stream_);
+  comm_.wait(stream_, step + 1);
+  const double value = loss.to_vector<double>().front();
+  require<Error>(std::isfinite(value), "[train] step {}: the loss is {}", step + 1, value);
+}
+
 bool Trainer::train_step() {
   const std::int64_t step = progress_.steps;
+  comm_.set_step(step + 1);
   follow(sparsifier().begin_step(step));
   progress_.flops += flops_of_this_step();
   const Tensor loss = accumulate_gradients(step);
@@ -173,6 +182,8 @@ bool Trainer::train_step() {
     stop_reason_ = signal;
   const bool stop = comm_.roll_call(step + 1, !signal.empty());
   reducer_.finish();
+  if (sparsifier().reads_gradients(step))
+    require_finite(loss, step);  // before masks move by it
   refresh_masks(step);
   SlicedNorm norm = optimizer_->gradient_norm(recipe_.optim.clip_norm);
   const double lr = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);

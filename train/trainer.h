@@ -63,6 +63,7 @@ class Trainer {
   // Returns this rank's mean loss, float64 [1] on the device.
   Tensor accumulate_gradients(std::int64_t step);
   void refresh_masks(std::int64_t step);
+  void require_finite(const Tensor& own_loss, std::int64_t step);
   void follow(const std::vector<sparsity::StorageChange>& changes);
   void follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step);
   void check_ranks_agree();
