@@ -47,11 +47,4 @@ struct StreamTraits {
 };
 using StreamHandle = UniqueHandle<StreamTraits>;
 
-struct EventTraits {
-  using Value = cudaEvent_t;
-  static Value null() { return nullptr; }
-  static void destroy(Value event) noexcept { cudaEventDestroy(event); }
-};
-using EventHandle = UniqueHandle<EventTraits>;
-
 }  // namespace hew::cuda

@@ -198,12 +198,4 @@ std::string describe(int index) {
                      driver % 1000 / 10);
 }
 
-std::int64_t used_memory(int index) {
-  const CurrentDevice current(index);
-  std::size_t free = 0;
-  std::size_t total = 0;
-  check(cudaMemGetInfo(&free, &total), "cudaMemGetInfo");
-  return static_cast<std::int64_t>(total - free);
-}
-
 }  // namespace hew::cuda

@@ -51,7 +51,4 @@ void end_range() noexcept;
 /// Name and memory of a device, and versions of driver and libraries, one line.
 std::string describe(int index);
 
-/// Bytes of a device's memory in use by anyone, as the device reports them.
-std::int64_t used_memory(int index);
-
 }  // namespace hew::cuda

@@ -71,8 +71,4 @@ std::string describe(int /*index*/) {
   refuse("describe");
 }
 
-std::int64_t used_memory(int /*index*/) {
-  refuse("used_memory");
-}
-
 }  // namespace hew::cuda

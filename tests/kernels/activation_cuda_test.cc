@@ -23,7 +23,7 @@ test::GpuInput preactivations(const Shape& shape, DType dtype, bool misaligned =
   const auto aligned = test::gpu_input(x, dtype);
   if (!misaligned)
     return aligned;
-  auto shifted = test::gpu_input(shape, dtype, 2, /*misaligned=*/true);
+  auto shifted = test::gpu_input(shape, dtype, 2, /*shifted=*/true);
   shifted.gpu.copy_from(aligned.gpu);
   return {.gpu = shifted.gpu, .wide = aligned.wide};
 }

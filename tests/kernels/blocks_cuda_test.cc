@@ -6,8 +6,7 @@
 
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
-#include "tests/support/device.h"
-#include "tests/support/random.h"
+#include "tests/support/gpu_input.h"
 
 namespace hew {
 namespace {
@@ -30,31 +29,6 @@ constexpr std::array<Grid, 9> kGrids{{{1, 1, 8},
                                       {257, 131, 128},
                                       {1024, 2048, 16}}};
 
-// The same values, rounded to dtype, on the GPU and in float64 on the host.
-struct Input {
-  Tensor gpu;
-  Tensor wide;
-};
-
-Input rounded_input(const Tensor& wide, DType dtype) {
-  const Tensor narrow = test::rounded(wide, dtype);
-  return {.gpu = test::to(narrow, test::gpu_stream()),
-          .wide = test::rounded(narrow, DType::kFloat64)};
-}
-
-Input input(const Shape& shape, DType dtype, std::uint64_t seed) {
-  return rounded_input(test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
-}
-
-// A copy that begins one element behind a 16-byte boundary.
-Tensor misaligned(const Tensor& tensor) {
-  const std::int64_t count = tensor.numel();
-  Tensor buffer = Tensor::zeros({count + 1}, tensor.dtype(), tensor.stream());
-  Tensor out = buffer.rows(1, count).reshape(tensor.shape());
-  out.copy_from(tensor);
-  return out;
-}
-
 Shape grid_shape(const Grid& g) {
   return {(g.n + g.b - 1) / g.b, (g.k + g.b - 1) / g.b};
 }
@@ -76,7 +50,7 @@ TEST_CASE("block norms on a GPU agree with the CPU's, and are the same wherever 
       CAPTURE(g.b);
       const test::BlockPattern pattern = test::random_pattern(g.n, g.k, g.b, 1, 3);
       const test::UploadedPattern uploaded(pattern, gpu);
-      const Input dense = input({g.n, g.k}, dtype, 1);
+      const test::GpuInput dense = test::gpu_input({g.n, g.k}, dtype, 1);
       Tensor wanted = Tensor::empty(grid_shape(g), DType::kFloat64, cpu);
       kernels::block_norms(dense.wide, g.b, wanted, cpu);
       Tensor norms = test::poisoned(grid_shape(g), DType::kFloat64, gpu);
@@ -84,7 +58,7 @@ TEST_CASE("block norms on a GPU agree with the CPU's, and are the same wherever 
       HEW_CHECK_CLOSE(test::on_cpu(norms), wanted, sum_tolerance(g));
 
       Tensor moved = test::poisoned(grid_shape(g), DType::kFloat64, gpu);
-      kernels::block_norms(misaligned(dense.gpu), g.b, moved, gpu);
+      kernels::block_norms(test::misaligned(dense.gpu), g.b, moved, gpu);
       CHECK(test::same_bytes(test::on_cpu(moved), test::on_cpu(norms)));
       Tensor values = test::poisoned(pattern.values_shape(), dtype, gpu);
       kernels::gather_blocks(dense.gpu, uploaded.index(), values, gpu);
@@ -104,8 +78,8 @@ TEST_CASE("block dots on a GPU agree with the CPU's") {
       CAPTURE(g.n);
       CAPTURE(g.b);
       const DType sums = accumulator_of(dtype);
-      const Input grad = input({g.n, g.k}, sums, 1);
-      const Input w = input({g.n, g.k}, dtype, 2);
+      const test::GpuInput grad = test::gpu_input({g.n, g.k}, sums, 1);
+      const test::GpuInput w = test::gpu_input({g.n, g.k}, dtype, 2);
       Tensor wanted = Tensor::empty(grid_shape(g), DType::kFloat64, cpu);
       kernels::block_dot(grad.wide, w.wide, g.b, wanted, cpu);
       // One rounding of the result beside the sum's own error, whose terms stay below 5².
@@ -115,7 +89,7 @@ TEST_CASE("block dots on a GPU agree with the CPU's") {
       kernels::block_dot(grad.gpu, w.gpu, g.b, dots, gpu);
       HEW_CHECK_CLOSE(test::on_cpu(dots), wanted, relative, absolute);
       Tensor again = test::poisoned(grid_shape(g), sums, gpu);
-      kernels::block_dot(misaligned(grad.gpu), misaligned(w.gpu), g.b, again, gpu);
+      kernels::block_dot(test::misaligned(grad.gpu), test::misaligned(w.gpu), g.b, again, gpu);
       CHECK(test::same_bytes(test::on_cpu(again), test::on_cpu(dots)));
     }
   }
@@ -133,20 +107,20 @@ TEST_CASE("blocks gather and scatter on a GPU as on the CPU") {
         CAPTURE(density);
         const test::BlockPattern pattern = test::random_pattern(g.n, g.k, g.b, density, 3);
         const test::UploadedPattern uploaded(pattern, gpu);
-        const Input dense = input({g.n, g.k}, dtype, 1);
+        const test::GpuInput dense = test::gpu_input({g.n, g.k}, dtype, 1);
         Tensor values = Tensor::empty(pattern.values_shape(), DType::kFloat64, cpu);
         kernels::gather_blocks(dense.wide, pattern.index(), values, cpu);
         Tensor back = Tensor::empty({g.n, g.k}, DType::kFloat64, cpu);
         kernels::scatter_blocks(values, pattern.index(), back, cpu);
         for (const bool aligned : {true, false}) {
           CAPTURE(aligned);
-          const Tensor from = aligned ? dense.gpu : misaligned(dense.gpu);
+          const Tensor from = aligned ? dense.gpu : test::misaligned(dense.gpu);
           Tensor gathered = test::poisoned(pattern.values_shape(), dtype, gpu);
           kernels::gather_blocks(from, uploaded.index(), gathered, gpu);
           CHECK(test::same_bytes(test::rounded(test::on_cpu(gathered), DType::kFloat64), values));
           Tensor scattered = test::poisoned({g.n, g.k}, dtype, gpu);
           if (!aligned)
-            scattered = misaligned(scattered);
+            scattered = test::misaligned(scattered);
           kernels::scatter_blocks(gathered, uploaded.index(), scattered, gpu);
           CHECK(test::same_bytes(test::rounded(test::on_cpu(scattered), DType::kFloat64), back));
         }
@@ -161,8 +135,8 @@ TEST_CASE("blocks move on a GPU and leave the others alone") {
     for (const std::int64_t b : {1, 3, 8, 24, 128}) {
       CAPTURE(name_of(dtype));
       CAPTURE(b);
-      const Tensor values = input({3, b, b}, dtype, 1).gpu;
-      const Tensor held = input({5, b, b}, dtype, 2).gpu;
+      const Tensor values = test::gpu_input({3, b, b}, dtype, 1).gpu;
+      const Tensor held = test::gpu_input({5, b, b}, dtype, 2).gpu;
       const std::vector<std::int64_t> source{2, -1, 0, 2, -1};
       Tensor moved = held.clone();
       kernels::move_blocks(values, Tensor::from(source, {5}, gpu), moved, gpu);

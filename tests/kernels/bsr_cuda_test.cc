@@ -6,8 +6,7 @@
 #include "kernels/bsr.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
-#include "tests/support/device.h"
-#include "tests/support/random.h"
+#include "tests/support/gpu_input.h"
 
 namespace hew {
 namespace {
@@ -30,51 +29,26 @@ double epsilon(DType dtype) {
   }
 }
 
-// The same values, rounded to dtype, on the GPU and in float64 on the host.
-struct Input {
-  Tensor gpu;
-  Tensor wide;
-};
-
-Input rounded_input(const Tensor& wide, DType dtype) {
-  const Tensor narrow = test::rounded(wide, dtype);
-  return {.gpu = test::to(narrow, test::gpu_stream()),
-          .wide = test::rounded(narrow, DType::kFloat64)};
-}
-
-Input input(const Shape& shape, DType dtype, std::uint64_t seed) {
-  return rounded_input(test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
-}
-
-// A copy that begins one element behind a 16-byte boundary.
-Tensor misaligned(const Tensor& tensor) {
-  const std::int64_t count = tensor.numel();
-  Tensor buffer = Tensor::zeros({count + 1}, tensor.dtype(), tensor.stream());
-  Tensor out = buffer.rows(1, count).reshape(tensor.shape());
-  out.copy_from(tensor);
-  return out;
-}
-
 struct Case {
   BlockPattern pattern;
   test::UploadedPattern uploaded;
   DType dtype;
-  Input x;
-  Input dy;
-  Input values;
-  Input bias;
+  test::GpuInput x;
+  test::GpuInput dy;
+  test::GpuInput values;
+  test::GpuInput bias;
 
   Case(const BlockPattern& p, std::int64_t tokens, DType type)
       : pattern(p),
         uploaded(p, test::gpu_stream()),
         dtype(type),
-        x(input({tokens, p.cols}, type, 1)),
-        dy(input({tokens, p.rows}, type, 2)),
-        values(rounded_input(
+        x(test::gpu_input({tokens, p.cols}, type, 1)),
+        dy(test::gpu_input({tokens, p.rows}, type, 2)),
+        values(test::gpu_input(
             with_zero_padding(
                 test::random_tensor(p.values_shape(), DType::kFloat64, make_cpu_stream(), 3), p),
             type)),
-        bias(input({p.rows}, type, 4)) {}
+        bias(test::gpu_input({p.rows}, type, 4)) {}
 
   // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all
   // partial sums stay below 8·√depth, and each addition errs by half an epsilon of that.
@@ -94,9 +68,9 @@ Outputs forward(const Case& c, Activation activation, bool aligned) {
   Outputs out{.y = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu),
               .pre = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu)};
   if (!aligned)
-    out = {.y = misaligned(out.y), .pre = misaligned(out.pre)};
-  kernels::bsr_forward({.x = aligned ? c.x.gpu : misaligned(c.x.gpu),
-                        .values = aligned ? c.values.gpu : misaligned(c.values.gpu),
+    out = {.y = test::misaligned(out.y), .pre = test::misaligned(out.pre)};
+  kernels::bsr_forward({.x = aligned ? c.x.gpu : test::misaligned(c.x.gpu),
+                        .values = aligned ? c.values.gpu : test::misaligned(c.values.gpu),
                         .index = c.uploaded.index(),
                         .bias = c.bias.gpu,
                         .activation = activation,
@@ -136,9 +110,9 @@ void check_input_gradient(const Case& c, bool aligned) {
   if (aligned) {
     kernels::bsr_input_gradient(c.dy.gpu, c.values.gpu, c.uploaded.index(), dx, gpu);
   } else {
-    dx = misaligned(dx);
-    kernels::bsr_input_gradient(misaligned(c.dy.gpu), misaligned(c.values.gpu), c.uploaded.index(),
-                                dx, gpu);
+    dx = test::misaligned(dx);
+    kernels::bsr_input_gradient(test::misaligned(c.dy.gpu), test::misaligned(c.values.gpu),
+                                c.uploaded.index(), dx, gpu);
   }
   HEW_CHECK_CLOSE(test::on_cpu(dx), wanted, epsilon(c.dtype), c.tolerance(c.pattern.rows));
 }
@@ -146,8 +120,8 @@ void check_input_gradient(const Case& c, bool aligned) {
 Tensor weight_gradient(const Case& c, bool aligned) {
   const Stream& gpu = test::gpu_stream();
   Tensor dvalues = test::poisoned(c.values.gpu.shape(), accumulator_of(c.dtype), gpu);
-  kernels::bsr_weight_gradient({.dy = aligned ? c.dy.gpu : misaligned(c.dy.gpu),
-                                .x = aligned ? c.x.gpu : misaligned(c.x.gpu),
+  kernels::bsr_weight_gradient({.dy = aligned ? c.dy.gpu : test::misaligned(c.dy.gpu),
+                                .x = aligned ? c.x.gpu : test::misaligned(c.x.gpu),
                                 .index = c.uploaded.index(),
                                 .dvalues = dvalues},
                                gpu);
@@ -273,8 +247,8 @@ TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
       Case c(random_pattern(17, 19, 16, 1, 8), tokens, dtype);
       c.x.wide.data<double>()[18] = INFINITY;
       c.dy.wide.data<double>()[16] = INFINITY;
-      c.x = rounded_input(c.x.wide, dtype);
-      c.dy = rounded_input(c.dy.wide, dtype);
+      c.x = test::gpu_input(c.x.wide, dtype);
+      c.dy = test::gpu_input(c.dy.wide, dtype);
       const Tensor dvalues = test::on_cpu(weight_gradient(c, true));
       CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
     }
@@ -286,7 +260,7 @@ TEST_CASE("the comparison on a GPU finds one wrong block") {
   const Outputs good = forward(c, Activation::kNone, true);
   Tensor bad = c.values.wide.clone();
   for (std::int64_t i = 5 * 256; i < 6 * 256; ++i) bad.data<double>()[i] *= 1.001;
-  c.values = rounded_input(bad, DType::kFloat32);
+  c.values = test::gpu_input(bad, DType::kFloat32);
   const Outputs wrong = forward(c, Activation::kNone, true);
   CHECK_FALSE(test::compare(test::on_cpu(wrong.y), test::on_cpu(good.y), epsilon(DType::kFloat32),
                             c.tolerance(c.pattern.cols))

@@ -5,8 +5,7 @@
 
 #include "kernels/elementwise.h"
 #include "tests/support/compare.h"
-#include "tests/support/device.h"
-#include "tests/support/random.h"
+#include "tests/support/gpu_input.h"
 
 namespace hew {
 namespace {
@@ -24,19 +23,6 @@ double epsilon(DType dtype) {
   }
 }
 
-// The same random values, rounded to dtype, on the GPU and in float64 on the host.
-struct Input {
-  Tensor gpu;
-  Tensor wide;
-};
-
-Input input(const Shape& shape, DType dtype, std::uint64_t seed) {
-  const Tensor narrow =
-      test::rounded(test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
-  return {.gpu = test::to(narrow, test::gpu_stream()),
-          .wide = test::rounded(narrow, DType::kFloat64)};
-}
-
 }  // namespace
 
 TEST_CASE("elementwise kernels on a GPU agree with the CPU's in float64") {
@@ -46,9 +32,9 @@ TEST_CASE("elementwise kernels on a GPU agree with the CPU's in float64") {
     for (const Shape& shape : {Shape{1}, Shape{7, 13}, Shape{64, 256}, Shape{1009, 31}}) {
       CAPTURE(to_string(shape));
       CAPTURE(name_of(dtype));
-      const Input a = input(shape, dtype, 1);
-      const Input b = input(shape, dtype, 2);
-      const Input tail = input({shape[-1]}, dtype, 3);
+      const test::GpuInput a = test::gpu_input(shape, dtype, 1);
+      const test::GpuInput b = test::gpu_input(shape, dtype, 2);
+      const test::GpuInput tail = test::gpu_input({shape[-1]}, dtype, 3);
       Tensor y = test::poisoned(shape, dtype, gpu);
       Tensor wanted = Tensor::empty(shape, DType::kFloat64, cpu);
       const double tolerance = epsilon(dtype);
@@ -78,7 +64,7 @@ TEST_CASE("sums and casts on a GPU") {
     for (const Shape& shape : {Shape{1, 1}, Shape{3, 5}, Shape{257, 64}, Shape{40013, 72}}) {
       CAPTURE(to_string(shape));
       CAPTURE(name_of(dtype));
-      const Input x = input(shape, dtype, 1);
+      const test::GpuInput x = test::gpu_input(shape, dtype, 1);
       Tensor sums = test::poisoned({shape[1]}, accumulator_of(dtype), gpu);
       Tensor wanted = Tensor::empty({shape[1]}, DType::kFloat64, cpu);
       kernels::sum_leading(x.gpu, sums, gpu);

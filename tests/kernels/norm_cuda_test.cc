@@ -22,7 +22,7 @@ struct Case {
 // Widths on both sides of every change of kernel, and rows for several rounds of every block.
 constexpr std::array kCases{Case{0, 16},     Case{1, 1},      Case{3, 7},
                             Case{5, 8},      Case{37, 64},    Case{6401, 64},
-                            Case{1, 768},    Case{2203, 768}, Case{33, 768, /*misaligned=*/true},
+                            Case{1, 768},    Case{2203, 768}, Case{33, 768, /*shifted=*/true},
                             Case{70, 1009},  Case{131, 1280}, Case{131, 1600},
                             Case{131, 2048}, Case{67, 2056},  Case{541, 4096},
                             Case{9, 4104},   Case{141, 8192}, Case{5, 8200},

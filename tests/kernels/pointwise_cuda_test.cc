@@ -28,7 +28,7 @@ TEST_CASE("swiglu on a GPU agrees with the CPU's in float64") {
     for (const std::int64_t count : kCounts) {
       CAPTURE(name_of(dtype));
       CAPTURE(count);
-      const auto gate = test::gpu_input({count}, dtype, 1, /*misaligned=*/count == 4096);
+      const auto gate = test::gpu_input({count}, dtype, 1, /*shifted=*/count == 4096);
       const auto up = test::gpu_input({count}, dtype, 2);
       const auto dy = test::gpu_input({count}, dtype, 3);
       Tensor y = test::poisoned({count}, dtype, gpu);

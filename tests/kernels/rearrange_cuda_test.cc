@@ -28,7 +28,7 @@ TEST_CASE("rotary on a GPU agrees with the CPU's in float64, far positions too")
           CAPTURE(name_of(dtype));
           CAPTURE(to_string(shape));
           CAPTURE(offset);
-          const auto x = test::gpu_input(shape, dtype, 1, /*misaligned=*/offset == 5);
+          const auto x = test::gpu_input(shape, dtype, 1, /*shifted=*/offset == 5);
           Tensor y = test::poisoned(shape, dtype, gpu);
           Tensor wanted = Tensor::empty(shape, DType::kFloat64, cpu);
           kernels::rotary({.x = x.gpu, .offset = offset, .inverse = inverse, .y = y}, gpu);

@@ -31,17 +31,21 @@ inline GpuInput gpu_input(const Tensor& values, DType dtype) {
   return {.gpu = to(narrow, gpu_stream()), .wide = rounded(narrow, DType::kFloat64)};
 }
 
-/// Standard normal values; `misaligned` ones start one element past a 16-byte boundary.
+/// A copy that begins one element behind a 16-byte boundary.
+inline Tensor misaligned(const Tensor& tensor) {
+  const std::int64_t count = tensor.numel();
+  const Tensor buffer = poisoned({count + 1}, tensor.dtype(), tensor.stream());
+  Tensor out = buffer.rows(1, count).reshape(tensor.shape());
+  out.copy_from(tensor);
+  return out;
+}
+
+/// Standard normal values; `shifted` ones start one element past a 16-byte boundary.
 inline GpuInput gpu_input(const Shape& shape, DType dtype, std::uint64_t seed,
-                          bool misaligned = false) {
-  const Stream cpu = make_cpu_stream();
-  GpuInput out = gpu_input(random_tensor(shape, DType::kFloat64, cpu, seed), dtype);
-  if (misaligned) {
-    Tensor shifted = poisoned({shape.numel() + 1}, dtype, gpu_stream());
-    Tensor inside = shifted.rows(1, shape.numel()).reshape(shape);
-    inside.copy_from(out.gpu);
-    out.gpu = inside;
-  }
+                          bool shifted = false) {
+  GpuInput out = gpu_input(random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype);
+  if (shifted)
+    out.gpu = misaligned(out.gpu);
   return out;
 }
 
