@@ -1,0 +1,32 @@
+#pragma once
+
+#include <cuda.h>
+
+#include <cstdint>
+
+#include "core/tensor.h"
+#include "kernels/hopper/swizzle.h"
+
+namespace hew::kernels::hopper {
+
+/// A matrix in device memory and the box that TMA moves, for a kernel's __grid_constant__
+/// parameter.
+struct BoxArgs {
+  const void* data = nullptr;  // 16-byte aligned
+  DType dtype = DType::kBFloat16;
+  std::int64_t rows = 0;
+  std::int64_t cols = 0;
+  std::int64_t stride = 0;  // bytes from row to row, a multiple of 16
+  int box_rows = 0;         // up to 256
+  int box_cols = 0;         // bytes of a row fit into the swizzle
+  Swizzle swizzle = Swizzle::k128;
+};
+
+/// Throws BackendError if the driver refuses. A matrix without elements becomes one zero row that
+/// is never read.
+CUtensorMap tensor_map(const BoxArgs& args);
+
+/// Whether TMA can move a bf16 or float32 matrix: aligned base, rows a multiple of 16 bytes.
+bool movable(const ConstView& matrix);
+
+}  // namespace hew::kernels::hopper
