@@ -5,7 +5,7 @@
 #   --architectures  CMake's list (default 80-real;90a-real)
 #   --jobs           tests at a time (default 4)
 #   --filter         only tests whose name fits
-#   --sanitize       each test once more under compute-sanitizer: memcheck, then racecheck
+#   --sanitize       each test once more under compute-sanitizer (scripts/sanitize_cuda.sh)
 # The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -36,22 +36,11 @@ ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --paralle
 
 failed_by_sanitizer=0
 if [[ $sanitize ]]; then
-  export HEW_TEST_DEVICE=cuda
-  while read -r program; do
-    for tool in memcheck racecheck; do
-      echo "=== compute-sanitizer $tool $program"
-      compute-sanitizer --tool "$tool" --error-exitcode 9 "build-cuda/tests/$program" > build-cuda/sanitizer.log 2>&1 ||
-        { tail -n 40 build-cuda/sanitizer.log && failed_by_sanitizer=$((failed_by_sanitizer + 1)); }
-    done
-  done < <(ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --show-only=json-v1 |
-    python3 -c 'import json, sys
-for test in json.load(sys.stdin)["tests"]:
-    command = test.get("command", [""])
-    if len(command) == 1:
-        print(command[0].rsplit("/", 1)[-1])' | sort -u)
+  scripts/sanitize_cuda.sh --filter "$filter" build-cuda "$jobs" | tee build-cuda/sanitizer.txt || true
+  failed_by_sanitizer=$(sed -n '$s/.* \([0-9]*\) failed.*/\1/p' build-cuda/sanitizer.txt)
 fi
 
-python3 - build-cuda/ctest.xml "$failed_by_sanitizer" << 'PYTHON'
+python3 - build-cuda/ctest.xml "${failed_by_sanitizer:-1}" << 'PYTHON'
 import sys
 import xml.etree.ElementTree as tree
 suite = tree.parse(sys.argv[1]).getroot()

@@ -11,6 +11,7 @@
 #include "tests/support/device.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 namespace hew {
 namespace {
@@ -80,7 +81,7 @@ TEST_CASE_TEMPLATE("norms match their closed forms", T, float, double) {
 
 TEST_CASE("norm gradients agree with central differences") {
   const Stream& stream = test::test_stream();
-  for (const std::int64_t rows : {1, 2, 37}) {
+  for (const std::int64_t rows : {std::int64_t{1}, std::int64_t{2}, test::cut(37, 5)}) {
     for (const std::int64_t width : {2, 9, 17}) {
       const Tensor x = test::random_tensor({rows, width}, DType::kFloat64, stream, 4);
       const Tensor w = test::random_tensor({width}, DType::kFloat64, stream, 5);

@@ -10,6 +10,7 @@
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 namespace hew {
 namespace {
@@ -253,7 +254,15 @@ bool same_on_gpu(const Tensor& a, const Tensor& b) {
   return test::same_bytes(test::on_cpu(a), test::on_cpu(b));
 }
 
-void check_own_kernel(const Case& c, DType dtype) {
+// More rows than a tile has, and than a block owns.
+Case cut(Case c) {
+  c.queries = test::cut(c.queries, 45);
+  c.keys = test::cut(c.keys, 45);
+  return c;
+}
+
+void check_own_kernel(const Case& whole, DType dtype) {
+  const Case c = cut(whole);
   CAPTURE(c.text());
   CAPTURE(name_of(dtype));
   const Problem p(c, dtype);
@@ -271,7 +280,8 @@ void check_own_kernel(const Case& c, DType dtype) {
   HEW_CHECK_CLOSE(got.dv, p.wanted.dv, rounding, bounds.dv);
 }
 
-void check_cudnn(const Case& c) {
+void check_cudnn(const Case& whole) {
+  const Case c = cut(whole);
   CAPTURE(c.text());
   const Problem p(c, DType::kBFloat16);
   const Stream& gpu = test::gpu_stream();
@@ -359,7 +369,7 @@ TEST_CASE("gradients of attention on a GPU are the same bytes every time") {
   for (const bool own_kernel : {true, false}) {
     CAPTURE(own_kernel);
     const Settings settings(own_kernel, /*deterministic=*/true);
-    const Problem p({2, 640, 640, 4, 2, 64, true}, DType::kBFloat16);
+    const Problem p(cut({2, 640, 640, 4, 2, 64, true}), DType::kBFloat16);
     const Gradients first = p.backward();
     for (int i = 0; i < 3; ++i) {
       const Gradients again = p.backward();

@@ -1,5 +1,7 @@
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -7,6 +9,7 @@
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 namespace hew {
 namespace {
@@ -43,7 +46,7 @@ TEST_CASE("the global norm on the GPU is that of the CPU") {
   // A chunk is 16384 elements.
   for (const std::int64_t n : {1, 0, 7, 1021, 16383, 16384, 16385, 1000003, 33, 5000011, 0}) {
     for (const DType dtype : {DType::kFloat32, DType::kFloat64, DType::kBFloat16}) {
-      all.add(n, dtype, ++turn % 4 == 0);
+      all.add(test::cut(n, 50021), dtype, ++turn % 4 == 0);
     }
   }
   for (const double max_norm : {0.0, 1.0, 1e9}) {
@@ -75,8 +78,12 @@ TEST_CASE("the first gradient that is not finite is found on the GPU") {
        {std::numeric_limits<float>::quiet_NaN(), -std::numeric_limits<float>::infinity()}) {
     for (const std::int64_t at : {0, 16383, 16384, 20000}) {
       Gradients all;
-      for (int i = 0; i < 100; ++i) all.add(20001, DType::kFloat32);
-      for (const std::size_t which : {93U, 41U, 77U}) {
+      constexpr std::array kPlanted{93U, 41U, 77U};
+      for (unsigned int i = 0; i < 100; ++i) {
+        const bool plain = std::ranges::find(kPlanted, i) == kPlanted.end();
+        all.add(plain ? test::cut(20001, 101) : 20001, DType::kFloat32);
+      }
+      for (const std::size_t which : kPlanted) {
         all.there[which].rows(at, 1).copy_from(
             Tensor::from(std::vector<float>{planted}, {1}, make_cpu_stream()));
       }

@@ -6,6 +6,7 @@
 #include "kernels/swiglu.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
+#include "tests/support/sizes.h"
 
 namespace hew {
 namespace {
@@ -25,7 +26,8 @@ TEST_CASE("swiglu on a GPU agrees with the CPU's in float64") {
   for (const DType dtype : kTypes) {
     const double absolute = 64 * test::epsilon(accumulator_of(dtype));
     const double relative = test::epsilon(dtype) + 8 * test::epsilon(accumulator_of(dtype));
-    for (const std::int64_t count : kCounts) {
+    for (const std::int64_t whole : kCounts) {
+      const std::int64_t count = test::cut(whole, 30008);
       CAPTURE(name_of(dtype));
       CAPTURE(count);
       const auto gate = test::gpu_input({count}, dtype, 1, /*shifted=*/count == 4096);
@@ -61,7 +63,8 @@ TEST_CASE("dropout on a GPU draws the CPU's bits") {
   for (const std::uint64_t first : {0ULL, 4ULL, 7ULL, (1ULL << 40U) + 2}) {
     const kernels::DropoutOptions options{
         .p = 0.3, .key = 0x123456789abcdefULL, .stream = (5ULL << 33U) + 1, .first_element = first};
-    for (const std::int64_t count : kCounts) {
+    for (const std::int64_t whole : kCounts) {
+      const std::int64_t count = test::cut(whole, 30008);
       CAPTURE(first);
       CAPTURE(count);
       for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {

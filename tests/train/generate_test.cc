@@ -7,6 +7,7 @@
 
 #include "core/error.h"
 #include "tests/support/device.h"
+#include "tests/support/sizes.h"
 
 namespace hew::test {
 namespace {
@@ -109,11 +110,12 @@ TEST_CASE("end of text ends, and tokens past the tokenizer's are never drawn") {
 TEST_CASE("draws follow softmax(z / temperature) within top-k and top-p") {
   const std::vector<double> z{1.0, 3.0, -2.0, 2.0};
   const Tensor logits = Tensor::from(z, {1, 4}, test_stream());
-  constexpr int kDraws = 20000;
+  const std::int64_t draws = test::cut(20000, 1000);
   const auto frequencies = [&](const train::SamplingOptions& options) {
     std::vector<double> counts(4, 0);
-    for (std::uint64_t i = 0; i < kDraws; ++i) {
-      counts[static_cast<std::size_t>(train::sample_token(logits, 4, i, options))] += 1.0 / kDraws;
+    for (std::uint64_t i = 0; i < static_cast<std::uint64_t>(draws); ++i) {
+      counts[static_cast<std::size_t>(train::sample_token(logits, 4, i, options))] +=
+          1.0 / static_cast<double>(draws);
     }
     return counts;
   };
@@ -122,7 +124,7 @@ TEST_CASE("draws follow softmax(z / temperature) within top-k and top-p") {
     for (const double w : weights) sum += w;
     for (std::size_t i = 0; i < 4; ++i) {
       // Five standard deviations of a frequency near 1/2.
-      CHECK(std::abs(got[i] - weights[i] / sum) <= 5 * 0.5 / std::sqrt(kDraws));
+      CHECK(std::abs(got[i] - weights[i] / sum) <= 5 * 0.5 / std::sqrt(static_cast<double>(draws)));
       if (weights[i] == 0)
         CHECK(got[i] == 0);
     }
