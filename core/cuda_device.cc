@@ -4,8 +4,10 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 #include <cstring>
 
+#include "core/compute_capability.h"
 #include "core/cuda_allocator.h"
 #include "core/cuda_check.h"
 
@@ -15,7 +17,7 @@ namespace {
 // The native stream, and with the base class all handles that work on it; those go first.
 class CudaStreamState final : public StreamState {
  public:
-  explicit CudaStreamState(int priority) {
+  CudaStreamState(int priority, int capability) : capability_(capability) {
     cudaStream_t stream = nullptr;
     check(cudaStreamCreateWithPriority(&stream, cudaStreamNonBlocking, priority),
           "cudaStreamCreateWithPriority");
@@ -28,9 +30,11 @@ class CudaStreamState final : public StreamState {
     drop_members();
   }
   cudaStream_t stream() const { return stream_.get(); }
+  int capability() const { return capability_; }
 
  private:
   StreamHandle stream_;
+  int capability_;
 };
 
 struct PinnedTraits {
@@ -74,6 +78,16 @@ class Staging {
   std::size_t next_ = 0;
 };
 
+int own_capability(int index) {
+  int major = 0;
+  int minor = 0;
+  check(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, index),
+        "cudaDeviceGetAttribute");
+  check(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, index),
+        "cudaDeviceGetAttribute");
+  return 10 * major + minor;
+}
+
 cudaEvent_t event_of(void* event) {
   return static_cast<cudaEvent_t>(event);
 }
@@ -92,9 +106,10 @@ Stream make_stream(int index) {
         "cuda", 0,
         fmt::format("this machine has {} usable GPUs, asked for number {}", count, index));
   }
+  const int capability = capped_capability(own_capability(index), std::getenv(kCapabilityCap));
   check(cudaSetDevice(index), "cudaSetDevice");
   auto allocator = std::make_shared<CudaAllocator>(index);
-  auto state = std::make_shared<CudaStreamState>(/*priority=*/0);
+  auto state = std::make_shared<CudaStreamState>(/*priority=*/0, capability);
   void* stream = state->stream();
   return {.device = {.type = DeviceType::kCuda, .index = index},
           .allocator = std::move(allocator),
@@ -107,12 +122,16 @@ Stream side_stream(const Stream& stream) {
   int lowest = 0;
   int highest = 0;
   check(cudaDeviceGetStreamPriorityRange(&lowest, &highest), "cudaDeviceGetStreamPriorityRange");
-  auto state = std::make_shared<CudaStreamState>(highest);
+  auto state = std::make_shared<CudaStreamState>(highest, compute_capability(stream));
   void* native = state->stream();
   return {.device = stream.device,
           .allocator = stream.allocator,
           .native = native,
           .state = std::move(state)};
+}
+
+int compute_capability(const Stream& stream) {
+  return dynamic_cast<const CudaStreamState&>(*stream.state).capability();
 }
 
 void synchronize(const Stream& stream) {
@@ -192,10 +211,12 @@ std::string describe(int index) {
   check(cudaGetDeviceProperties(&device, index), "cudaGetDeviceProperties");
   check(cudaDriverGetVersion(&driver), "cudaDriverGetVersion");
   check(cudaRuntimeGetVersion(&runtime), "cudaRuntimeGetVersion");
+  const int own = own_capability(index);
+  const int used = capped_capability(own, std::getenv(kCapabilityCap));
   return fmt::format("{}, {:.1f} GiB, sm_{}{}, CUDA runtime {}.{}, driver for {}.{}", device.name,
-                     static_cast<double>(device.totalGlobalMem) / (1 << 30), device.major,
-                     device.minor, runtime / 1000, runtime % 1000 / 10, driver / 1000,
-                     driver % 1000 / 10);
+                     static_cast<double>(device.totalGlobalMem) / (1 << 30), own,
+                     used == own ? "" : fmt::format(" used as sm_{}", used), runtime / 1000,
+                     runtime % 1000 / 10, driver / 1000, driver % 1000 / 10);
 }
 
 }  // namespace hew::cuda

@@ -12,6 +12,10 @@ namespace hew::cuda {
 
 int device_count();
 Stream make_stream(int index);
+/// What kernels may use on the stream's device, 10·major + minor: 90 on Hopper. At most what
+/// HEW_CUDA_CAPABILITY said when the stream was made (capped_capability), so that the kernels of an
+/// older device run on a newer one.
+int compute_capability(const Stream& stream);
 /// See hew::side_stream.
 Stream side_stream(const Stream& stream);
 void synchronize(const Stream& stream);

@@ -22,6 +22,10 @@ Stream side_stream(const Stream& /*stream*/) {
   refuse("cuda");
 }
 
+int compute_capability(const Stream& /*stream*/) {
+  refuse("cuda");
+}
+
 void synchronize(const Stream& /*stream*/) {
   refuse("synchronize");
 }

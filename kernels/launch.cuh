@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "core/cuda_check.h"
+#include "core/cuda_device.h"
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
 
@@ -42,20 +43,17 @@ inline cudaStream_t native(Cuda backend) {
 
 /// What the device can do, read once a stream: `limits(backend).multiprocessors`.
 struct DeviceLimits {
-  explicit DeviceLimits(const Stream& stream) {
+  explicit DeviceLimits(const Stream& stream) : capability(cuda::compute_capability(stream)) {
     cuda::check(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount,
                                        stream.device.index),
                 "cudaDeviceGetAttribute");
     cuda::check(cudaDeviceGetAttribute(&shared_memory, cudaDevAttrMaxSharedMemoryPerBlockOptin,
                                        stream.device.index),
                 "cudaDeviceGetAttribute");
-    cuda::check(
-        cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device.index),
-        "cudaDeviceGetAttribute");
   }
   int multiprocessors = 0;
   int shared_memory = 0;  // bytes a block may ask for
-  int major = 0;          // 8 for Ampere, 9 for Hopper
+  int capability = 0;     // what kernels are chosen by: 80 for Ampere, 90 for Hopper
 };
 
 inline const DeviceLimits& limits(Cuda backend) {
