@@ -8,8 +8,7 @@
 #include "kernels/attention_cudnn.h"
 #include "kernels/attention_settings.h"
 #include "tests/support/compare.h"
-#include "tests/support/device.h"
-#include "tests/support/random.h"
+#include "tests/support/gpu_input.h"
 #include "tests/support/sizes.h"
 
 namespace hew {
@@ -38,25 +37,6 @@ struct Case {
                        key_heads, width, causal ? "causal" : "full");
   }
 };
-
-double unit_roundoff(DType dtype) {
-  if (dtype == DType::kFloat64)
-    return 0x1p-53;
-  return dtype == DType::kFloat32 ? 0x1p-24 : 0x1p-8;
-}
-
-// The same values on the GPU and in float64 on the host.
-struct Sample {
-  Sample(const Tensor& values, DType dtype)
-      : gpu(test::to(test::rounded(values, dtype), test::gpu_stream())),
-        wide(test::rounded(test::rounded(values, dtype), DType::kFloat64)) {}
-  Tensor gpu;
-  Tensor wide;
-};
-
-Sample random_sample(const Shape& shape, DType dtype, std::uint64_t seed) {
-  return {test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed), dtype};
-}
 
 // Of the rows of `width` values of a float64 tensor.
 double largest_norm(const Tensor& x, std::int64_t width) {
@@ -92,10 +72,10 @@ struct Problem {
   Problem(const Case& sizes, DType type)
       : c(sizes),
         dtype(type),
-        q(random_sample(c.q_shape(), dtype, 1)),
-        k(random_sample(c.k_shape(), dtype, 2)),
-        v(random_sample(c.k_shape(), dtype, 3)),
-        dy(random_sample(c.q_shape(), dtype, 4)),
+        q(test::gpu_input(c.q_shape(), dtype, 1)),
+        k(test::gpu_input(c.k_shape(), dtype, 2)),
+        v(test::gpu_input(c.k_shape(), dtype, 3)),
+        dy(test::gpu_input(c.q_shape(), dtype, 4)),
         y_wanted(test::poisoned(c.q_shape(), DType::kFloat64, cpu)),
         lse_wanted(test::poisoned(c.lse_shape(), DType::kFloat64, cpu)),
         wanted(c, DType::kFloat64, cpu) {
@@ -106,8 +86,8 @@ struct Problem {
                                 .y = y_wanted,
                                 .lse = lse_wanted},
                                cpu);
-    const Sample y(y_wanted, dtype);
-    const Sample lse(lse_wanted, accumulator_of(dtype));
+    const test::GpuInput y = test::gpu_input(y_wanted, dtype);
+    const test::GpuInput lse = test::gpu_input(lse_wanted, accumulator_of(dtype));
     y_given = y.gpu;
     lse_given = lse.gpu;
     reference_backward(y.wide, lse.wide, dy.wide, wanted);
@@ -160,10 +140,10 @@ struct Problem {
   Stream cpu = make_cpu_stream();
   Case c;
   DType dtype;
-  Sample q;
-  Sample k;
-  Sample v;
-  Sample dy;
+  test::GpuInput q;
+  test::GpuInput k;
+  test::GpuInput v;
+  test::GpuInput dy;
   Tensor y_wanted;
   Tensor lse_wanted;
   Gradients wanted;
@@ -176,11 +156,11 @@ struct Problem {
 // sum of n terms is off by 4·√n roundings of the sum of their magnitudes.
 struct Bounds {
   explicit Bounds(const Problem& p) {
-    const auto sum = [u = unit_roundoff(accumulator_of(p.dtype))](std::int64_t terms) {
+    const auto sum = [u = test::unit_roundoff(accumulator_of(p.dtype))](std::int64_t terms) {
       return 4 * u * std::sqrt(static_cast<double>(terms));
     };
     const Case& c = p.c;
-    const double unit = unit_roundoff(accumulator_of(p.dtype));
+    const double unit = test::unit_roundoff(accumulator_of(p.dtype));
     const double scale = c.scale == 0 ? 1 / std::sqrt(static_cast<double>(c.width)) : c.scale;
     // |scale·q·k|, and |dy·v|, which bounds |dy·y| too.
     const double score = scale * largest_norm(p.q.wide, c.width) * largest_norm(p.k.wide, c.width);
@@ -224,7 +204,7 @@ std::string rows_that_differ(const Tensor& got, const Tensor& wanted, std::int64
     }
     error = std::sqrt(error);
     norm = std::sqrt(norm);
-    if (!(error <= 4 * unit_roundoff(DType::kBFloat16) * (norm + typical / 10)))
+    if (!(error <= 4 * test::unit_roundoff(DType::kBFloat16) * (norm + typical / 10)))
       return fmt::format("row {} of {} is off by {:.3g}, norm {:.3g}", row, rows, error, norm);
   }
   return {};
@@ -271,7 +251,7 @@ void check_own_kernel(const Case& whole, DType dtype) {
   Tensor y = test::poisoned(c.q_shape(), dtype, gpu);
   Tensor lse = test::poisoned(c.lse_shape(), accumulator_of(dtype), gpu);
   p.forward(y, lse);
-  const double rounding = unit_roundoff(dtype);
+  const double rounding = test::unit_roundoff(dtype);
   HEW_CHECK_CLOSE(y, p.y_wanted, rounding, bounds.y);
   HEW_CHECK_CLOSE(lse, p.lse_wanted, 0, bounds.lse);
   const Gradients got = p.backward();

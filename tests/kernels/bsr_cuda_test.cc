@@ -20,17 +20,6 @@ using test::random_pattern;
 
 constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
 
-double epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return 0x1p-52;
-    case DType::kFloat32:
-      return 0x1p-23;
-    default:
-      return 0x1p-8;  // bfloat16
-  }
-}
-
 struct Case {
   BlockPattern pattern;
   test::UploadedPattern uploaded;
@@ -53,10 +42,10 @@ struct Case {
         bias(test::gpu_input({p.rows}, type, 4)) {}
 
   // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all
-  // partial sums stay below 8·√depth, and each addition errs by half an epsilon of that.
+  // partial sums stay below 8·√depth, and each addition errs by a rounding of that.
   double tolerance(std::int64_t depth) const {
     const auto terms = static_cast<double>(depth) + 2;
-    return terms * epsilon(accumulator_of(dtype)) / 2 * 8 * std::sqrt(terms);
+    return terms * test::unit_roundoff(accumulator_of(dtype)) * 8 * std::sqrt(terms);
   }
 };
 
@@ -98,9 +87,9 @@ void check_forward(const Case& c, Activation activation, bool aligned) {
   const Outputs out = forward(c, activation, aligned);
   // act' is below 1.2; the activation and the rounding to dtype cost a few units more.
   const double absolute = 1.2 * c.tolerance(c.pattern.cols);
-  HEW_CHECK_CLOSE(test::on_cpu(out.y), y, 8 * epsilon(c.dtype), absolute);
+  HEW_CHECK_CLOSE(test::on_cpu(out.y), y, 8 * test::unit_roundoff(c.dtype), absolute);
   if (activation != Activation::kNone)
-    HEW_CHECK_CLOSE(test::on_cpu(out.pre), pre, epsilon(c.dtype), absolute);
+    HEW_CHECK_CLOSE(test::on_cpu(out.pre), pre, test::unit_roundoff(c.dtype), absolute);
 }
 
 void check_input_gradient(const Case& c, bool aligned) {
@@ -116,7 +105,8 @@ void check_input_gradient(const Case& c, bool aligned) {
     kernels::bsr_input_gradient(test::misaligned(c.dy.gpu), test::misaligned(c.values.gpu),
                                 c.uploaded.index(), dx, gpu);
   }
-  HEW_CHECK_CLOSE(test::on_cpu(dx), wanted, epsilon(c.dtype), c.tolerance(c.pattern.rows));
+  HEW_CHECK_CLOSE(test::on_cpu(dx), wanted, test::unit_roundoff(c.dtype),
+                  c.tolerance(c.pattern.rows));
 }
 
 Tensor weight_gradient(const Case& c, bool aligned) {
@@ -273,8 +263,8 @@ TEST_CASE("the comparison on a GPU finds one wrong block") {
   for (std::int64_t i = 5 * 256; i < 6 * 256; ++i) bad.data<double>()[i] *= 1.001;
   c.values = test::gpu_input(bad, DType::kFloat32);
   const Outputs wrong = forward(c, Activation::kNone, true);
-  CHECK_FALSE(test::compare(test::on_cpu(wrong.y), test::on_cpu(good.y), epsilon(DType::kFloat32),
-                            c.tolerance(c.pattern.cols))
+  CHECK_FALSE(test::compare(test::on_cpu(wrong.y), test::on_cpu(good.y),
+                            test::epsilon(DType::kFloat32), c.tolerance(c.pattern.cols))
                   .ok);
 }
 

@@ -34,20 +34,9 @@ constexpr std::array kSmallSizes{Size{1, 1},     Size{3, 2},     Size{7, 13},   
                                  Size{2203, 8},  Size{2203, 11}, Size{141, 8200}, Size{5, 8219},
                                  Size{2, 50304}, Size{2, 50257}, Size{2, 120001}};
 
-double epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return 0x1p-52;
-    case DType::kFloat32:
-      return 0x1p-23;
-    default:
-      return 0x1p-8;  // bfloat16
-  }
-}
-
 // An exponent of a dozen, rounded, and some fifty additions one after the other.
 double sum_tolerance(DType dtype) {
-  return 64 * epsilon(accumulator_of(dtype));
+  return 64 * test::epsilon(accumulator_of(dtype));
 }
 
 Tensor random_targets(const Size& size) {
@@ -150,7 +139,8 @@ TEST_CASE("token losses and their gradient on a GPU agree with the CPU's in floa
                                        .dmean = scalar(Expected::kDmean, c.sums, c.gpu),
                                        .dlogits = dlogits},
                                       c.gpu);
-      HEW_CHECK_CLOSE(dlogits, expected.dlogits, epsilon(c.dtype) + tolerance, tolerance);
+      HEW_CHECK_CLOSE(dlogits, expected.dlogits, test::unit_roundoff(c.dtype) + tolerance,
+                      tolerance);
     };
     Tensor apart = test::poisoned(c.logits.shape(), c.dtype, c.gpu);
     backward(apart);
@@ -176,7 +166,8 @@ TEST_CASE("the fused kernel on a GPU agrees with the CPU's in float64, and write
     };
     run(c.logits);
     HEW_CHECK_CLOSE(losses, expected.losses, tolerance, tolerance);
-    HEW_CHECK_CLOSE(c.logits, expected.dlogits, epsilon(c.dtype) + tolerance, tolerance);
+    HEW_CHECK_CLOSE(c.logits, expected.dlogits, test::unit_roundoff(c.dtype) + tolerance,
+                    tolerance);
     const Tensor after = test::on_cpu(c.surrounded);
     for (const std::int64_t row : {std::int64_t{0}, c.tokens + 1}) {
       CHECK(test::same_bytes(after.rows(row, 1), before.rows(row, 1)));
@@ -218,9 +209,9 @@ TEST_CASE("the mean loss and the weight of targets on a GPU agree with the CPU's
                          gpu);
       kernels::target_weight(gpu_targets, kScale, same_weight, gpu);
       // The sum is one of float64 numbers of about 1, in another order.
-      HEW_CHECK_CLOSE(gpu_mean, mean, epsilon(dtype), 64 * epsilon(DType::kFloat64));
-      HEW_CHECK_CLOSE(gpu_weight, weight, epsilon(dtype));
-      HEW_CHECK_CLOSE(same_weight, weight, epsilon(dtype));
+      HEW_CHECK_CLOSE(gpu_mean, mean, test::epsilon(dtype), 64 * test::epsilon(DType::kFloat64));
+      HEW_CHECK_CLOSE(gpu_weight, weight, test::epsilon(dtype));
+      HEW_CHECK_CLOSE(same_weight, weight, test::epsilon(dtype));
     }
   }
 }

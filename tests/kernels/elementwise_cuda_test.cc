@@ -13,17 +13,6 @@ namespace {
 
 constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
 
-double epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return 0x1p-52;
-    case DType::kFloat32:
-      return 0x1p-23;
-    default:
-      return 0x1p-8;  // bfloat16
-  }
-}
-
 }  // namespace
 
 TEST_CASE("elementwise kernels on a GPU agree with the CPU's in float64") {
@@ -38,7 +27,7 @@ TEST_CASE("elementwise kernels on a GPU agree with the CPU's in float64") {
       const test::GpuInput tail = test::gpu_input({shape[-1]}, dtype, 3);
       Tensor y = test::poisoned(shape, dtype, gpu);
       Tensor wanted = Tensor::empty(shape, DType::kFloat64, cpu);
-      const double tolerance = epsilon(dtype);
+      const double tolerance = test::unit_roundoff(dtype);
       kernels::add(a.gpu, b.gpu, y, gpu);
       kernels::add(a.wide, b.wide, wanted, cpu);
       HEW_CHECK_CLOSE(y, wanted, tolerance);
@@ -73,7 +62,7 @@ TEST_CASE("sums and casts on a GPU") {
       kernels::sum_leading(x.wide, wanted, cpu);
       // n values of about 1 each: n roundings of a sum of about √n, in the accumulator.
       const auto n = static_cast<double>(shape[0]);
-      HEW_CHECK_CLOSE(sums, wanted, 0, epsilon(accumulator_of(dtype)) * n * 2);
+      HEW_CHECK_CLOSE(sums, wanted, 0, test::epsilon(accumulator_of(dtype)) * n * 2);
       const double squares = kernels::sum_of_squares(x.gpu, gpu);
       const double right = kernels::sum_of_squares(x.wide, cpu);
       CHECK(std::abs(squares - right) <= 1e-12 * right);

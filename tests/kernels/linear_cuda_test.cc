@@ -54,20 +54,17 @@ ProductSettings& settings_of(const Stream& stream) {
 }
 
 // One rounding of a result.
-double epsilon(const Mode& mode) {
-  if (mode.dtype == DType::kFloat64)
-    return 0x1p-52;
-  if (mode.dtype == DType::kBFloat16)
-    return 0x1p-8;
-  return mode.tf32 ? 0x1p-10 : 0x1p-23;
+double rounding_of(const Mode& mode) {
+  return mode.tf32 ? 0x1p-10 : test::unit_roundoff(mode.dtype);
 }
 
 // What a sum of `depth` products with Σ|a·b| ≤ magnitude may be off by before it is rounded. tf32
 // cuts two factors to 10 bits.
 double sum_error(const Mode& mode, std::int64_t depth, double magnitude) {
-  const double step = mode.dtype == DType::kFloat64 ? 0x1p-52 : 0x1p-23;
   const double inputs = mode.tf32 ? 0x1p-9 : 0;
-  return (static_cast<double>(depth + 4) * step / 2 + inputs) * magnitude;
+  return (static_cast<double>(depth + 4) * test::unit_roundoff(accumulator_of(mode.dtype)) +
+          inputs) *
+         magnitude;
 }
 
 double largest(const Tensor& wide) {
@@ -164,7 +161,7 @@ TEST_CASE("linear products on a GPU agree with the CPU's in float64") {
   const Stream& gpu = test::gpu_stream();
   for_each_case(kSizes, [&](const Mode& mode, const Size& s) {
     const Operands o(s, mode);
-    const double relative = epsilon(mode);
+    const double relative = rounding_of(mode);
     // The first call of a shape looks for an algorithm, the second has one.
     for (int call = 0; call < 2; ++call) {
       CAPTURE(call);
@@ -217,7 +214,7 @@ TEST_CASE("linear_forward on a GPU: bias, pre-activation and activation") {
                               gpu);
       // An activation is at most 1.2 times as steep; before and after it one rounding, and one more
       // where the bias is added by itself.
-      const double roundings = 4 * epsilon(mode) * largest(wanted_pre);
+      const double roundings = 4 * rounding_of(mode) * largest(wanted_pre);
       HEW_CHECK_CLOSE(y, wanted, 0, 1.2 * error + roundings);
       if (kept && activation != Activation::kNone)
         HEW_CHECK_CLOSE(pre, wanted_pre, 0, error + roundings);
@@ -256,7 +253,7 @@ TEST_CASE("linear_input_gradient on a GPU: through an activation, with its bias 
                                       .pre = o.pre.gpu,
                                       .dbias = summed ? dbias.view() : View()},
                                      gpu);
-      HEW_CHECK_CLOSE(dx, wanted, 0, 1.2 * error + 4 * epsilon(mode) * largest(plain));
+      HEW_CHECK_CLOSE(dx, wanted, 0, 1.2 * error + 4 * rounding_of(mode) * largest(plain));
       if (!summed)
         continue;
       // Sums of what dx has become: what is left is the error of summing, and of rounding dx if
@@ -264,7 +261,7 @@ TEST_CASE("linear_input_gradient on a GPU: through an activation, with its bias 
       const Mode exact{.dtype = mode.dtype};
       const Tensor got = widened(dx);
       const double magnitude = largest(column_sums(magnitudes(got)));
-      const double rounding = mode.dtype == DType::kBFloat16 ? 0x1p-8 * magnitude : 0;
+      const double rounding = mode.dtype == DType::kBFloat16 ? rounding_of(mode) * magnitude : 0;
       HEW_CHECK_CLOSE(dbias, column_sums(got), 0, sum_error(exact, s.m, magnitude) + rounding);
     }
   };
@@ -316,8 +313,8 @@ TEST_CASE("linear gradients on a GPU add to what is there, once") {
       Tensor wanted_dx = dx_product.clone();
       kernels::add(wanted_dx, o.pre.wide, wanted_dx, cpu);
       // The library may round the product before it adds what was there.
-      const double rounding = epsilon(mode) / 2 * largest(dx_product);
-      HEW_CHECK_CLOSE(dx, wanted_dx, epsilon(mode), dx_error + rounding);
+      const double rounding = rounding_of(mode) / 2 * largest(dx_product);
+      HEW_CHECK_CLOSE(dx, wanted_dx, rounding_of(mode), dx_error + rounding);
     }
   });
 }

@@ -185,7 +185,7 @@ void check_forward(const Inputs& inputs, bool centred, bool biased, bool residua
     for (std::int64_t i = 0; i < wanted_sum.numel(); ++i) {
       wanted_sum.data<double>()[i] = x.wide.data<double>()[i] + added.wide.data<double>()[i];
     }
-    HEW_CHECK_CLOSE(sum, wanted_sum, test::epsilon(dtype) / 2 * 1.01);
+    HEW_CHECK_CLOSE(sum, wanted_sum, test::unit_roundoff(dtype) * 1.01);
     normed = test::rounded(test::on_cpu(sum), DType::kFloat64);  // the norm is of what was stored
   }
   Tensor wanted = wide(shape);

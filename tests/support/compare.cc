@@ -27,6 +27,21 @@ std::vector<double> widen(const Tensor& t) {
 
 }  // namespace
 
+double epsilon(DType dtype) {
+  switch (dtype) {
+    case DType::kFloat64:
+      return 0x1p-52;
+    case DType::kFloat32:
+      return 0x1p-23;
+    default:
+      return 0x1p-7;  // bfloat16
+  }
+}
+
+double unit_roundoff(DType dtype) {
+  return epsilon(dtype) / 2;
+}
+
 Comparison compare(const Tensor& a, const Tensor& b, double relative, double absolute) {
   if (a.shape() != b.shape()) {
     return {false, fmt::format("shapes {} and {}", to_string(a.shape()), to_string(b.shape()))};

@@ -6,6 +6,11 @@
 
 namespace hew::test {
 
+/// The distance from 1 to the next number of a floating dtype.
+double epsilon(DType dtype);
+/// The most that rounding to nearest changes a number, relative to it: epsilon / 2.
+double unit_roundoff(DType dtype);
+
 /// Element-by-element comparison. `ok` holds only if every |a − b| ≤ absolute + relative·|b|; a NaN
 /// or an infinity on either side fails. The text has the count, the worst index and both values.
 struct Comparison {

@@ -7,18 +7,6 @@
 
 namespace hew::test {
 
-/// The distance from 1 to the next number of a floating dtype.
-inline double epsilon(DType dtype) {
-  switch (dtype) {
-    case DType::kFloat64:
-      return 0x1p-52;
-    case DType::kFloat32:
-      return 0x1p-23;
-    default:
-      return 0x1p-7;  // bfloat16
-  }
-}
-
 /// Equal values on the GPU, in a dtype, and on the host in float64.
 struct GpuInput {
   Tensor gpu;
