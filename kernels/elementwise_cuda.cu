@@ -1,5 +1,6 @@
 #include "kernels/elementwise.h"
 #include "kernels/launch.cuh"
+#include "kernels/map.cuh"
 #include "kernels/partials.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/vectors.cuh"
@@ -9,68 +10,28 @@ namespace {
 
 constexpr int kThreads = 256;
 
-// y[i] ← f(i) over packs of n elements; f is given the first index and fills n values.
-template <int n, class D, class F>
-__global__ void map_kernel(D* y, std::int64_t count, F f) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * blockDim.x * n;
-  for (std::int64_t i = (static_cast<std::int64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * n;
-       i < count; i += stride) {
-    ComputeType<D> out[n];
-    f(i, out);
-    store<D, n>(y + i, out);
-  }
-}
-
-// Launches map_kernel with packs where addresses and count allow them. `make(n)` gives the functor
-// for packs of n (an integral constant).
-template <class D, class Make>
-void map(Cuda backend, const char* name, D* y, std::int64_t count, bool packs, const Make& make) {
-  if (count == 0)
-    return;
-  constexpr int kPack = kPackSize<D>;
-  if (packs && count % kPack == 0 && packable(y)) {
-    map_kernel<kPack><<<grid_for(backend, count / kPack, kThreads), kThreads, 0, native(backend)>>>(
-        y, count, make(std::integral_constant<int, kPack>{}));
-  } else {
-    map_kernel<1><<<grid_for(backend, count, kThreads), kThreads, 0, native(backend)>>>(
-        y, count, make(std::integral_constant<int, 1>{}));
-  }
-  check_launch(name);
-}
-
-template <class D, int n, bool product>
+template <class A, bool product>
 struct Combine {
-  const D* a;
-  const D* b;
-  __device__ void operator()(std::int64_t i, ComputeType<D> (&out)[n]) const {
-    ComputeType<D> x[n];
-    ComputeType<D> y[n];
-    load<D, n>(a + i, x);
-    load<D, n>(b + i, y);
-#pragma unroll
-    for (int k = 0; k < n; ++k) out[k] = product ? x[k] * y[k] : x[k] + y[k];
+  __device__ void operator()(const A (&in)[2], A (&out)[1]) const {
+    out[0] = product ? in[0] * in[1] : in[0] + in[1];
   }
 };
 
-template <class D, int n>
+template <class A>
 struct Scale {
-  const D* x;
-  ComputeType<D> factor;
-  __device__ void operator()(std::int64_t i, ComputeType<D> (&out)[n]) const {
-    load<D, n>(x + i, out);
-#pragma unroll
-    for (int k = 0; k < n; ++k) out[k] *= factor;
-  }
+  A factor;
+  __device__ void operator()(const A (&in)[1], A (&out)[1]) const { out[0] = in[0] * factor; }
 };
 
-template <class D, int n>
-struct Fill {
-  ComputeType<D> value;
-  __device__ void operator()(std::int64_t /*i*/, ComputeType<D> (&out)[n]) const {
-#pragma unroll
-    for (int k = 0; k < n; ++k) out[k] = value;
+template <class D>
+__global__ void fill_kernel(D* y, std::int64_t count, ComputeType<D> value) {
+  const D stored = narrow<D>(value);
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < count;
+       i += stride) {
+    y[i] = stored;
   }
-};
+}
 
 constexpr int kAddBatch = 2;  // packs of x that a thread of add_broadcast has under way
 
@@ -283,25 +244,23 @@ __global__ void squares_kernel(const D* x, double* partial, std::int64_t count) 
 template <class T>
 void add(Cuda backend, const ConstView& a, const ConstView& b, const View& y) {
   using D = OnDevice<T>;
-  map(backend, "add", elements<T>(y), y.numel(), packable(a.data, b.data), [&](auto n) {
-    return Combine<D, n.value, false>{elements<T>(a), elements<T>(b)};
-  });
+  map<D>(backend, "add", {elements<T>(a), elements<T>(b)}, {elements<T>(y)}, y.numel(),
+         Elementwise<Combine<ComputeType<D>, /*product=*/false>>{});
 }
 
 template <class T>
 void multiply(Cuda backend, const ConstView& a, const ConstView& b, const View& y) {
   using D = OnDevice<T>;
-  map(backend, "multiply", elements<T>(y), y.numel(), packable(a.data, b.data), [&](auto n) {
-    return Combine<D, n.value, true>{elements<T>(a), elements<T>(b)};
-  });
+  map<D>(backend, "multiply", {elements<T>(a), elements<T>(b)}, {elements<T>(y)}, y.numel(),
+         Elementwise<Combine<ComputeType<D>, /*product=*/true>>{});
 }
 
 template <class T>
 void scale(Cuda backend, double factor, const View& y) {
   using D = OnDevice<T>;
-  map(backend, "scale", elements<T>(y), y.numel(), true, [&](auto n) {
-    return Scale<D, n.value>{elements<T>(y), static_cast<ComputeType<D>>(factor)};
-  });
+  using A = ComputeType<D>;
+  map<D>(backend, "scale", {elements<T>(y)}, {elements<T>(y)}, y.numel(),
+         Elementwise<Scale<A>>{.f = {.factor = static_cast<A>(factor)}});
 }
 
 template <class T>
@@ -327,8 +286,12 @@ void scale_by(Cuda backend, const ConstView& factor, const View& y) {
 template <class T>
 void fill(Cuda backend, double value, const View& y) {
   using D = OnDevice<T>;
-  map(backend, "fill", elements<T>(y), y.numel(), true,
-      [&](auto n) { return Fill<D, n.value>{static_cast<ComputeType<D>>(value)}; });
+  const std::int64_t count = y.numel();
+  if (count == 0)
+    return;
+  fill_kernel<<<grid_for(backend, count, kThreads), kThreads, 0, native(backend)>>>(
+      elements<T>(y), count, static_cast<ComputeType<D>>(value));
+  check_launch("fill");
 }
 
 template <class T>
