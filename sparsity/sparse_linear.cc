@@ -53,13 +53,30 @@ Product forward(const ForwardArgs& args) {
   return out;
 }
 
-// ∂L/∂(x·Wᵀ + bias)
-Tensor through_activation(Activation activation, const Tensor& pre, const Tensor& dy) {
-  if (activation == Activation::kNone)
-    return dy;
-  Tensor d = Tensor::empty(dy.shape(), dy.dtype(), dy.stream());
-  kernels::activation_backward(activation, pre, dy, d, dy.stream());
-  return d;
+// d = ∂L/∂(x·Wᵀ + bias), and Σ_m d[m, n] where the bias wants it.
+struct OuterGradient {
+  Tensor d;
+  Tensor dbias = {};
+};
+
+OuterGradient through_activation(Activation activation, const Tensor& pre, const Tensor& dy,
+                                 bool needs_bias) {
+  const Stream& stream = dy.stream();
+  OuterGradient out{.d = dy};
+  if (needs_bias)
+    out.dbias = Tensor::empty({dy.size(1)}, accumulator_of(dy.dtype()), stream);
+  if (activation != Activation::kNone) {
+    out.d = Tensor::empty(dy.shape(), dy.dtype(), stream);
+    kernels::activation_backward({.activation = activation,
+                                  .x = pre,
+                                  .dy = dy,
+                                  .dx = out.d,
+                                  .dbias = needs_bias ? View(out.dbias) : View{}},
+                                 stream);
+  } else if (needs_bias) {
+    kernels::sum_leading(dy, out.dbias, stream);
+  }
+  return out;
 }
 
 Tensor input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern) {
@@ -79,12 +96,6 @@ Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern
 Tensor dense_gradient(const Tensor& d, const Tensor& x) {
   Tensor g = Tensor::empty({d.size(1), x.size(1)}, accumulator_of(d.dtype()), d.stream());
   kernels::linear_weight_gradient({.dy = d, .x = x, .dw = g}, d.stream());
-  return g;
-}
-
-Tensor bias_gradient(const Tensor& d) {
-  Tensor g = Tensor::empty({d.size(1)}, accumulator_of(d.dtype()), d.stream());
-  kernels::sum_leading(d, g, d.stream());
   return g;
 }
 
@@ -115,7 +126,7 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
                activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_values, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3]);
-    const Tensor d = through_activation(activation, pre, dy);
+    const auto [d, dbias] = through_activation(activation, pre, dy, needs_bias);
     std::vector<Tensor> grads(4);
     if (needs_x)
       grads[0] = input_gradient(d, values, *pattern);
@@ -124,8 +135,7 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
     if (needs_values) {
       grads[1] = needs_probe ? gather(grads[2], *pattern) : live_gradient(d, x.get(), *pattern);
     }
-    if (needs_bias)
-      grads[3] = bias_gradient(d);
+    grads[3] = dbias;
     return grads;
   };
   return ag::record("sparse_linear", out.y, {args.x, args.values, args.probe, args.bias},
@@ -145,7 +155,7 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
                activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_weight, needs_scores, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3], needs[4]);
-    const Tensor d = through_activation(activation, pre, dy);
+    const auto [d, dbias] = through_activation(activation, pre, dy, needs_bias);
     std::vector<Tensor> grads(5);
     if (needs_x)
       grads[0] = input_gradient(d, values, *pattern);
@@ -160,8 +170,7 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
       grads[2] = score_gradient(g, weight, pattern->grid());
     if (needs_probe)
       grads[3] = g;
-    if (needs_bias)
-      grads[4] = bias_gradient(d);
+    grads[4] = dbias;
     return grads;
   };
   return ag::record("masked_linear", out.y,
