@@ -4,28 +4,19 @@
 #include "kernels/linear.h"
 
 namespace hew::ag {
-namespace {
 
-// Where a sum goes, and whether it is added to what is there.
-struct Target {
-  Tensor sum;
-  bool accumulate = false;
-};
-
-Target target_of(Needs& needs, std::size_t i, const Shape& shape, DType dtype,
-                 const Stream& stream) {
+SumTarget sum_target(Needs& needs, std::size_t i, const Shape& shape, DType dtype,
+                     const Stream& stream) {
   const Needs::Gathered before = needs.take(i);
   if (!before.grad.defined())
     return {.sum = Tensor::empty(shape, dtype, stream)};
   return {.sum = before.writable ? before.grad : before.grad.clone(), .accumulate = true};
 }
 
-}  // namespace
-
 Tensor linear_input_gradient(const Tensor& dy, const Tensor& w, Needs& needs, std::size_t i) {
   if (!needs[i])
     return {};
-  Target dx = target_of(needs, i, {dy.size(0), w.size(1)}, dy.dtype(), dy.stream());
+  SumTarget dx = sum_target(needs, i, {dy.size(0), w.size(1)}, dy.dtype(), dy.stream());
   kernels::linear_input_gradient({.dy = dy, .w = w, .dx = dx.sum, .accumulate = dx.accumulate},
                                  dy.stream());
   return dx.sum;
@@ -45,11 +36,11 @@ LinearWeightGradients linear_weight_gradients(const Tensor& dy, const Saved& x, 
     }
     return out;
   }
-  const Target dw = target_of(needs, inputs.weight, {dy.size(1), x.shape()[1]}, dtype, stream);
+  SumTarget dw = sum_target(needs, inputs.weight, {dy.size(1), x.shape()[1]}, dtype, stream);
   out.dw = dw.sum;
   if (needs_bias) {
     // One pass makes both, so both are added to something or neither is.
-    const Target dbias = target_of(needs, inputs.bias, bias_shape, dtype, stream);
+    SumTarget dbias = sum_target(needs, inputs.bias, bias_shape, dtype, stream);
     out.dbias = dbias.sum;
     if (dbias.accumulate && !dw.accumulate) {
       out.dw.fill_zero();

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <tuple>
 
+#include "autograd/linear_gradients.h"
 #include "kernels/blocks.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
@@ -85,12 +86,16 @@ Tensor input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& p
   return dx;
 }
 
-Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern) {
-  const std::int64_t b = pattern.grid().block;
-  Tensor g = Tensor::empty({pattern.nnzb(), b, b}, accumulator_of(d.dtype()), d.stream());
-  kernels::bsr_weight_gradient({.dy = d, .x = x, .index = pattern.index(), .dvalues = g},
-                               d.stream());
-  return g;
+Shape values_shape(const BsrPattern& pattern) {
+  return {pattern.nnzb(), pattern.grid().block, pattern.grid().block};
+}
+
+Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern,
+                     ag::SumTarget to) {
+  kernels::bsr_weight_gradient(
+      {.dy = d, .x = x, .index = pattern.index(), .dvalues = to.sum, .accumulate = to.accumulate},
+      d.stream());
+  return to.sum;
 }
 
 Tensor dense_gradient(const Tensor& d, const Tensor& x) {
@@ -133,7 +138,10 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
     if (needs_probe)
       grads[2] = dense_gradient(d, x.get());
     if (needs_values) {
-      grads[1] = needs_probe ? gather(grads[2], *pattern) : live_gradient(d, x.get(), *pattern);
+      grads[1] = needs_probe ? gather(grads[2], *pattern)
+                             : live_gradient(d, x.get(), *pattern,
+                                             ag::sum_target(needs, 1, values_shape(*pattern),
+                                                            accumulator_of(d.dtype()), d.stream()));
     }
     grads[3] = dbias;
     return grads;
@@ -163,8 +171,13 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
     if (needs_scores || needs_probe)
       g = dense_gradient(d, x.get());
     if (needs_weight) {
-      grads[1] = scatter(g.defined() ? gather(g, *pattern) : live_gradient(d, x.get(), *pattern),
-                         *pattern);
+      const Tensor live =
+          g.defined()
+              ? gather(g, *pattern)
+              : live_gradient(d, x.get(), *pattern,
+                              {.sum = Tensor::empty(values_shape(*pattern),
+                                                    accumulator_of(d.dtype()), d.stream())});
+      grads[1] = scatter(live, *pattern);
     }
     if (needs_scores)
       grads[2] = score_gradient(g, weight, pattern->grid());

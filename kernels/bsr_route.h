@@ -1,0 +1,40 @@
+#pragma once
+
+#include <cstdint>
+
+#include "core/dtype.h"
+
+namespace hew::kernels {
+
+enum class BsrProduct : std::uint8_t { kForward, kInputGradient, kWeightGradient };
+
+/// The ways in which a GPU multiplies with a block-sparse matrix.
+///   kPlain   kernels for every block, dtype and GPU
+///   kHopper  kernels of Hopper's own instructions (kernels/hopper/)
+///   kFolded  the dense product with the blocks scattered into a zero matrix, or gathered from one
+enum class BsrRoute : std::uint8_t { kPlain, kHopper, kFolded };
+
+/// One block-sparse product as far as its cost depends on it.
+struct BsrProblem {
+  BsrProduct product = BsrProduct::kForward;
+  DType dtype = DType::kBFloat16;
+  bool tf32 = false;  // float32 products may be rounded to it
+  std::int64_t tokens = 0;
+  std::int64_t rows = 0;  // N
+  std::int64_t cols = 0;  // K
+  std::int64_t block = 0;
+  std::int64_t nnzb = 0;
+  bool hopper = false;  // whether that route takes it
+
+  double density() const;
+};
+
+/// Seconds that a route takes on an H100: the largest of what its FLOPs, its bytes of device memory
+/// and its bytes from the L2 cache into shared memory take at the rates that the route was measured
+/// to reach (docs/block-sparse-kernels.md), and launches. Only ratios of routes count.
+double estimated_seconds(BsrRoute route, const BsrProblem& problem);
+
+/// The cheapest route. Depends on its argument alone, so that every run chooses alike.
+BsrRoute cheapest_route(const BsrProblem& problem);
+
+}  // namespace hew::kernels
