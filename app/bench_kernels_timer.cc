@@ -8,17 +8,12 @@
 #include <utility>
 #include <vector>
 
+#include "app/bench_turns.h"
 #include "core/cuda_device.h"
-#include "core/rng.h"
-#include "kernels/elementwise.h"
 
 namespace hew {
 namespace {
 
-constexpr std::uint64_t kDataKey = 1;
-// Both prime, so that no tensor lines up with another: 16 MiB of float32.
-constexpr std::int64_t kPatternElements = 4194301;
-constexpr std::int64_t kOffsetStep = 1000003;
 // Ten times the L2 of an H100.
 constexpr double kWorkingSetBytes = 512e6;
 constexpr std::int64_t kMostSets = 64;
@@ -30,16 +25,6 @@ double peak_flops(DType dtype) {
   return dtype == DType::kBFloat16 ? 989e12 : 67e12;
 }
 
-Tensor draw_pattern(const Stream& stream) {
-  std::vector<float> values(static_cast<std::size_t>(kPatternElements));
-#pragma omp parallel for
-  for (std::int64_t i = 0; i < kPatternElements; ++i) {
-    values[static_cast<std::size_t>(i)] =
-        static_cast<float>(normal(kDataKey, 0, static_cast<std::uint64_t>(i)));
-  }
-  return Tensor::from(values, {kPatternElements}, stream);
-}
-
 }  // namespace
 
 KernelTimer::KernelTimer(const BenchKernelsOptions& options, Print print)
@@ -47,7 +32,8 @@ KernelTimer::KernelTimer(const BenchKernelsOptions& options, Print print)
       stream_(make_stream(parse_device(options.device))),
       dtype_(parse_dtype(options.dtype)),
       repeat_(options.repeat),
-      scale_(options.scale) {
+      scale_(options.scale),
+      random_(stream_) {
   print_(fmt::format("{} · {} · median of {}", cuda::describe(stream_.device.index),
                      name_of(dtype_), repeat_));
   time_copy();
@@ -59,34 +45,6 @@ std::int64_t KernelTimer::scaled(std::int64_t count) const {
 
 double KernelTimer::bytes(std::int64_t elements) const {
   return static_cast<double>(elements * size_of(dtype_));
-}
-
-const Tensor& KernelTimer::pattern(DType dtype) {
-  const auto found = patterns_.find(dtype);
-  if (found != patterns_.end())
-    return found->second;
-  if (dtype == DType::kFloat32)
-    return patterns_.emplace(dtype, draw_pattern(stream_)).first->second;
-  Tensor converted = empty({kPatternElements}, dtype);
-  kernels::cast(pattern(DType::kFloat32), converted, stream_);
-  return patterns_.emplace(dtype, std::move(converted)).first->second;
-}
-
-Tensor KernelTimer::random(const Shape& shape, DType dtype, double deviation) {
-  const Tensor& source = pattern(dtype);
-  Tensor out = empty(shape, dtype);
-  const Tensor flat = out.reshape({out.numel()});
-  offset_ = (offset_ + kOffsetStep) % kPatternElements;
-  std::int64_t from = offset_;
-  for (std::int64_t at = 0; at < flat.numel();) {
-    const std::int64_t count = std::min(flat.numel() - at, kPatternElements - from);
-    flat.rows(at, count).copy_from(source.rows(from, count));
-    at += count;
-    from = 0;
-  }
-  if (deviation != 1)
-    kernels::scale(deviation, out, stream_);
-  return out;
 }
 
 double KernelTimer::median_seconds(const KernelWork& work,
@@ -113,9 +71,7 @@ double KernelTimer::median_seconds(const KernelWork& work,
   synchronize(stream_);
   std::vector<double> seconds;
   for (std::size_t i = 0; i < ends.size(); ++i) seconds.push_back(ends[i].seconds_since(begins[i]));
-  const auto middle = seconds.begin() + static_cast<std::ptrdiff_t>(seconds.size() / 2);
-  std::nth_element(seconds.begin(), middle, seconds.end());
-  return *middle;
+  return median(std::move(seconds));
 }
 
 void KernelTimer::print_line(const KernelWork& work, double seconds) const {

@@ -2,10 +2,10 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <string>
 
 #include "app/bench_kernels.h"
+#include "app/bench_random.h"
 #include "core/tensor.h"
 
 namespace hew {
@@ -26,8 +26,7 @@ struct KernelCall {
   std::function<void()> restore = {};  // before each timed run, and not timed: undoes the last one
 };
 
-/// Times kernels on one GPU and prints a line for each. Data are drawn once and laid out again and
-/// again, at another offset in each tensor.
+/// Times kernels on one GPU and prints a line for each.
 class KernelTimer {
  public:
   using Print = std::function<void(const std::string&)>;
@@ -43,7 +42,9 @@ class KernelTimer {
   double bytes(std::int64_t elements) const;
 
   /// Normal with mean 0.
-  Tensor random(const Shape& shape, DType dtype, double deviation = 1);
+  Tensor random(const Shape& shape, DType dtype, double deviation = 1) {
+    return random_.normal(shape, dtype, deviation);
+  }
   Tensor random(const Shape& shape, double deviation = 1) {
     return random(shape, dtype_, deviation);
   }
@@ -62,7 +63,6 @@ class KernelTimer {
   double median_seconds(const KernelWork& work, const std::function<KernelCall()>& make) const;
   void print_line(const KernelWork& work, double seconds) const;
   void time_copy();
-  const Tensor& pattern(DType dtype);
 
   Print print_;
   Stream stream_;
@@ -70,8 +70,7 @@ class KernelTimer {
   int repeat_;
   double scale_;
   double copy_rate_ = 0;  // bytes/s
-  std::map<DType, Tensor> patterns_;
-  std::int64_t offset_ = 0;  // into a pattern, of the next tensor
+  RandomTensors random_;
 };
 
 }  // namespace hew
