@@ -2,28 +2,35 @@
 
 #include <CLI/CLI.hpp>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace hew {
 
-/// The block-sparse products on random data and a random pattern against the dense product of the
-/// same shape, both timed in one run, turn by turn.
+/// The block-sparse products on random data against the dense product with the same weight, both
+/// timed in one run, turn by turn.
 struct BenchBsrOptions {
   std::string device = "cpu";
+  std::vector<std::string> shapes = {};  // known ones, or "all"; empty: the three sizes below
   std::int64_t tokens = 4096;
   std::int64_t out_features = 3072;
   std::int64_t in_features = 768;
   std::vector<std::int64_t> blocks{16, 32, 64};
   std::vector<double> sparsities{0.0, 0.8, 0.9};
-  std::string dtype = "fp32";
-  int threads = 0;  // 0: as many as OpenMP would start
-  int repeats = 5;  // the median of these is reported
+  std::vector<std::string> products = {};  // empty: all
+  std::string pattern = "random";
+  std::string dtype = "";           // empty: fp32 on the CPU, bf16 on a GPU
+  int threads = 0;                  // 0: as many as OpenMP would start
+  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
   bool json = false;
+  std::string output = "";  // a file that takes the objects of `json` in any case
 };
 
-/// Calls print with one line of text at a time: a table, or with `json` one object for each block,
-/// sparsity and product (keys: docs of the command). Throws ConfigError.
+/// Calls print with one line of text at a time: a table and the geometric means over its cells, or
+/// with `json` one object for each shape, block, sparsity and product (keys: docs/gpu.md). Known
+/// shapes leave out the blocks that do not divide them. Throws ConfigError; Error, at the end,
+/// where a result was not that of the dense product.
 void bench_bsr(const BenchBsrOptions& options,
                const std::function<void(const std::string&)>& print);
 

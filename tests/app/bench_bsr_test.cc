@@ -2,10 +2,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
+#include <cstdio>
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "core/stream.h"
 
 namespace hew {
 namespace {
@@ -27,6 +31,15 @@ std::vector<std::string> lines_of(const BenchBsrOptions& options) {
   return lines;
 }
 
+std::string refusal_of(const BenchBsrOptions& options) {
+  try {
+    lines_of(options);
+  } catch (const ConfigError& error) {
+    return error.what();
+  }
+  return "";
+}
+
 }  // namespace
 
 TEST_CASE("bench bsr prints one object for each block, sparsity and product") {
@@ -40,8 +53,10 @@ TEST_CASE("bench bsr prints one object for each block, sparsity and product") {
     CHECK(object["N"] == 96);
     CHECK(object["K"] == 50);
     CHECK(object["block"] == (i < 6 ? 8 : 16));
+    CHECK(object["wanted_sparsity"].get<double>() == (i % 6 < 3 ? 0 : 0.5));
     CHECK(object["sparsity"].get<double>() == doctest::Approx(i % 6 < 3 ? 0 : 0.5));
     CHECK(object["dtype"] == "fp32");
+    CHECK(object["error"].get<double>() < 1e-6);
     const double ms = object["ms"];
     const double dense_ms = object["dense_ms"];
     CHECK(ms > 0);
@@ -52,28 +67,81 @@ TEST_CASE("bench bsr prints one object for each block, sparsity and product") {
   }
 }
 
-TEST_CASE("bench bsr prints a table with the sum of the products") {
+TEST_CASE("bench bsr prints a table with the sum of the products, then means over the cells") {
   BenchBsrOptions options = small();
   options.json = false;
   options.dtype = "fp64";
+  options.output = "bench_bsr_test.jsonl";  // takes the objects beside the table
   const std::vector<std::string> lines = lines_of(options);
-  REQUIRE(lines.size() == 2 + 2 * 2 * 4);
+  const std::size_t table = 2 + 2 * 2 * 4;
+  REQUIRE(lines.size() == table + 2 + 4 * 2);
   CHECK(lines[5].starts_with("all three"));
+  CHECK(lines[table + 1].starts_with("geometric means"));
+  CHECK(lines[table + 2].starts_with("forward              8      2 "));
+  CHECK(std::none_of(lines.begin(), lines.end(), [](const std::string& line) {
+    return line.find("WRONG") != std::string::npos;
+  }));
+  std::ifstream file(options.output);
+  int objects = 0;
+  for (std::string line; std::getline(file, line); ++objects) {
+    CHECK(nlohmann::json::parse(line)["dtype"] == "fp64");
+  }
+  CHECK(objects == 12);
+  file.close();
+  std::remove(options.output.c_str());
+}
+
+TEST_CASE("bench bsr --products leaves out others; --pattern times a uniform one beside it") {
+  BenchBsrOptions options = small();
+  options.blocks = {16};
+  options.sparsities = {0.5};
+  options.products = {"weight_gradient"};
+  options.pattern = "long-row";
+  const std::vector<std::string> lines = lines_of(options);
+  REQUIRE(lines.size() == 1);
+  const auto object = nlohmann::json::parse(lines[0]);
+  CHECK(object["product"] == "weight_gradient");
+  CHECK(object["pattern"] == "long-row");
+  CHECK(object["uniform_ms"].get<double>() > 0);
+  CHECK(object["error"].get<double>() < 1e-6);
 }
 
 TEST_CASE("bench bsr refuses what it cannot run") {
   BenchBsrOptions options = small();
   options.blocks = {12};
-  CHECK_THROWS_AS(lines_of(options), ConfigError);
+  CHECK(refusal_of(options) == "--blocks 12: expected multiples of 8 up to 128");
   options = small();
   options.sparsities = {1.5};
-  CHECK_THROWS_AS(lines_of(options), ConfigError);
-  options = small();
-  options.device = "cuda";
-  CHECK_THROWS_AS(lines_of(options), ConfigError);
+  CHECK(refusal_of(options) == "--sparsity 1.5: expected 0 to 1");
   options = small();
   options.repeats = 0;
-  CHECK_THROWS_AS(lines_of(options), ConfigError);
+  CHECK(refusal_of(options) == "--repeats 0: expected 1 or more");
+  options = small();
+  options.products = {"backward"};
+  CHECK(refusal_of(options) ==
+        "--products backward: expected some of forward, input_gradient, weight_gradient");
+  options = small();
+  options.pattern = "diagonal";
+  CHECK(refusal_of(options) == "--pattern diagonal: expected random, long-row or long-column");
+  options = small();
+  options.dtype = "bf16";
+  CHECK(refusal_of(options) == "--dtype bf16: expected fp32 or fp64 on a CPU");
+  options = small();
+  options.shapes = {"llama_sideways"};
+  CHECK(refusal_of(options) ==
+        "--shape llama_sideways: expected all or some of vitb_fc1, vitb_fc2, gpt2xl_fc1, llama_up, "
+        "llama_down");
+  options = small();
+  options.output = "no/such/folder/file.jsonl";
+  CHECK(refusal_of(options) == "--output no/such/folder/file.jsonl: cannot be written");
+}
+
+TEST_CASE("bench bsr refuses a GPU that is not there") {
+  if (cuda_device_count() > 0)
+    return;
+  BenchBsrOptions options = small();
+  options.device = "cuda";
+  CHECK(refusal_of(options) == "--device cuda: this build or machine has only cpu");
 }
 
 }  // namespace hew

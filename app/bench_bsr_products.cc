@@ -1,0 +1,186 @@
+#include "app/bench_bsr_products.h"
+
+#include <algorithm>
+#include <cmath>
+#include <functional>
+#include <limits>
+#include <vector>
+
+#include "kernels/bsr.h"
+#include "kernels/elementwise.h"
+#include "kernels/linear.h"
+
+namespace hew {
+namespace {
+
+using Body = std::function<void()>;
+
+struct Sizes {
+  double live = 0;  // elements
+  double used_rows = 0;
+  double used_cols = 0;
+};
+
+Sizes sizes_of(const sparsity::BsrPattern& pattern) {
+  const sparsity::BlockGrid& grid = pattern.grid();
+  std::vector<double> rows(static_cast<std::size_t>(grid.block_rows()), 0);
+  std::vector<double> cols(static_cast<std::size_t>(grid.block_cols()), 0);
+  Sizes sizes;
+  for (const std::int64_t at : pattern.live_blocks()) {
+    const std::int64_t r = at / grid.block_cols();
+    const std::int64_t c = at % grid.block_cols();
+    const auto height = static_cast<double>(std::min(grid.block, grid.rows - r * grid.block));
+    const auto width = static_cast<double>(std::min(grid.block, grid.cols - c * grid.block));
+    rows[static_cast<std::size_t>(r)] = height;
+    cols[static_cast<std::size_t>(c)] = width;
+    sizes.live += height * width;
+  }
+  for (const double height : rows) sizes.used_rows += height;
+  for (const double width : cols) sizes.used_cols += width;
+  return sizes;
+}
+
+// One product both ways.
+struct Sides {
+  std::function<Body(const sparsity::BsrPattern&)> sparse;
+  Body dense;
+  Tensor result;                      // of the sparse side
+  std::function<Tensor()> reference;  // the same from the dense side; may be overwritten
+};
+
+Sides forward(const BsrOperands& t, const BsrWeight& weight) {
+  return {.sparse =
+              [&, y = t.y](const sparsity::BsrPattern& pattern) {
+                return [&, y, index = pattern.index()]() mutable {
+                  kernels::bsr_forward({.x = t.x, .values = weight.values, .index = index, .y = y},
+                                       y.stream());
+                };
+              },
+          .dense =
+              [&, y = t.dense_y]() mutable {
+                kernels::linear_forward({.x = t.x, .w = weight.dense, .y = y}, y.stream());
+              },
+          .result = t.y,
+          .reference = [&] { return t.dense_y; }};
+}
+
+Sides input_gradient(const BsrOperands& t, const BsrWeight& weight) {
+  return {.sparse =
+              [&, dx = t.dx](const sparsity::BsrPattern& pattern) {
+                return [&, dx, index = pattern.index()]() mutable {
+                  kernels::bsr_input_gradient(t.dy, weight.values, index, dx, dx.stream());
+                };
+              },
+          .dense =
+              [&, dx = t.dense_dx]() mutable {
+                kernels::linear_input_gradient({.dy = t.dy, .w = weight.dense, .dx = dx},
+                                               dx.stream());
+              },
+          .result = t.dx,
+          .reference = [&] { return t.dense_dx; }};
+}
+
+Sides weight_gradient(const BsrOperands& t, const BsrWeight& weight) {
+  return {.sparse =
+              [&, dvalues = weight.dvalues](const sparsity::BsrPattern& pattern) {
+                return [&, dvalues, index = pattern.index()]() mutable {
+                  kernels::bsr_weight_gradient(
+                      {.dy = t.dy, .x = t.x, .index = index, .dvalues = dvalues}, dvalues.stream());
+                };
+              },
+          .dense =
+              [&, dw = t.dense_dw]() mutable {
+                kernels::linear_weight_gradient({.dy = t.dy, .x = t.x, .dw = dw}, dw.stream());
+              },
+          .result = weight.dvalues,
+          .reference = [&] { return sparsity::gather(t.dense_dw, weight.pattern); }};
+}
+
+Sides sides_of(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight) {
+  switch (product) {
+    case BsrProduct::kForward:
+      return forward(operands, weight);
+    case BsrProduct::kInputGradient:
+      return input_gradient(operands, weight);
+    case BsrProduct::kWeightGradient:
+      break;
+  }
+  return weight_gradient(operands, weight);
+}
+
+double relative_error(const Tensor& result, Tensor reference) {
+  const Stream& stream = result.stream();
+  const double norm = kernels::sum_of_squares(reference, stream);
+  kernels::scale(-1.0, reference, stream);
+  kernels::add(result, reference, reference, stream);
+  return std::sqrt(kernels::sum_of_squares(reference, stream) / norm);
+}
+
+}  // namespace
+
+BsrWork work_of(BsrProduct product, std::int64_t tokens, const sparsity::BsrPattern& pattern,
+                DType dtype) {
+  const Sizes sizes = sizes_of(pattern);
+  const auto m = static_cast<double>(tokens);
+  const auto element = static_cast<double>(size_of(dtype));
+  BsrWork work{.flops = 2 * m * sizes.live};
+  switch (product) {
+    case BsrProduct::kForward:
+      work.bytes =
+          element * (m * (sizes.used_cols + static_cast<double>(pattern.grid().rows)) + sizes.live);
+      break;
+    case BsrProduct::kInputGradient:
+      work.bytes =
+          element * (m * (sizes.used_rows + static_cast<double>(pattern.grid().cols)) + sizes.live);
+      break;
+    case BsrProduct::kWeightGradient:
+      work.bytes = element * m * (sizes.used_cols + sizes.used_rows) +
+                   static_cast<double>(size_of(accumulator_of(dtype))) * sizes.live;
+      break;
+  }
+  return work;
+}
+
+BsrOperands::BsrOperands(const BsrShape& shape, DType dtype, RandomTensors& random)
+    : x(random.normal({shape.m, shape.k}, dtype)),
+      dy(random.normal({shape.m, shape.n}, dtype)),
+      y(Tensor::empty(dy.shape(), dtype, x.stream())),
+      dx(Tensor::empty(x.shape(), dtype, x.stream())),
+      dense_y(Tensor::empty(dy.shape(), dtype, x.stream())),
+      dense_dx(Tensor::empty(x.shape(), dtype, x.stream())),
+      dense_dw(Tensor::empty({shape.n, shape.k}, accumulator_of(dtype), x.stream())) {}
+
+BsrWeight::BsrWeight(BsrPatternKind kind, const sparsity::BlockGrid& grid, double sparsity,
+                     RandomTensors& random, const BsrOperands& operands)
+    : pattern(draw_pattern(kind, grid, sparsity, operands.x.stream())),
+      values(
+          random.normal({pattern.nnzb(), grid.block, grid.block}, operands.x.dtype(),
+                        1 / std::sqrt((1 - pattern.sparsity()) * static_cast<double>(grid.cols)))),
+      dvalues(Tensor::empty(values.shape(), operands.dense_dw.dtype(), operands.x.stream())),
+      dense(sparsity::scatter(values, pattern)) {
+  // A product may trust the padding of ragged blocks to be zero.
+  values = sparsity::gather(dense, pattern);
+  if (kind != BsrPatternKind::kRandom)
+    uniform = draw_pattern(BsrPatternKind::kRandom, grid, sparsity, operands.x.stream());
+}
+
+BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
+                      const BenchTurns& turns) {
+  const Stream& stream = operands.x.stream();
+  Sides sides = sides_of(product, operands, weight);
+  std::vector<Body> bodies{sides.sparse(weight.pattern), sides.dense};
+  kernels::fill(std::numeric_limits<double>::quiet_NaN(), sides.result, stream);
+  for (const Body& body : bodies) body();
+  BsrTimes times;
+  times.error = relative_error(sides.result, sides.reference());
+  if (weight.uniform)
+    bodies.push_back(sides.sparse(*weight.uniform));
+  const std::vector<double> seconds = median_seconds(bodies, turns, stream);
+  times.sparse = seconds[0];
+  times.dense = seconds[1];
+  if (weight.uniform)
+    times.uniform = seconds[2];
+  return times;
+}
+
+}  // namespace hew

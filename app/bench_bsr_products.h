@@ -1,0 +1,69 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+#include "app/bench_bsr_weights.h"
+#include "app/bench_random.h"
+#include "app/bench_turns.h"
+#include "core/named_enum.h"
+#include "core/tensor.h"
+#include "sparsity/pattern.h"
+
+namespace hew {
+
+enum class BsrProduct : std::uint8_t { kForward, kInputGradient, kWeightGradient };
+
+template <>
+struct EnumNames<BsrProduct> {
+  static constexpr std::array kTable{std::pair{BsrProduct::kForward, "forward"},
+                                     std::pair{BsrProduct::kInputGradient, "input_gradient"},
+                                     std::pair{BsrProduct::kWeightGradient, "weight_gradient"}};
+};
+
+/// What a product has to compute and to move at least, the padding of ragged blocks left out. Each
+/// operand counts once, but the columns of x (of dy, for the input gradient; of both, for the
+/// weight gradient) that no live block needs; the weight gradient is in the accumulator's dtype.
+struct BsrWork {
+  double flops = 0;
+  double bytes = 0;
+};
+BsrWork work_of(BsrProduct product, std::int64_t tokens, const sparsity::BsrPattern& pattern,
+                DType dtype);
+
+/// Random inputs of one layer, and room for the results of both sides.
+struct BsrOperands {
+  Tensor x, dy;
+  Tensor y, dx;
+  Tensor dense_y, dense_dx, dense_dw;
+
+  BsrOperands(const BsrShape& shape, DType dtype, RandomTensors& random);
+};
+
+/// A block-sparse weight, the same as a dense one, and perhaps a uniform pattern of as many blocks.
+struct BsrWeight {
+  sparsity::BsrPattern pattern;
+  std::optional<sparsity::BsrPattern> uniform;
+  Tensor values;   // [nnzb, b, b]
+  Tensor dvalues;  // [nnzb, b, b]
+  Tensor dense;    // [N, K], zero where blocks are dead
+
+  BsrWeight(BsrPatternKind kind, const sparsity::BlockGrid& grid, double sparsity,
+            RandomTensors& random, const BsrOperands& operands);
+};
+
+struct BsrTimes {
+  double sparse = 0;  // seconds
+  double dense = 0;
+  double uniform = 0;  // 0 where the weight has no uniform pattern
+  double error = 0;  // ‖sparse − dense‖/‖dense‖ (Frobenius) of the results; NaN if any is
+};
+
+/// The sparse product against the dense one with the same weight, turn by turn. The result that is
+/// compared was NaN before.
+BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
+                      const BenchTurns& turns);
+
+}  // namespace hew
