@@ -1,0 +1,132 @@
+"""The table of scripts/bench_vs_torch.py: its cells, its records, and how they become Markdown."""
+
+import dataclasses
+import json
+import pathlib
+import statistics
+import sys
+from collections.abc import Iterable
+
+SHAPES = {  # M, N, K, the most telling first; those of hew bench bsr --shape
+    "vitb_fc1": (50432, 3072, 768),
+    "gpt2xl_fc1": (16384, 6400, 1600),
+    "llama_up": (8192, 14336, 4096),
+    "vitb_fc2": (50432, 768, 3072),
+    "llama_down": (8192, 4096, 14336),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    shape: str
+    block: int
+    sparsity: float
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        return SHAPES[self.shape]
+
+    def __str__(self) -> str:
+        return f"{self.shape} b={self.block} {self.sparsity:g}"
+
+
+def read_records(path: pathlib.Path) -> list[dict]:
+    records = []
+    try:
+        for number, line in enumerate(path.read_text().splitlines(), 1):
+            if line.startswith("{"):  # hew may have printed a table around them
+                records.append(json.loads(line))
+    except OSError as error:
+        sys.exit(f"bench_vs_torch: {path}: {error.strerror}")
+    except json.JSONDecodeError as error:
+        sys.exit(f"bench_vs_torch: {path}:{number}: {error}")
+    return records
+
+
+def key_of(record: dict) -> tuple:
+    return record.get("shape"), record.get("block"), record.get("wanted_sparsity")
+
+
+def speedups_of_hew(records: list[dict]) -> dict[tuple, float]:
+    """By key_of; of the forward product in bf16 on a GPU, random blocks."""
+    wanted = {"product": "forward", "dtype": "bf16", "pattern": "random"}
+    return {
+        key_of(r): r["speedup"]
+        for r in records
+        if all(r.get(name) == value for name, value in wanted.items())
+    }
+
+
+@dataclasses.dataclass
+class Row:
+    cell: Cell
+    plain: float | None  # speed-ups over dense
+    best: float | None
+    hew: float | None
+    parameters: str
+
+    @property
+    def ratio(self) -> float | None:
+        return self.hew / self.best if self.hew and self.best else None
+
+
+def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
+    hew = speedups_of_hew(hew_records)
+    rows = []
+    for record in torch_records:
+        plain = [record[name] for name in ("linear_ms", "addmm_ms") if record[name]]
+        best, parameters = record["best_ms"], record["best"]
+        if isinstance(parameters, dict):
+            x, y = ("by feature" if parameters[f"{o}_by_feature"] else "by token" for o in "xy")
+            numbers = "/".join(str(parameters[n]) for n in ("tile", "stages", "warps", "group"))
+            parameters = f"{numbers}, x {x}, y {y}"
+        rows.append(
+            Row(
+                Cell(*key_of(record)),
+                record["dense_ms"] / min(plain) if plain else None,
+                record["dense_ms"] / best if best else None,
+                hew.get(key_of(record)),
+                parameters or "none works",
+            )
+        )
+    shapes = list(SHAPES)
+    return sorted(rows, key=lambda r: (shapes.index(r.cell.shape), r.cell.block, r.cell.sparsity))
+
+
+def times(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}×"
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value]
+    return statistics.geometric_mean(known) if known else None
+
+
+def markdown(rows: list[Row]) -> str:
+    lines = [
+        "| shape | b | sparsity | torch as it comes | torch best | hew | hew / torch best "
+        "| best: tile/stages/warps/group, layouts |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {r.cell.shape} | {r.cell.block} | {r.cell.sparsity:g} | {times(r.plain)} "
+        f"| {times(r.best)} | {times(r.hew)} | {times(r.ratio)} | {r.parameters} |"
+        for r in rows
+    ]
+    lines += [
+        "",
+        "| b | cells | torch as it comes | torch best | hew | hew / torch best: geometric mean "
+        "| worst cell |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for block in sorted({r.cell.block for r in rows}):
+        group = [r for r in rows if r.cell.block == block]
+        both = [r for r in group if r.ratio]
+        worst = min(both, key=lambda r: r.ratio) if both else None
+        at = f"{times(worst.ratio)} {worst.cell.shape} {worst.cell.sparsity:g}" if worst else "–"
+        lines.append(
+            f"| {block} | {len(group)} | {times(mean(r.plain for r in group))} "
+            f"| {times(mean(r.best for r in group))} | {times(mean(r.hew for r in group))} "
+            f"| {times(mean(r.ratio for r in group))} | {at} |"
+        )
+    return "\n".join(lines)
