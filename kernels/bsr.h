@@ -8,11 +8,14 @@
 
 namespace hew::kernels {
 
+struct BsrSchedule;
+
 /// Where the live blocks of an N × K matrix W are: BSR by block rows, with the transposed index
 /// beside it. Live block p lies in block column col[p], ordered by (block row, block column); entry
 /// q of the transposed index is block position[q], in block row row[q], ordered by (block column,
 /// block row). N and K need not be multiples of the block: values pad the last blocks with zeros.
-/// Owns nothing; the arrays lie on the device of the values.
+/// Owns nothing; the arrays lie on the device of the values. Hopper's kernels need the schedule;
+/// without it the products are computed by slower ones.
 struct BsrIndex {
   std::int64_t rows = 0;   // N
   std::int64_t cols = 0;   // K
@@ -23,6 +26,7 @@ struct BsrIndex {
   const std::int32_t* ccol = nullptr;      // [C + 1]
   const std::int32_t* row = nullptr;       // [nnzb]
   const std::int32_t* position = nullptr;  // [nnzb]
+  const BsrSchedule* schedule = nullptr;   // made from this index (bsr_schedule.h), or null
 
   std::int64_t block_rows() const { return (rows + block - 1) / block; }
   std::int64_t block_cols() const { return (cols + block - 1) / block; }

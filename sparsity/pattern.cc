@@ -44,6 +44,16 @@ BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Strea
   ccol_ = Tensor::from(ccol, {block_cols + 1}, stream);
   row_ = Tensor::from(row, {nnzb_}, stream);
   position_ = Tensor::from(position, {nnzb_}, stream);
+  schedule_ = kernels::schedule_for({.rows = grid.rows,
+                                     .cols = grid.cols,
+                                     .block = grid.block,
+                                     .nnzb = nnzb_,
+                                     .crow = crow.data(),
+                                     .col = col.data(),
+                                     .ccol = ccol.data(),
+                                     .row = row.data(),
+                                     .position = position.data()},
+                                    stream);
 }
 
 kernels::BsrIndex BsrPattern::index() const {
@@ -55,7 +65,8 @@ kernels::BsrIndex BsrPattern::index() const {
           .col = col_.data<std::int32_t>(),
           .ccol = ccol_.data<std::int32_t>(),
           .row = row_.data<std::int32_t>(),
-          .position = position_.data<std::int32_t>()};
+          .position = position_.data<std::int32_t>(),
+          .schedule = schedule_.get()};
 }
 
 double BsrPattern::sparsity() const {

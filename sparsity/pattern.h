@@ -5,6 +5,7 @@
 
 #include "core/tensor.h"
 #include "kernels/bsr.h"
+#include "kernels/bsr_schedule.h"
 #include "sparsity/selection.h"
 
 namespace hew::sparsity {
@@ -46,11 +47,12 @@ class BsrPattern {
   BlockGrid grid_;
   std::int64_t nnzb_ = 0;
   std::vector<std::int64_t> live_;
-  Tensor crow_;      // [R + 1]
-  Tensor col_;       // [nnzb]
-  Tensor ccol_;      // [C + 1]
-  Tensor row_;       // [nnzb]
-  Tensor position_;  // [nnzb]
+  Tensor crow_;                                           // [R + 1]
+  Tensor col_;                                            // [nnzb]
+  Tensor ccol_;                                           // [C + 1]
+  Tensor row_;                                            // [nnzb]
+  Tensor position_;                                       // [nnzb]
+  std::shared_ptr<const kernels::BsrSchedule> schedule_;  // null where no kernel needs it
 };
 
 using PatternPtr = std::shared_ptr<const BsrPattern>;

@@ -51,7 +51,8 @@ UploadedPattern::UploadedPattern(const BlockPattern& pattern, const Stream& stre
       col_(uploaded(pattern.col, stream)),
       ccol_(uploaded(pattern.ccol, stream)),
       row_(uploaded(pattern.row, stream)),
-      position_(uploaded(pattern.position, stream)) {}
+      position_(uploaded(pattern.position, stream)),
+      schedule_(kernels::schedule_for(pattern.index(), stream)) {}
 
 kernels::BsrIndex UploadedPattern::index() const {
   kernels::BsrIndex index = index_;
@@ -60,6 +61,7 @@ kernels::BsrIndex UploadedPattern::index() const {
   index.ccol = ccol_.data<std::int32_t>();
   index.row = row_.data<std::int32_t>();
   index.position = position_.data<std::int32_t>();
+  index.schedule = schedule_.get();
   return index;
 }
 

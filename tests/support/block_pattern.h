@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "kernels/bsr.h"
+#include "kernels/bsr_schedule.h"
 
 namespace hew::test {
 
@@ -53,7 +54,7 @@ BlockPattern make_pattern(std::int64_t rows, std::int64_t cols, std::int64_t blo
   return p;
 }
 
-/// A pattern's index arrays on a stream's device.
+/// A pattern's index arrays on a stream's device, with a schedule where kernels have use for one.
 class UploadedPattern {
  public:
   UploadedPattern(const BlockPattern& pattern, const Stream& stream);
@@ -67,6 +68,7 @@ class UploadedPattern {
   Tensor ccol_;
   Tensor row_;
   Tensor position_;
+  std::shared_ptr<const kernels::BsrSchedule> schedule_;
 };
 
 /// About that share of the blocks live: at 1 all of them, below it none in the second block row and

@@ -1,0 +1,82 @@
+#include "kernels/hopper/bsr_tiling.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace hew::kernels::hopper {
+namespace {
+
+constexpr std::int64_t kBf16Bytes = 2;
+constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
+constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
+// Tiles made alone win where their loads take less than this share of the time that device memory
+// takes: their output then hides behind the other warpgroup's loads.
+constexpr double kLoadShare = 0.8;
+// They also win where few rounds of tiles made together would leave multiprocessors idle, and
+// blocks are so sparse that tiles differ and share little.
+constexpr std::int64_t kFewRounds = 10;
+// Values above this are read from device memory in every pass.
+constexpr std::int64_t kCachedValues = std::int64_t{20} << 20;
+// What the last pass may hold of the input.
+constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
+
+std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
+  return (a + b - 1) / b;
+}
+
+double load_seconds_alone(const RowGroups& alone, const BsrProductSize& size) {
+  const std::int64_t tile_tokens = size.block == 128 ? 128 : 256;
+  const std::int64_t loads = tile_tokens * size.block + size.block * size.block;
+  return static_cast<double>(alone.steps * ceil_div(size.tokens, tile_tokens) * loads *
+                             kBf16Bytes) /
+         kL2Rate;
+}
+
+double memory_seconds(const BsrProductSize& size) {
+  const std::int64_t elements =
+      size.tokens * (size.depth + size.width) + size.nnzb * size.block * size.block;
+  return static_cast<double>(elements * kBf16Bytes) / kMemoryRate;
+}
+
+bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
+  if (walk.alone.groups == 0)
+    return false;
+  if (load_seconds_alone(walk.alone, size) < kLoadShare * memory_seconds(size))
+    return true;
+  const std::int64_t blocks = ceil_div(size.depth, size.block) * ceil_div(size.width, size.block);
+  const double density = static_cast<double>(size.nnzb) / static_cast<double>(blocks);
+  const std::int64_t tiles = walk.together.groups * ceil_div(size.tokens, 256);
+  return tiles < kFewRounds * size.multiprocessors && density <= (size.block == 128 ? 0.12 : 0.06);
+}
+
+}  // namespace
+
+BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together) {
+  BsrTiling out{.together = together || walk.alone.groups == 0};
+  const RowGroups& groups = out.together ? walk.together : walk.alone;
+  out.tokens = !out.together && size.block == 128 ? 128 : 256;
+  const std::int64_t token_tiles = ceil_div(size.tokens, out.tokens);
+  const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
+  const std::int64_t run = (cached ? 2 : 4) * 256 / out.tokens;
+  // Tiles that follow the start of the longest one should take as long as it does.
+  const double mean = static_cast<double>(std::max<std::int64_t>(groups.steps, 1)) /
+                      static_cast<double>(std::max<std::int64_t>(groups.groups, 1));
+  const double rounds = static_cast<double>(groups.longest) / mean;
+  const auto wanted = static_cast<std::int64_t>(
+      std::ceil(rounds * size.multiprocessors /
+                static_cast<double>(std::max<std::int64_t>(groups.groups, 1))));
+  const std::int64_t held =
+      kCachedInput / (out.tokens * std::max<std::int64_t>(size.depth, 1) * kBf16Bytes);
+  const std::int64_t last = std::min(std::max(run, std::min(wanted, held)), token_tiles);
+  out.order = {.groups = static_cast<int>(groups.groups),
+               .token_tiles = static_cast<int>(token_tiles),
+               .run = static_cast<int>(run),
+               .last_run = static_cast<int>(last)};
+  return out;
+}
+
+BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size) {
+  return tiling(walk, size, /*together=*/!prefers_alone(walk, size));
+}
+
+}  // namespace hew::kernels::hopper

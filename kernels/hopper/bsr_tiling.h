@@ -1,0 +1,45 @@
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/bsr_schedule.h"
+
+namespace hew::kernels::hopper {
+
+/// The order in which the tiles of a product are made: passes of `run` token tiles over all groups
+/// of rows, so that what a pass reads of the input stays in the second-level cache; within a pass
+/// the longest groups first, all their token tiles one after the other. The last pass takes
+/// `last_run` token tiles: enough that work is left when its longest tiles are done.
+struct TileOrder {
+  int groups = 0;
+  int token_tiles = 0;
+  int run = 1;
+  int last_run = 1;
+
+  constexpr int count() const { return groups * token_tiles; }
+};
+
+/// How a product is computed. Of tiles made together, all warpgroups wait for the slower one's
+/// output; those made alone load more bytes for each multiplication.
+struct BsrTiling {
+  bool together = true;
+  int tokens = 0;  // of a tile
+  TileOrder order{};
+};
+
+/// out[tokens, width] ← in[tokens, depth] · block-sparse [depth, width]
+struct BsrProductSize {
+  std::int64_t tokens = 0;
+  std::int64_t depth = 0;
+  std::int64_t width = 0;
+  std::int64_t block = 0;
+  std::int64_t nnzb = 0;
+  int multiprocessors = 0;
+};
+
+/// The tiling that a model of the device expects to be fastest.
+BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size);
+/// The same with the kind of tile given; `together` where the block has no other.
+BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together);
+
+}  // namespace hew::kernels::hopper

@@ -1,0 +1,173 @@
+#include "kernels/bsr_schedule.h"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <utility>
+
+#include "core/error.h"
+#include "kernels/hopper/bsr_tiling.h"
+#include "tests/support/block_pattern.h"
+
+namespace hew {
+namespace {
+
+using kernels::BsrSchedule;
+using kernels::BsrWalk;
+using kernels::RowGroups;
+using test::BlockPattern;
+using test::make_pattern;
+using test::random_pattern;
+
+// One direction of a pattern: the position in values of each live (row, column).
+struct Direction {
+  std::int64_t rows;
+  std::map<std::pair<int, int>, int> live;
+};
+
+Direction forward_of(const BlockPattern& p) {
+  Direction d{.rows = p.index().block_rows(), .live = {}};
+  for (int r = 0; r < d.rows; ++r) {
+    for (int at = p.crow[static_cast<std::size_t>(r)]; at < p.crow[static_cast<std::size_t>(r) + 1];
+         ++at) {
+      d.live[{r, p.col[static_cast<std::size_t>(at)]}] = at;
+    }
+  }
+  return d;
+}
+
+Direction transposed(const Direction& d, const BlockPattern& p) {
+  Direction out{.rows = p.index().block_cols(), .live = {}};
+  for (const auto& [where, position] : d.live) out.live[{where.second, where.first}] = position;
+  return out;
+}
+
+// Each row in one group, each live block in one step of its row's slot, at its column.
+void check_groups(const RowGroups& groups, int members, const Direction& d) {
+  CAPTURE(members);
+  REQUIRE(groups.members == members);
+  REQUIRE(groups.groups == (d.rows + members - 1) / members);
+  REQUIRE(groups.begin[0] == 0);
+  REQUIRE(groups.begin[groups.groups] == groups.steps);
+  std::set<int> rows;
+  std::map<std::pair<int, int>, int> seen;
+  for (std::int64_t g = 0; g < groups.groups; ++g) {
+    const int begin = groups.begin[g];
+    const int end = groups.begin[g + 1];
+    CHECK(end - begin <= groups.longest);
+    if (g > 0)
+      CHECK(end - begin <= begin - groups.begin[g - 1]);
+    for (int step = begin; step < end; ++step) {
+      if (step > begin)
+        CHECK(groups.columns[step - 1] < groups.columns[step]);
+      int live = 0;
+      for (int m = 0; m < members; ++m) {
+        const int position = groups.positions[step * members + m];
+        if (position < 0)
+          continue;
+        ++live;
+        const std::pair where{groups.rows[g * members + m], groups.columns[step]};
+        CHECK(seen.insert({where, position}).second);
+      }
+      CHECK(live > 0);
+    }
+    for (int m = 0; m < members; ++m) {
+      const int row = groups.rows[g * members + m];
+      if (row >= 0)
+        CHECK(rows.insert(row).second);
+    }
+  }
+  CHECK(static_cast<std::int64_t>(rows.size()) == d.rows);
+  CHECK(seen == d.live);
+}
+
+void check_walk(const BsrWalk& walk, std::int64_t block, const Direction& d) {
+  check_groups(walk.together, static_cast<int>(128 / block), d);
+  if (block >= 64)
+    check_groups(walk.alone, 1, d);
+  else
+    CHECK(walk.alone.groups == 0);
+}
+
+}  // namespace
+
+TEST_CASE("a schedule holds each live block once, in its row's slot, longest groups first") {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t b : {32, 64, 128}) {
+    CAPTURE(b);
+    for (const double density : {0.0, 0.05, 0.5, 1.0}) {
+      CAPTURE(density);
+      for (const auto& [rows, cols] : {std::pair{1, 1}, {7, 3}, {21, 130}, {130, 67}}) {
+        const BlockPattern p = random_pattern(rows * b - 5, cols * b - 3, b, density, 11);
+        const BsrSchedule schedule(p.index(), cpu);
+        const Direction forward = forward_of(p);
+        check_walk(schedule.by_rows, b, forward);
+        check_walk(schedule.by_columns, b, transposed(forward, p));
+      }
+    }
+  }
+}
+
+TEST_CASE("rows that share columns are made together") {
+  // Rows r and r + 32 need the same 8 of 64 columns, and no others need those.
+  const BlockPattern p = make_pattern(
+      64 * 64, 64 * 64, 64, [](std::int64_t r, std::int64_t c) { return c % 32 == r % 32; });
+  const BsrSchedule schedule(p.index(), make_cpu_stream());
+  CHECK(schedule.by_rows.alone.steps == p.nnzb());
+  CHECK(schedule.by_rows.together.steps == p.nnzb() / 2);
+  const BlockPattern quads = make_pattern(
+      64 * 32, 64 * 32, 32, [](std::int64_t r, std::int64_t c) { return c % 16 == r % 16; });
+  const BsrSchedule of_quads(quads.index(), make_cpu_stream());
+  CHECK(of_quads.by_rows.together.steps == quads.nnzb() / 4);
+  CHECK(of_quads.by_columns.together.steps == quads.nnzb() / 4);
+}
+
+TEST_CASE("many rows are paired within bounded time, none lost") {
+  const BlockPattern p = random_pattern(4000 * 32, 40 * 32, 32, 0.1, 5);
+  const BsrSchedule schedule(p.index(), make_cpu_stream());
+  check_walk(schedule.by_rows, 32, forward_of(p));
+  CHECK(schedule.by_rows.together.steps < p.nnzb());
+}
+
+TEST_CASE("a schedule is made for a GPU and blocks that have kernels only") {
+  const BlockPattern p = random_pattern(96, 96, 24, 0.5, 5);
+  CHECK_THROWS_AS(BsrSchedule(p.index(), make_cpu_stream()), ShapeError);
+  CHECK(kernels::schedule_for(random_pattern(64, 64, 32, 1, 5).index(), make_cpu_stream()) ==
+        nullptr);
+}
+
+TEST_CASE("tiles: together where loads bind, alone where the output's bytes do") {
+  const Stream cpu = make_cpu_stream();
+  struct Wanted {
+    std::int64_t tokens, rows, cols, block;
+    double density;
+    bool together;
+  };
+  // What the faster kind was on an H100.
+  for (const Wanted& w :
+       {Wanted{50432, 3072, 768, 128, 0.5, true}, Wanted{50432, 3072, 768, 128, 0.1, false},
+        Wanted{8192, 14336, 4096, 128, 0.1, true}, Wanted{8192, 4096, 14336, 128, 0.1, false},
+        Wanted{16384, 6400, 1600, 64, 0.2, true}, Wanted{16384, 6400, 1600, 64, 0.05, false},
+        Wanted{8192, 14336, 4096, 64, 0.05, true}, Wanted{8192, 4096, 14336, 64, 0.05, false},
+        Wanted{8192, 4096, 14336, 32, 0.05, true}}) {
+    CAPTURE(w.tokens);
+    CAPTURE(w.rows);
+    CAPTURE(w.block);
+    CAPTURE(w.density);
+    const BlockPattern p = random_pattern(w.rows, w.cols, w.block, w.density, 3);
+    const BsrSchedule schedule(p.index(), cpu);
+    const auto tiling = kernels::hopper::choose_tiling(schedule.by_rows, {.tokens = w.tokens,
+                                                                          .depth = w.cols,
+                                                                          .width = w.rows,
+                                                                          .block = w.block,
+                                                                          .nnzb = p.nnzb(),
+                                                                          .multiprocessors = 132});
+    CHECK(tiling.together == w.together);
+    CHECK(tiling.order.token_tiles == (w.tokens + tiling.tokens - 1) / tiling.tokens);
+    CHECK(tiling.order.last_run <= tiling.order.token_tiles);
+  }
+}
+
+}  // namespace hew
