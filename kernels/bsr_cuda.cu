@@ -1,6 +1,7 @@
 #include "kernels/activation_math.cuh"
 #include "kernels/bsr.h"
 #include "kernels/bsr_tiles.cuh"
+#include "kernels/hopper/bsr_product.h"
 
 namespace hew::kernels {
 namespace {
@@ -346,6 +347,8 @@ void multiply(Cuda backend, Product<D> p) {
 
 template <class T>
 void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
+  if (hopper::takes(backend, args))
+    return hopper::bsr_forward(backend, args);
   const BsrIndex& index = args.index;
   multiply</*kForward=*/true>(backend, Product<OnDevice<T>>{.in = elements<T>(args.x),
                                                             .tokens = args.x.shape[0],
@@ -365,6 +368,8 @@ void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
 template <class T>
 void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
                         const BsrIndex& index, const View& dx) {
+  if (hopper::takes(backend, dy, values, index, dx))
+    return hopper::bsr_input_gradient(backend, dy, values, index, dx);
   multiply</*kForward=*/false>(backend, Product<OnDevice<T>>{.in = elements<T>(dy),
                                                              .tokens = dy.shape[0],
                                                              .depth = index.rows,

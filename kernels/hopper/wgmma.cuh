@@ -39,6 +39,11 @@ __device__ inline void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(n) : "memory");
 }
 
+/// After wgmma_wait: what uses the sum stays behind it.
+__device__ inline void settle(float& sum) {
+  asm volatile("" : "+f"(sum)::"memory");
+}
+
 #define HEW_SUMS_8(i)                                                                         \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])

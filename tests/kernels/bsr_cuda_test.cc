@@ -153,10 +153,15 @@ void check_all(const Case& c, bool aligned = true) {
   check_weight_gradient(c, aligned);
 }
 
-// A grid of 3 × 4 blocks, ragged (the last row one wide, the last column of an odd width) or whole.
-std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
-  const std::int64_t rows = ragged ? 2 * b + 1 : 3 * b;
-  const std::int64_t cols = ragged ? 3 * b + b / 2 + 1 : 4 * b;
+// How the last row and column of blocks end: at the matrix's edge, one element or an odd number of
+// them in, or a multiple of 16 bytes in, which TMA can move.
+enum class Edge { kWhole, kOdd, kMovable };
+
+// A grid of 3 × 4 blocks.
+std::vector<BlockPattern> patterns(std::int64_t b, Edge edge) {
+  const std::int64_t rows = edge == Edge::kWhole ? 3 * b : 2 * b + (edge == Edge::kOdd ? 1 : 8);
+  const std::int64_t cols =
+      edge == Edge::kWhole ? 4 * b : 3 * b + (edge == Edge::kOdd ? b / 2 + 1 : (b + 8) / 16 * 8);
   std::vector<BlockPattern> out;
   for (const double density : {0.0, 0.5, 1.0}) {
     if (density == 1 && test::small_sizes())
@@ -165,6 +170,24 @@ std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
   }
   out.push_back(
       make_pattern(rows, cols, b, [](std::int64_t r, std::int64_t c) { return r == 2 && c == 3; }));
+  return out;
+}
+
+// Patterns of several tiles and groups of rows, whose widths TMA can move.
+std::vector<BlockPattern> large_patterns(std::int64_t b) {
+  std::vector<BlockPattern> out;
+  for (const double density : {0.05, 0.3, 1.0}) {
+    if (density == 1 && test::small_sizes())
+      continue;
+    out.push_back(random_pattern(1024, 1536, b, density, 9));
+  }
+  out.push_back(random_pattern(1024 - 24, 1536 - 8, b, 0.3, 10));  // ragged
+  // One row and one column have eight times as many blocks as the others.
+  out.push_back(make_pattern(1024, 2048, b, [](std::int64_t r, std::int64_t c) {
+    return r == 3 || c == 5 || (r + c) % 8 == 0;
+  }));
+  out.push_back(
+      make_pattern(1024, 1536, b, [](std::int64_t r, std::int64_t c) { return r == 4 && c == 7; }));
   return out;
 }
 
@@ -179,9 +202,9 @@ TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block s
       CAPTURE(b);
       if (test::small_sizes() && std::ranges::find(kSmall, b) == kSmall.end())
         continue;
-      for (const bool ragged : {false, true}) {
-        CAPTURE(ragged);
-        for (const BlockPattern& pattern : patterns(b, ragged)) {
+      for (const Edge edge : {Edge::kWhole, Edge::kOdd, Edge::kMovable}) {
+        CAPTURE(static_cast<int>(edge));
+        for (const BlockPattern& pattern : patterns(b, edge)) {
           CAPTURE(pattern.nnzb());
           check_all(Case(pattern, 70, dtype));
         }
@@ -200,6 +223,33 @@ TEST_CASE("block-sparse products on a GPU take any number of tokens") {
       check_all(Case(random_pattern(97, 131, 16, 0.5, 8), tokens, dtype));
       check_all(Case(random_pattern(64, 192, 32, 0.5, 8), tokens, dtype));
       check_all(Case(random_pattern(128, 256, 128, 0.5, 8), tokens, dtype));
+    }
+  }
+}
+
+TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over many tiles") {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
+    CAPTURE(b);
+    for (const BlockPattern& pattern : large_patterns(b)) {
+      CAPTURE(pattern.nnzb());
+      check_all(Case(pattern, test::cut(1000, 300), DType::kBFloat16));
+    }
+    // Rows that end inside a tile's first 64 tokens, inside its last, and one behind a tile.
+    for (const std::int64_t tokens : {1, 200, 513}) {
+      CAPTURE(tokens);
+      check_all(Case(large_patterns(b)[1], tokens, DType::kBFloat16));
+    }
+  }
+}
+
+// More tiles than multiprocessors: thread blocks make several, and the rows differ in length.
+TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over many rounds") {
+  for (const std::int64_t b : {32, 64, 128}) {
+    CAPTURE(b);
+    for (const double density : {0.04, 0.6}) {
+      CAPTURE(density);
+      check_all(Case(random_pattern(10 * 128, 6 * 128, b, density, 12), test::cut(9000, 600),
+                     DType::kBFloat16));
     }
   }
 }
@@ -226,6 +276,23 @@ TEST_CASE("bsr_forward on a GPU ends with bias and activation") {
         check_forward(c, kind, /*aligned=*/true);
       }
     }
+  }
+}
+
+TEST_CASE("bsr_forward on a GPU does without bias and pre") {
+  const Stream cpu = make_cpu_stream();
+  const Stream& gpu = test::gpu_stream();
+  for (const std::int64_t b : {16, 32, 64, 128}) {
+    CAPTURE(b);
+    const Case c(random_pattern(6 * b, 5 * b, b, 0.5, 8), 300, DType::kBFloat16);
+    Tensor wanted = Tensor::empty(c.dy.wide.shape(), DType::kFloat64, cpu);
+    kernels::bsr_forward(
+        {.x = c.x.wide, .values = c.values.wide, .index = c.pattern.index(), .y = wanted}, cpu);
+    Tensor y = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu);
+    kernels::bsr_forward(
+        {.x = c.x.gpu, .values = c.values.gpu, .index = c.uploaded.index(), .y = y}, gpu);
+    HEW_CHECK_CLOSE(test::on_cpu(y), wanted, test::unit_roundoff(c.dtype),
+                    c.tolerance(c.pattern.cols));
   }
 }
 

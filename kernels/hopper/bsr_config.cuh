@@ -1,0 +1,106 @@
+#pragma once
+
+#include "kernels/bsr_schedule.h"
+#include "kernels/hopper/bsr_tiling.h"
+#include "kernels/hopper/ptx.cuh"
+#include "kernels/hopper/swizzle.h"
+
+namespace hew::kernels::hopper {
+
+/// The sizes of one variant of the product. A tile is kHeight features (of kMembers rows of blocks)
+/// × kTokens; a warpgroup multiplies strips of 64 features. kTogether: both warpgroups make a tile,
+/// a strip each; else each makes tiles of its own, and one's output overlaps the other's sums.
+/// kTransposed: the features are the columns of W's blocks (input gradient).
+template <int block, bool transposed, bool together>
+struct BsrConfig {
+  static constexpr int kBlock = block;
+  static constexpr bool kTransposed = transposed;
+  static constexpr bool kTogether = together;
+
+  static constexpr int kStrip = 64;
+  static constexpr int kBox = block < kStrip ? block : kStrip;  // edge of what TMA loads of a block
+  static constexpr int kParts = kStrip / kBox;                  // boxes on top of each other
+  static constexpr int kHeight = together || block == 128 ? 128 : kStrip;
+  static constexpr int kMembers = kHeight / block;
+  static constexpr int kStrips = kHeight / kStrip;           // of a tile
+  static constexpr int kOwnStrips = together ? 1 : kStrips;  // of a warpgroup
+  static constexpr int kTokens = !together && block == 128 ? 128 : 256;
+  static constexpr int kSums = kTokens / 2;  // registers of a thread for a strip
+
+  // One stage of the ring: input [kTokens, kDepth], then strips [64, kDepth] (transposed: [kDepth,
+  // 64]) of W. Several stages may make up a block's depth.
+  static constexpr int kDepth = kBox;
+  static constexpr int kStagesPerBlock = block / kDepth;
+  static constexpr int kInputBytes = kTokens * kDepth * 2;
+  static constexpr int kStripBytes = kStrip * kDepth * 2;
+  static constexpr int kStageBytes = kInputBytes + kStrips * kStripBytes;
+  static constexpr Swizzle kSwizzle = block == 32 ? Swizzle::k64 : Swizzle::k128;
+
+  // Output passes through buffers [64 tokens, 64 features] (b = 32: two of [64, 32]).
+  static constexpr int kBufferTokens = 64;
+  static constexpr int kBufferBytes = kBufferTokens * kStrip * 2;
+  static constexpr int kBuffers = together ? 2 : 4;  // of a warpgroup
+
+  // 227 KiB less what is declared in the kernel, and less the alignment of swizzled tiles.
+  static constexpr int kAlignment = 1024;
+  static constexpr int kRoom = 227 * 1024 - 1024 - kAlignment;
+  static constexpr int kStages = (kRoom - 2 * kBuffers * kBufferBytes) / kStageBytes;
+  static constexpr int kSharedBytes =
+      kStages * kStageBytes + 2 * kBuffers * kBufferBytes + kAlignment;
+
+  static constexpr int kConsumingWarpgroups = together ? 2 : 1;  // of a stage
+  // With several members a warpgroup may have nothing to multiply in a step.
+  static constexpr bool kSkips = kMembers > 1;
+  // When wgmma has ended, one thread can let go of its operands for the whole warpgroup; where
+  // warps may skip it, nothing but themselves says that they have.
+  static constexpr int kReleases = kConsumingWarpgroups * (kSkips ? 4 : 1);
+};
+
+/// A tile, handed from the producer to the consumers.
+template <class Config>
+struct Tile {
+  int first_token;
+  int stages;  // of the ring; −1: there are no more tiles
+  int rows[Config::kMembers];
+};
+
+/// A warpgroup's part of a tile: `features` are the first ones of its strips' parts, −1 for none.
+template <class Config>
+struct OwnTile {
+  int first_token;
+  int stages;
+  int features[Config::kOwnStrips][Config::kParts];
+
+  __device__ OwnTile(const Tile<Config>& tile, int first_strip)
+      : first_token(tile.first_token), stages(tile.stages) {
+#pragma unroll
+    for (int s = 0; s < Config::kOwnStrips; ++s) {
+#pragma unroll
+      for (int p = 0; p < Config::kParts; ++p) {
+        const int offset = (first_strip + s) * Config::kStrip + p * Config::kBox;
+        const int row = tile.rows[offset / Config::kBlock];
+        features[s][p] = row < 0 ? -1 : row * Config::kBlock + offset % Config::kBlock;
+      }
+    }
+  }
+};
+
+struct BsrProductMaps {
+  CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
+  CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kBox]
+  CUtensorMap out;     // [tokens, width], boxes [64, kBox]
+  CUtensorMap pre;     // the same
+};
+
+struct BsrProductArgs {
+  RowGroups groups;
+  TileOrder order;
+  int* counters;
+  int nnzb;
+  int width;
+  const __nv_bfloat16* bias;  // [width] or null
+  Activation activation;
+  bool keep_pre;
+};
+
+}  // namespace hew::kernels::hopper

@@ -1,0 +1,138 @@
+#include "kernels/hopper/bsr_product.h"
+
+#include <limits>
+
+#include "kernels/hopper/bsr_product.cuh"
+#include "kernels/hopper/tensor_map.h"
+#include "kernels/hopper/tile_counter.h"
+#include "kernels/launch.cuh"
+
+namespace hew::kernels::hopper {
+namespace {
+
+// out[tokens, width] ← act(in[tokens, depth] · blocks + bias)
+struct Product {
+  ConstView in;
+  ConstView values;
+  const BsrWalk* walk;
+  View out;
+  View pre = {};
+  ConstView bias = {};
+  Activation activation = Activation::kNone;
+};
+
+template <class Config>
+CUtensorMap output_map(const View& out) {
+  if (!out)
+    return {};
+  return tensor_map({.data = out.data,
+                     .rows = out.shape[0],
+                     .cols = out.shape[1],
+                     .stride = out.shape[1] * 2,
+                     .box_rows = Config::kBufferTokens,
+                     .box_cols = Config::kBox,
+                     .swizzle = Config::kSwizzle});
+}
+
+template <class Config>
+BsrProductMaps maps_of(const Product& p) {
+  const std::int64_t b = Config::kBlock;
+  return {.in = tensor_map({.data = p.in.data,
+                            .rows = p.in.shape[0],
+                            .cols = p.in.shape[1],
+                            .stride = p.in.shape[1] * 2,
+                            .box_rows = Config::kTokens,
+                            .box_cols = Config::kDepth,
+                            .swizzle = Config::kSwizzle}),
+          .values = tensor_map({.data = p.values.data,
+                                .rows = p.values.shape[0] * b,
+                                .cols = b,
+                                .stride = b * 2,
+                                .box_rows = Config::kBox,
+                                .box_cols = Config::kBox,
+                                .swizzle = Config::kSwizzle}),
+          .out = output_map<Config>(p.out),
+          .pre = output_map<Config>(p.pre)};
+}
+
+template <class Config>
+void launch(Cuda backend, const Product& p, const BsrTiling& tiling) {
+  const BsrProductArgs args{
+      .groups = Config::kTogether ? p.walk->together : p.walk->alone,
+      .order = tiling.order,
+      .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
+      .nnzb = static_cast<int>(p.values.shape[0]),
+      .width = static_cast<int>(p.out.shape[1]),
+      .bias = elements<BFloat16>(p.bias),
+      .activation = p.activation,
+      .keep_pre = static_cast<bool>(p.pre)};
+  const auto kernel = bsr_product_kernel<Config>;
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   Config::kSharedBytes),
+              "cudaFuncSetAttribute");
+  const int blocks = std::min(limits(backend).multiprocessors, args.order.count());
+  kernel<<<static_cast<unsigned int>(blocks), kProductThreads, Config::kSharedBytes,
+           native(backend)>>>(maps_of<Config>(p), args);
+  check_launch("bsr product");
+}
+
+template <bool transposed>
+void multiply(Cuda backend, const Product& p) {
+  const std::int64_t b = p.values.shape[1];
+  const BsrTiling tiling =
+      choose_tiling(*p.walk, {.tokens = p.in.shape[0],
+                              .depth = p.in.shape[1],
+                              .width = p.out.shape[1],
+                              .block = b,
+                              .nnzb = p.values.shape[0],
+                              .multiprocessors = limits(backend).multiprocessors});
+  if (b == 32)
+    return launch<BsrConfig<32, transposed, /*together=*/true>>(backend, p, tiling);
+  if (b == 64 && tiling.together)
+    return launch<BsrConfig<64, transposed, /*together=*/true>>(backend, p, tiling);
+  if (b == 64)
+    return launch<BsrConfig<64, transposed, /*together=*/false>>(backend, p, tiling);
+  if (tiling.together)
+    return launch<BsrConfig<128, transposed, /*together=*/true>>(backend, p, tiling);
+  launch<BsrConfig<128, transposed, /*together=*/false>>(backend, p, tiling);
+}
+
+// sm_90a's code runs on 9.0 alone.
+bool takes(Cuda backend, const BsrIndex& index, const ConstView& in, const ConstView& values,
+           const ConstView& out) {
+  constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
+  return limits(backend).capability == 90 && index.schedule != nullptr && index.nnzb > 0 &&
+         in.shape[0] > 0 && in.dtype == DType::kBFloat16 && movable(in) && movable(values) &&
+         movable(out) && (index.nnzb + 1) * index.block < kMost && in.shape[0] < kMost &&
+         ceil_div(in.shape[0], 128) * std::max(index.block_rows(), index.block_cols()) < kMost;
+}
+
+}  // namespace
+
+bool takes(Cuda backend, const BsrForwardArgs& args) {
+  return takes(backend, args.index, args.x, args.values, args.y) &&
+         (!args.pre || movable(args.pre));
+}
+
+bool takes(Cuda backend, const ConstView& dy, const ConstView& values, const BsrIndex& index,
+           const View& dx) {
+  return takes(backend, index, dy, values, dx);
+}
+
+void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
+  multiply</*transposed=*/false>(backend, {.in = args.x,
+                                           .values = args.values,
+                                           .walk = &args.index.schedule->by_rows,
+                                           .out = args.y,
+                                           .pre = args.pre,
+                                           .bias = args.bias,
+                                           .activation = args.activation});
+}
+
+void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
+                        const BsrIndex& index, const View& dx) {
+  multiply</*transposed=*/true>(
+      backend, {.in = dy, .values = values, .walk = &index.schedule->by_columns, .out = dx});
+}
+
+}  // namespace hew::kernels::hopper

@@ -1,0 +1,21 @@
+#include "kernels/hopper/tile_counter.h"
+
+#include "core/cuda_device.h"
+
+namespace hew::kernels::hopper {
+namespace {
+
+constexpr std::int64_t kBytes = 2 * sizeof(int);
+
+}  // namespace
+
+TileCounter::TileCounter(const Stream& stream)
+    : allocator_(stream.allocator), data_(allocator_->allocate(kBytes)) {
+  cuda::zero(data_, kBytes, stream);
+}
+
+TileCounter::~TileCounter() {
+  allocator_->release(data_, kBytes);
+}
+
+}  // namespace hew::kernels::hopper
