@@ -85,7 +85,9 @@ void multiply(Cuda backend, const Product& p) {
                               .width = p.out.shape[1],
                               .block = b,
                               .nnzb = p.values.shape[0],
-                              .multiprocessors = limits(backend).multiprocessors});
+                              .multiprocessors = limits(backend).multiprocessors,
+                              .outputs = p.pre ? 2 : 1,
+                              .activation = p.activation});
   if (b == 32)
     return launch<BsrConfig<32, transposed, /*together=*/true>>(backend, p, tiling);
   if (b == 64 && tiling.together)

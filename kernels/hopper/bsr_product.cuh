@@ -96,25 +96,6 @@ class BsrProducer {
  private:
   static constexpr int kMembers = Config::kMembers;
 
-  // The group and the token tile of a number.
-  struct Place {
-    int group;
-    int token_tile;
-  };
-  __device__ static Place place(const TileOrder& order, int index) {
-    const int before_last = order.token_tiles - order.last_run;
-    int first = before_last;  // token tile of the pass
-    int run = order.last_run;
-    int rest = index - before_last * order.groups;
-    if (rest < 0) {
-      const int pass = index / (order.run * order.groups);
-      first = pass * order.run;
-      run = min(order.run, before_last - first);
-      rest = index - first * order.groups;
-    }
-    return {rest / run, first + rest % run};
-  }
-
   __device__ void send(const Tile<Config>& tile) {
     tiles_.acquire(sent_);
     if (lane_ == 0) {
@@ -125,7 +106,7 @@ class BsrProducer {
   }
 
   __device__ void make(int index) {
-    const Place at = place(args_.order, index);
+    const TileOrder::Place at = args_.order.at(index);
     const int begin = __ldg(args_.groups.begin + at.group);
     const int steps = __ldg(args_.groups.begin + at.group + 1) - begin;
     Tile<Config> tile;
@@ -398,6 +379,9 @@ __global__ __launch_bounds__(kProductThreads, 1) void bsr_product_kernel(
     init_barrier(shared_address(shared.turn_barriers), 4);
     init_barrier(shared_address(shared.turn_barriers) + 8, 4);
     fence_barrier_init();
+    prefetch_map(&maps.in);
+    prefetch_map(&maps.values);
+    prefetch_map(&maps.out);
   }
   __syncthreads();
   if (threadIdx.x < 128) {

@@ -9,8 +9,8 @@ namespace {
 constexpr std::int64_t kBf16Bytes = 2;
 constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
 constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
-// Tiles made alone win where their loads take less than this share of the time that device memory
-// takes: their output then hides behind the other warpgroup's loads.
+// Tiles made alone win where their loads take less than this share of what binds those made
+// together: their output hides behind the other warpgroup's loads.
 constexpr double kLoadShare = 0.8;
 // They also win where few rounds of tiles made together would leave multiprocessors idle, and
 // blocks are so sparse that tiles differ and share little.
@@ -24,28 +24,50 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
 }
 
-double load_seconds_alone(const RowGroups& alone, const BsrProductSize& size) {
-  const std::int64_t tile_tokens = size.block == 128 ? 128 : 256;
-  const std::int64_t loads = tile_tokens * size.block + size.block * size.block;
-  return static_cast<double>(alone.steps * ceil_div(size.tokens, tile_tokens) * loads *
-                             kBf16Bytes) /
-         kL2Rate;
+// Of a tile.
+std::int64_t tile_tokens(std::int64_t block, bool together) {
+  return !together && block == 128 ? 128 : 256;
+}
+
+double load_seconds(const RowGroups& groups, const BsrProductSize& size, bool together) {
+  const std::int64_t tokens = tile_tokens(size.block, together);
+  const std::int64_t elements =
+      groups.steps * tokens * size.block + size.nnzb * size.block * size.block;
+  return static_cast<double>(elements * ceil_div(size.tokens, tokens) * kBf16Bytes) / kL2Rate;
 }
 
 double memory_seconds(const BsrProductSize& size) {
   const std::int64_t elements =
-      size.tokens * (size.depth + size.width) + size.nnzb * size.block * size.block;
+      size.tokens * (size.depth + size.outputs * size.width) + size.nnzb * size.block * size.block;
   return static_cast<double>(elements * kBf16Bytes) / kMemoryRate;
+}
+
+// What one multiprocessor needs for the activation of a tile of 128 × 256.
+double activation_seconds(Activation activation) {
+  switch (activation) {
+    case Activation::kGelu:
+      return 2.9e-6;
+    case Activation::kGeluTanh:
+      return 2.2e-6;
+    case Activation::kSilu:
+      return 1.5e-6;
+    default:
+      return 0;
+  }
 }
 
 bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
   if (walk.alone.groups == 0)
     return false;
-  if (load_seconds_alone(walk.alone, size) < kLoadShare * memory_seconds(size))
+  const double alone = load_seconds(walk.alone, size, /*together=*/false);
+  const std::int64_t tiles = walk.together.groups * ceil_div(size.tokens, 256);
+  const double exposed = activation_seconds(size.activation) * static_cast<double>(tiles) /
+                         static_cast<double>(size.multiprocessors);
+  if (alone < kLoadShare * memory_seconds(size) ||
+      (exposed > 0 && alone < load_seconds(walk.together, size, /*together=*/true) + exposed))
     return true;
   const std::int64_t blocks = ceil_div(size.depth, size.block) * ceil_div(size.width, size.block);
   const double density = static_cast<double>(size.nnzb) / static_cast<double>(blocks);
-  const std::int64_t tiles = walk.together.groups * ceil_div(size.tokens, 256);
   return tiles < kFewRounds * size.multiprocessors && density <= (size.block == 128 ? 0.12 : 0.06);
 }
 
@@ -54,7 +76,7 @@ bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
 BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together) {
   BsrTiling out{.together = together || walk.alone.groups == 0};
   const RowGroups& groups = out.together ? walk.together : walk.alone;
-  out.tokens = !out.together && size.block == 128 ? 128 : 256;
+  out.tokens = static_cast<int>(tile_tokens(size.block, out.together));
   const std::int64_t token_tiles = ceil_div(size.tokens, out.tokens);
   const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
   const std::int64_t run = (cached ? 2 : 4) * 256 / out.tokens;

@@ -17,6 +17,23 @@ struct TileOrder {
   int last_run = 1;
 
   constexpr int count() const { return groups * token_tiles; }
+
+  struct Place {
+    int group;
+    int token_tile;
+  };
+  /// The tile made at `index` of count().
+  constexpr Place at(int index) const {
+    const int before_last = token_tiles - last_run;
+    int first = before_last;  // token tile of the pass
+    int length = last_run;
+    if (index < before_last * groups) {
+      first = index / (run * groups) * run;
+      length = run < before_last - first ? run : before_last - first;
+    }
+    const int rest = index - first * groups;
+    return {rest / length, first + rest % length};
+  }
 };
 
 /// How a product is computed. Of tiles made together, all warpgroups wait for the slower one's
@@ -35,6 +52,8 @@ struct BsrProductSize {
   std::int64_t block = 0;
   std::int64_t nnzb = 0;
   int multiprocessors = 0;
+  int outputs = 1;                            // matrices [tokens, width] that are written
+  Activation activation = Activation::kNone;  // of the output
 };
 
 /// The tiling that a model of the device expects to be fastest.

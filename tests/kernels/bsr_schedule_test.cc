@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 #include <map>
 #include <set>
 #include <utility>
@@ -136,6 +137,22 @@ TEST_CASE("a schedule is made for a GPU and blocks that have kernels only") {
   CHECK_THROWS_AS(BsrSchedule(p.index(), make_cpu_stream()), ShapeError);
   CHECK(kernels::schedule_for(random_pattern(64, 64, 32, 1, 5).index(), make_cpu_stream()) ==
         nullptr);
+}
+
+TEST_CASE("an order of tiles has each of them once") {
+  for (const auto& [groups, token_tiles, run, last_run] :
+       {std::array{1, 1, 2, 1}, {3, 7, 2, 3}, {5, 9, 4, 4}, {4, 6, 2, 6}, {2, 11, 4, 2}}) {
+    const kernels::hopper::TileOrder order{
+        .groups = groups, .token_tiles = token_tiles, .run = run, .last_run = last_run};
+    std::set<std::pair<int, int>> seen;
+    for (int i = 0; i < order.count(); ++i) {
+      const auto [group, token_tile] = order.at(i);
+      CHECK(group < groups);
+      CHECK(token_tile < token_tiles);
+      seen.insert({group, token_tile});
+    }
+    CHECK(static_cast<int>(seen.size()) == order.count());
+  }
 }
 
 TEST_CASE("tiles: together where loads bind, alone where the output's bytes do") {
