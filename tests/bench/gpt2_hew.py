@@ -5,12 +5,16 @@ Starts `hew train` (under mpirun for several GPUs) on a run of no end, waits for
 metrics, and ends it: a run that stops by itself would write a checkpoint.
 
     tokens_per_second   of all GPUs: the median of the logged rates, the first ones left out
-    device_gib          the most that nvidia-smi showed as used on one GPU, from start to end
+    device_gib          the most that nvidia-smi showed as used on one GPU, from start to end; of
+                        those in CUDA_VISIBLE_DEVICES, where that is set
     optimizer_bytes     of one rank, where the metrics say it
+    step_bytes          that one rank hands over to be reduced in a step
+    valid_loss          with --until-eval: of the first evaluation
 """
 
 import argparse
 import json
+import os
 import pathlib
 import re
 import shutil
@@ -31,7 +35,7 @@ class RunError(Exception):
 
 
 class MemoryWatch:
-    """Peak of nvidia-smi's memory.used over all GPUs, sampled ten times a second."""
+    """Peak of nvidia-smi's memory.used over the visible GPUs, sampled ten times a second."""
 
     QUERY = (
         "nvidia-smi",
@@ -43,9 +47,13 @@ class MemoryWatch:
 
     def __init__(self) -> None:
         self.peak_mib = 0
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
         try:
             self.process = subprocess.Popen(
-                self.QUERY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+                [*self.QUERY, *([f"--id={visible}"] if visible else [])],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
             )
         except FileNotFoundError:
             self.process = None
@@ -81,29 +89,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--log-every", type=int, default=10, help="steps between lines of metrics")
     parser.add_argument("--lines", type=int, default=6, help="lines of metrics to wait for")
     parser.add_argument("--skip", type=int, default=2, help="first lines that do not count")
+    parser.add_argument(
+        "--until-eval", action="store_true", help="wait for an evaluation (train.eval_every) too"
+    )
     parser.add_argument("--limit", type=float, default=540, help="seconds for all of it")
     parser.add_argument("--mpirun", default="mpirun", help="with options, in one word")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="of the recipe")
     arguments = parser.parse_args()
     if arguments.lines <= arguments.skip:
         parser.error("--lines: expected more than --skip")
+    arguments.recipe = arguments.recipe or ROOT / "recipes" / f"gpt2-{arguments.size}-cuda.yaml"
     return arguments
 
 
-def recipe_batch(recipe: pathlib.Path) -> int:
-    found = re.search(r"\bbatch: *(\d+)", recipe.read_text())
+def recipe_number(recipe: pathlib.Path, key: str) -> int:
+    """The first whole number that the recipe gives to a key of this name, in any section."""
+    found = re.search(rf"\b{key}: *(\d+)", recipe.read_text())
     if found is None:
-        raise RunError(f"{recipe}: no train.batch")
+        raise RunError(f"{recipe}: no {key}")
     return int(found.group(1))
 
 
 def command_of(arguments: argparse.Namespace, recipe: pathlib.Path, run: pathlib.Path) -> list[str]:
+    batch = recipe_number(recipe, "batch") * arguments.gpus
     overrides = [
         f"run.dir={run}",
         f"data.train={arguments.data}",
         f"train.steps={ENDLESS}",
         f"train.log_every={arguments.log_every}",
-        f"train.batch={recipe_batch(recipe) * arguments.gpus}",
+        f"train.batch={batch}",
         "checkpoint.every=0",
         *arguments.overrides,
     ]
@@ -113,12 +127,14 @@ def command_of(arguments: argparse.Namespace, recipe: pathlib.Path, run: pathlib
     return [*launcher, str(arguments.hew), "train", str(recipe), *overrides]
 
 
-def train_records(path: pathlib.Path) -> list[dict[str, object]]:
+def records_in(path: pathlib.Path) -> list[dict[str, object]]:
     if not path.exists():
         return []
-    whole = path.read_text().rpartition("\n")[0].splitlines()
-    records = [json.loads(line) for line in whole]
-    return [record for record in records if record["kind"] == "train"]
+    return [json.loads(line) for line in path.read_text().rpartition("\n")[0].splitlines()]
+
+
+def of_kind(records: list[dict[str, object]], kind: str) -> list[dict[str, object]]:
+    return [record for record in records if record["kind"] == kind]
 
 
 def end(process: subprocess.Popen, gpus: int) -> None:
@@ -137,8 +153,7 @@ def end(process: subprocess.Popen, gpus: int) -> None:
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, object]]:
-    recipe = arguments.recipe or ROOT / "recipes" / f"gpt2-{arguments.size}-cuda.yaml"
-    command = command_of(arguments, recipe, folder / "run")
+    command = command_of(arguments, arguments.recipe, folder / "run")
     print(" ".join(command), file=sys.stderr, flush=True)
     deadline = time.monotonic() + arguments.limit
     log = folder / "log"
@@ -148,20 +163,38 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, o
         )
         try:
             while True:
-                records = train_records(folder / "run" / "metrics.jsonl")
-                if len(records) >= arguments.lines:
+                records = records_in(folder / "run" / "metrics.jsonl")
+                lines = len(of_kind(records, "train"))
+                evaluated = not arguments.until_eval or of_kind(records, "eval")
+                if lines >= arguments.lines and evaluated:
                     return records
                 if process.poll() is not None or time.monotonic() > deadline:
                     break
                 time.sleep(0.2)
         finally:
             end(process, arguments.gpus)
-    print(log.read_text()[-4000:], file=sys.stderr)
-    why = "was too slow" if process.returncode < 0 else f"ended with status {process.returncode}"
-    raise RunError(f"hew {why} after {len(records)} lines of metrics")
+    text = log.read_text(errors="replace")
+    print(text[-4000:], file=sys.stderr)
+    own = [line for line in text.splitlines() if line.startswith("hew: ")]
+    if own:
+        raise RunError(own[0])
+    why = f"ended with status {process.returncode}"
+    if time.monotonic() > deadline:
+        why = "was too slow"
+    raise RunError(f"hew {why} after {lines} lines of metrics")
+
+
+def step_bytes(records: list[dict[str, object]]) -> float | None:
+    """From the metrics' sums since the start: the mean between the first line and the last."""
+    first, last = records[0], records[-1]
+    if last["step"] == first["step"]:
+        return None
+    return (last["bytes_reduced"] - first["bytes_reduced"]) / (last["step"] - first["step"])
 
 
 def report(arguments: argparse.Namespace, records: list[dict], peak_gib: float | None) -> None:
+    evaluations = of_kind(records, "eval")
+    records = of_kind(records, "train")
     counted = records[arguments.skip :]
     tokens = statistics.median(record["tokens_per_second"] for record in counted)
     step_ms = 1e3 * statistics.median(record["step_seconds"] for record in counted)
@@ -170,12 +203,15 @@ def report(arguments: argparse.Namespace, records: list[dict], peak_gib: float |
             {
                 "side": "hew",
                 "size": arguments.size,
+                "recipe": arguments.recipe.stem,
                 "gpus": arguments.gpus,
                 "tokens_per_second": round(tokens, 1),
                 "step_ms": round(step_ms, 3),
                 "loss": records[-1]["loss"],
                 "device_gib": peak_gib,
                 "optimizer_bytes": records[-1].get("optimizer_bytes"),
+                "step_bytes": step_bytes(records),
+                "valid_loss": evaluations[0]["loss"] if evaluations else None,
                 "overrides": arguments.overrides,
             }
         ),
