@@ -97,19 +97,25 @@ if [[ -f $work/kind.txt ]] && ! cmp --silent "$work/kind.txt" "$work/kind.new"; 
 fi
 mv "$work/kind.new" "$work/kind.txt"
 
+# Few of the vocabulary's tokens for the losses, so that there is something to learn: which. The
+# files are written while hew is built.
+corpora() {
+  local maker=scripts/random_corpus.py
+  [[ -f $build/random.bin ]] || python3 $maker "$build/random.bin" --tokens 4000000
+  [[ -f $build/few.bin ]] || python3 $maker "$build/few.bin" --tokens 8000000 --vocab 1000
+  [[ -f $build/few-valid.bin ]] ||
+    python3 $maker "$build/few-valid.bin" --tokens 1000000 --vocab 1000 --seed 2
+}
+mkdir -p "$build"
+corpora &
 if [[ $build_first ]]; then
   { cmake --preset cuda && cmake --build build-cuda --target hew; } > "$work/build.log" 2>&1 ||
     { tail -n 20 "$work/build.log" && stop "the build failed"; }
 fi
 [[ -x $build/hew ]] || stop "no $build/hew"
+wait
+[[ $corpus ]] || corpus=$build/few.bin valid=$build/few-valid.bin
 echo "== ready to run after $SECONDS s"
-if [[ -z $corpus ]]; then
-  # Few of the vocabulary's tokens, so that there is something to learn: which.
-  corpus=$work/few.bin valid=$work/few-valid.bin
-  [[ -f $corpus ]] || python3 scripts/random_corpus.py "$corpus" --vocab 1000
-  [[ -f $valid ]] || python3 scripts/random_corpus.py "$valid" --vocab 1000 --tokens 1000000 --seed 2
-fi
-[[ -f $work/random.bin ]] || python3 scripts/random_corpus.py "$work/random.bin"
 
 {
   echo "date: $(date -u +%Y-%m-%d)"
@@ -125,7 +131,7 @@ fi
 } > "$work/machine.txt" 2> /dev/null
 
 python3 tests/bench/scaling_runs.py --work "$work" --hew "$build/hew" --recipes "$recipes" --ranks "$ranks" \
-  --parts "$parts" --corpus "$work/random.bin" --loss-corpus "$corpus" --loss-valid "$valid" \
+  --parts "$parts" --corpus "$build/random.bin" --loss-corpus "$corpus" --loss-valid "$valid" \
   --slots "$slots" --seconds $((60 * minutes - SECONDS)) "${loss[@]}" "${runs[@]}" "${hew_options[@]}" ||
   { status=1 && echo "== the runs were broken off"; }
 python3 scripts/scaling_table.py "$work" > "$work/page.md" && cp "$work/page.md" "$output" &&

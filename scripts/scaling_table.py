@@ -9,7 +9,6 @@ import json
 import pathlib
 import shlex
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 NOTHING = "–"
 PARTS = {"weak": "weak", "shard": "weak, ZeRO-1", "strong": "strong"}
 DENSE, SPARSE = "gpt2-1558m-cuda", "gpt2-xl-sparse90"
@@ -147,7 +146,7 @@ def loss_lines(items: Items) -> list[str]:
 
 
 def command_line(item: dict) -> str:
-    program = pathlib.Path(item["command"][1]).relative_to(ROOT)
+    program = f"tests/bench/{pathlib.Path(item['command'][1]).name}"
     beside = f", beside {item['beside']} others at most" if item["beside"] else ", alone"
     return f"    {program} {shlex.join(item['command'][2:])}    # {item['when']}, {item['seconds']} s{beside}"
 
