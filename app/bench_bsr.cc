@@ -12,6 +12,7 @@
 #include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/error.h"
+#include "kernels/bsr_route.h"
 #include "kernels/product_settings.h"
 
 namespace hew {
@@ -109,6 +110,7 @@ class Bench {
         random_(stream_),
         table_(o_, ceilings_of(o_, dtype_), print) {
     stream_.state->get<kernels::ProductSettings>(stream_).tf32 = o_.dtype == "tf32";
+    stream_.state->get<kernels::BsrSettings>(stream_).fold = o_.dispatch;
   }
 
   void run() {
@@ -200,6 +202,8 @@ void add_bench_bsr(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--repeats", o->repeats,
                       "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
+  command->add_flag("--dispatch", o->dispatch,
+                    "Dense products on the folded weight where those are cheaper, as in training");
   command->add_flag("--json", o->json, "One object a line");
   command->add_option("--output", o->output, "A file for the objects of --json, beside the table");
   command->callback([o] {

@@ -1,5 +1,6 @@
 #include "kernels/activation_math.cuh"
 #include "kernels/bsr.h"
+#include "kernels/bsr_folded_cuda.h"
 #include "kernels/bsr_tiles.cuh"
 #include "kernels/hopper/bsr_product.h"
 
@@ -347,9 +348,12 @@ void multiply(Cuda backend, Product<D> p) {
 
 template <class T>
 void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
-  if (hopper::takes(backend, args))
-    return hopper::bsr_forward(backend, args);
   const BsrIndex& index = args.index;
+  const bool hopper = hopper::takes(backend, args);
+  if (folding_is_cheaper(backend, problem_of(BsrProduct::kForward, args.x, index, hopper)))
+    return bsr_forward_folded(backend, args);
+  if (hopper)
+    return hopper::bsr_forward(backend, args);
   multiply</*kForward=*/true>(backend, Product<OnDevice<T>>{.in = elements<T>(args.x),
                                                             .tokens = args.x.shape[0],
                                                             .depth = index.cols,
@@ -368,7 +372,10 @@ void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
 template <class T>
 void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
                         const BsrIndex& index, const View& dx) {
-  if (hopper::takes(backend, dy, values, index, dx))
+  const bool hopper = hopper::takes(backend, dy, values, index, dx);
+  if (folding_is_cheaper(backend, problem_of(BsrProduct::kInputGradient, dy, index, hopper)))
+    return bsr_input_gradient_folded(backend, dy, values, index, dx);
+  if (hopper)
     return hopper::bsr_input_gradient(backend, dy, values, index, dx);
   multiply</*kForward=*/false>(backend, Product<OnDevice<T>>{.in = elements<T>(dy),
                                                              .tokens = dy.shape[0],

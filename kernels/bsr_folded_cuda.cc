@@ -3,8 +3,16 @@
 #include "kernels/blocks.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
+#include "kernels/product_settings.h"
 
 namespace hew::kernels {
+
+bool folding_is_cheaper(Cuda backend, BsrProblem problem) {
+  if (!backend.stream.state->get<BsrSettings>(backend.stream).fold)
+    return false;
+  problem.tf32 = backend.stream.state->get<ProductSettings>(backend.stream).tf32;
+  return cheapest_route(problem) == BsrRoute::kFolded;
+}
 
 void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
   const Stream& stream = backend.stream;

@@ -1,8 +1,13 @@
 #pragma once
 
 #include "kernels/bsr.h"
+#include "kernels/bsr_route.h"
 
 namespace hew::kernels {
+
+/// Whether the dense product is estimated to be cheaper than our own kernels, and BsrSettings of
+/// the stream allow it. `problem` says everything but tf32.
+bool folding_is_cheaper(Cuda backend, BsrProblem problem);
 
 /// The three products of kernels/bsr.h through a dense [N, K] in scratch memory: what is cheapest
 /// where many blocks live.

@@ -34,6 +34,11 @@ double hopper_rate(const BsrProblem& p) {
   return p.product == BsrProduct::kWeightGradient ? 0.85 * rate : rate;
 }
 
+// Bytes/s from L2 into all shared memories; the short rows of b = 32 reach less.
+double shared_memory_rate(const BsrProblem& p) {
+  return p.block >= 64 ? 7.8e12 : 5.7e12;
+}
+
 double element_bytes(const BsrProblem& p) {
   return static_cast<double>(size_of(p.dtype));
 }
@@ -91,13 +96,26 @@ double BsrProblem::density() const {
   return all == 0 ? 0 : static_cast<double>(nnzb) / static_cast<double>(all);
 }
 
+BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrIndex& index,
+                      bool hopper) {
+  return {.product = product,
+          .dtype = moving.dtype,
+          .tokens = moving.shape[0],
+          .rows = index.rows,
+          .cols = index.cols,
+          .block = index.block,
+          .nnzb = index.nnzb,
+          .hopper = hopper};
+}
+
 double estimated_seconds(BsrRoute route, const BsrProblem& p) {
   const double memory = (token_bytes(p) + value_bytes(p)) / kMemory;
   switch (route) {
     case BsrRoute::kPlain:
       return std::max(live_flops(p) / plain_rate(p), memory) + kLaunch;
     case BsrRoute::kHopper:
-      return std::max({live_flops(p) / hopper_rate(p), memory, shared_memory_bytes(p) / kL2}) +
+      return std::max({live_flops(p) / hopper_rate(p), memory,
+                       shared_memory_bytes(p) / shared_memory_rate(p)}) +
              kLaunch;
     case BsrRoute::kFolded:
       return std::max(dense_flops(p) / dense_rate(p), token_bytes(p) / kMemory) +

@@ -3,6 +3,8 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/tensor.h"
+#include "kernels/bsr.h"
 
 namespace hew::kernels {
 
@@ -27,6 +29,17 @@ struct BsrProblem {
   bool hopper = false;  // whether that route takes it
 
   double density() const;
+};
+
+/// `moving` is one of the two matrices of tokens.
+BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrIndex& index,
+                      bool hopper);
+
+/// How block-sparse products are computed on one stream: `stream.state->get<BsrSettings>(stream)`.
+struct BsrSettings {
+  explicit BsrSettings(const Stream& /*stream*/) {}
+
+  bool fold = true;  // take the dense product where it is estimated to be cheaper
 };
 
 /// Seconds that a route takes on an H100: the largest of what its FLOPs, its bytes of device memory

@@ -239,7 +239,8 @@ Placed place(Packed& packed, const Lists& lists) {
 
 }  // namespace
 
-BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream) {
+BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream)
+    : gradient(hopper::gradient_schedule(host, stream)) {
   require<ShapeError>(host.block == 32 || host.block == 64 || host.block == 128,
                       "[bsr_schedule] block is {}, expected 32, 64 or 128", host.block);
   const std::array<Rows, 2> directions{Rows{.count = host.block_rows(),

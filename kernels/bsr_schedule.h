@@ -5,6 +5,7 @@
 
 #include "core/tensor.h"
 #include "kernels/bsr.h"
+#include "kernels/hopper/gradient_items.h"
 
 namespace hew::kernels {
 
@@ -33,8 +34,9 @@ struct BsrWalk {
 
 /// How Hopper's kernels go through the live blocks of a BsrIndex with b = 32, 64 or 128.
 struct BsrSchedule {
-  BsrWalk by_rows;     // forward
-  BsrWalk by_columns;  // input gradient
+  BsrWalk by_rows;                    // forward
+  BsrWalk by_columns;                 // input gradient
+  hopper::GradientSchedule gradient;  // weight gradient
 
   /// From an index whose arrays lie on the host; the schedule's are made there too, and copied to
   /// the stream's device. Takes less than 0.3 ms for 100 × 25 blocks.

@@ -1,6 +1,8 @@
 #include "kernels/bsr.h"
+#include "kernels/bsr_folded_cuda.h"
 #include "kernels/bsr_index.cuh"
 #include "kernels/bsr_tiles.cuh"
+#include "kernels/hopper/bsr_weight_gradient.h"
 
 namespace hew::kernels {
 namespace {
@@ -296,6 +298,11 @@ void bsr_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
   const BsrIndex& index = args.index;
   if (index.nnzb == 0)
     return;
+  const bool hopper = hopper::takes_weight_gradient(backend, args);
+  if (folding_is_cheaper(backend, problem_of(BsrProduct::kWeightGradient, args.x, index, hopper)))
+    return bsr_weight_gradient_folded(backend, args);
+  if (hopper)
+    return hopper::bsr_weight_gradient(backend, args);
   const Gradient<D> g{.dy = elements<T>(args.dy),
                       .x = elements<T>(args.x),
                       .tokens = args.dy.shape[0],

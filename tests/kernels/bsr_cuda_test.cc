@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "kernels/bsr.h"
+#include "kernels/bsr_route.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -19,6 +20,12 @@ using test::make_pattern;
 using test::random_pattern;
 
 constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+
+// Whether dense products may take the place of the kernels under test.
+void let_fold(bool fold) {
+  const Stream& gpu = test::gpu_stream();
+  gpu.state->get<kernels::BsrSettings>(gpu).fold = fold;
+}
 
 struct Case {
   BlockPattern pattern;
@@ -39,7 +46,9 @@ struct Case {
             with_zero_padding(
                 test::random_tensor(p.values_shape(), DType::kFloat64, make_cpu_stream(), 3), p),
             type)),
-        bias(test::gpu_input({p.rows}, type, 4)) {}
+        bias(test::gpu_input({p.rows}, type, 4)) {
+    let_fold(false);
+  }
 
   // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all
   // partial sums stay below 8·√depth, and each addition errs by a rounding of that.
@@ -254,6 +263,34 @@ TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over 
   }
 }
 
+TEST_CASE("the weight gradient on a GPU cuts, orders and adds its work without a loss") {
+  auto check = [](const BlockPattern& pattern, std::int64_t tokens) {
+    CAPTURE(pattern.block);
+    CAPTURE(pattern.rows);
+    CAPTURE(pattern.cols);
+    CAPTURE(pattern.nnzb());
+    CAPTURE(tokens);
+    check_weight_gradient(Case(pattern, tokens, DType::kBFloat16), /*aligned=*/true);
+  };
+  for (const std::int64_t b : {32, 64, 128}) {
+    for (const std::int64_t tokens : {1, 63, 64, 65, 500, 3000}) {
+      for (const double density : {0.1, 0.5, 1.0}) {
+        check(random_pattern(2 * b + 8, 3 * b + b / 2 + 8, b, density, 11), tokens);
+        check(random_pattern(6 * b, 5 * b + 24, b, density, 12), tokens);
+      }
+    }
+    for (const double density : {0.05, 0.2, 0.5}) {
+      check(random_pattern(1024, 1536, b, density, 13), 3000);
+      check(random_pattern(1536, 1024, b, density, 13), 520);
+    }
+    check(make_pattern(8 * b, 24 * b, b,
+                       [](std::int64_t r, std::int64_t c) { return r == 3 || c % 8 == 2; }),
+          1000);  // a row 8 times as long
+    check(make_pattern(b, 17 * b, b, [](std::int64_t, std::int64_t) { return true; }), 300);
+    check(make_pattern(19 * b, b, b, [](std::int64_t r, std::int64_t) { return r % 3 > 0; }), 300);
+  }
+}
+
 TEST_CASE("block-sparse products on a GPU take any alignment") {
   for (const DType dtype : kTypes) {
     CAPTURE(name_of(dtype));
@@ -296,6 +333,22 @@ TEST_CASE("bsr_forward on a GPU does without bias and pre") {
   }
 }
 
+TEST_CASE("block-sparse products on a GPU go through dense ones where those are cheaper") {
+  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
+    CAPTURE(name_of(dtype));
+    const Case c(random_pattern(1000, 1528, 16, 1, 8), 1001, dtype);
+    let_fold(true);
+    const kernels::BsrIndex index = c.uploaded.index();
+    for (const auto product : {kernels::BsrProduct::kForward, kernels::BsrProduct::kInputGradient,
+                               kernels::BsrProduct::kWeightGradient}) {
+      REQUIRE(kernels::cheapest_route(kernels::problem_of(product, c.x.gpu, index, false)) ==
+              kernels::BsrRoute::kFolded);
+    }
+    check_all(c);
+    check_forward(c, Activation::kGelu, /*aligned=*/true);
+  }
+}
+
 TEST_CASE("block-sparse products on a GPU repeat bit for bit") {
   for (const DType dtype : kTypes) {
     CAPTURE(name_of(dtype));
@@ -319,6 +372,32 @@ TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
       c.dy = test::gpu_input(c.dy.wide, dtype);
       const Tensor dvalues = test::on_cpu(weight_gradient(c, true));
       CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
+    }
+  }
+}
+
+TEST_CASE(
+    "an infinity beside an edge that TMA moves stays out of the padding, and of what is added") {
+  for (const std::int64_t b : {32, 64, 128}) {
+    for (const std::int64_t tokens : {9, 4000}) {  // whole, and split over the tokens
+      CAPTURE(b);
+      CAPTURE(tokens);
+      Case c(random_pattern(b + 8, 2 * b + 16, b, 1, 8), tokens, DType::kBFloat16);
+      c.x.wide.data<double>()[2 * b + 15] = INFINITY;
+      c.dy.wide.data<double>()[b + 7] = INFINITY;
+      c.x = test::gpu_input(c.x.wide, DType::kBFloat16);
+      c.dy = test::gpu_input(c.dy.wide, DType::kBFloat16);
+      Tensor dvalues = weight_gradient(c, true);
+      const Tensor once = test::on_cpu(dvalues);
+      CHECK(test::same_bytes(once, with_zero_padding(once, c.pattern)));
+      kernels::bsr_weight_gradient({.dy = c.dy.gpu,
+                                    .x = c.x.gpu,
+                                    .index = c.uploaded.index(),
+                                    .dvalues = dvalues,
+                                    .accumulate = true},
+                                   test::gpu_stream());
+      const Tensor twice = test::on_cpu(dvalues);
+      CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
     }
   }
 }

@@ -1,0 +1,381 @@
+#pragma once
+
+#include "kernels/hopper/gradient_items.h"
+#include "kernels/hopper/pipeline.cuh"
+#include "kernels/hopper/tile_draw.cuh"
+#include "kernels/hopper/wgmma.cuh"
+
+/// The kernel of the weight gradient: dvalues[p] (+)= dy[:, r]ᵀ·x[:, c] for items of live blocks.
+/// One warp keeps panels of dy and x flowing into a ring in shared memory; two warpgroups multiply
+/// them with the tokens as depth, both operands as they lie in memory (Major::kAcross).
+namespace hew::kernels::hopper {
+
+constexpr int kStepTokens = 64;
+constexpr int kWarpgroupThreads = 128;
+constexpr int kGradientThreads = 3 * kWarpgroupThreads;  // one warpgroup loads
+constexpr int kGroupWidth = 64;  // columns of sums that are handled at a time
+constexpr int kGroups = 4;       // of one warpgroup's 64 × 256 sums
+constexpr int kGroupSums = 32;   // of one thread
+constexpr int kGroupElements = kGroupWidth * kGroupWidth;
+
+/// What differs with the block size.
+template <int b>
+struct GradientConfig {
+  static constexpr int kBlock = b;
+  static constexpr int kPanel = b == 32 ? 32 : 64;  // columns
+  static constexpr Swizzle kSwizzle = b == 32 ? Swizzle::k64 : Swizzle::k128;
+  static constexpr int kRowBytes = kPanel * 2;
+  static constexpr int kPanelBytes = kStepTokens * kRowBytes;
+  static constexpr int kPanels = b == 32 ? 18 : b == 64 ? 9 : 6;
+  static constexpr int kStageBytes = kPanels * kPanelBytes;
+  static constexpr int kStages = b == 128 ? 4 : 3;
+  // To align the first stage; and an odd last slot of 32 columns is multiplied with what follows.
+  static constexpr int kSpareBytes = 1024 + (b == 32 ? kPanelBytes : 0);
+  static constexpr int kSharedBytes = kStages * kStageBytes + kSpareBytes;
+};
+
+struct GradientParams {
+  const GradientItem* items;
+  int whole;   // items [0, whole) take all tokens
+  int cut;     // the items behind them take part of the tokens,
+  int splits;  // one of so many
+  int steps;   // of 64 tokens
+  int rows;    // N
+  int cols;    // K
+  bool add;
+  float* dvalues;  // [nnzb, b, b]
+  float* partial;  // [splits, cut, 2, kGroups, kGroupElements], elements in the threads' order
+  TileDraw draw;
+
+  __device__ int tiles() const { return whole + cut * splits; }
+};
+
+/// One item over a range of tokens, as the loading warp hands it to the others.
+struct GradientTile {
+  GradientItem item;
+  int first_step;
+  int steps;    // −1: there are no more
+  int partial;  // where its sums go in partial, −1: into dvalues
+  int unused;
+};
+
+constexpr int kTiles = 4;  // handed over ahead
+
+/// Sums [64, 64] of a warpgroup's group, one thread's part, become parts of live blocks. Padding is
+/// zero whatever was multiplied there: an infinity times the other's zero is not.
+template <class Config>
+__device__ void write_group(const GradientParams& g, const GradientItem& item, int warpgroup,
+                            int group, const float (&sums)[kGroupSums]) {
+  constexpr int kPanel = Config::kPanel;
+  constexpr int b = Config::kBlock;
+  constexpr int kSlots = kGroupWidth / kPanel;  // of this group
+  constexpr int kPairs = kPanel / 8;            // neighbouring columns of a thread in a slot
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const int row = static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane / 4;
+  const GradientItem::Warpgroup of = item.of[warpgroup];
+  const int line = row / kPanel;
+  const int left = item.start[of.left + line] + row % kPanel;
+  const int left_end = item.transposed != 0 ? g.cols : g.rows;
+  const int right_end = item.transposed != 0 ? g.rows : g.cols;
+#pragma unroll
+  for (int i = 0; i < kSlots; ++i) {
+    const int slot = group * kSlots + i;
+    const int p = slot < of.slots ? item.block[warpgroup][line][slot] : -1;
+    if (p < 0)
+      continue;
+    const int right = item.start[of.right + slot] + 2 * (lane % 4);
+    float* const out = g.dvalues + static_cast<std::int64_t>(p) * b * b;
+    auto total = [&](float before, int pair, int half, int e) {
+      const bool real = left + 8 * half < left_end && right + 8 * pair < right_end;
+      return real ? before + sums[(i * kPairs + pair) * 4 + 2 * half + e] : 0.0F;
+    };
+    if (item.transposed == 0) {
+      auto* const to = reinterpret_cast<float2*>(out + left % b * b + right % b);
+      float2 before[kPairs][2] = {};
+      if (g.add) {
+#pragma unroll
+        for (int k = 0; k < 2 * kPairs; ++k) before[k / 2][k % 2] = to[k / 2 * 4 + k % 2 * 4 * b];
+      }
+#pragma unroll
+      for (int k = 0; k < 2 * kPairs; ++k) {
+        const float2 old = before[k / 2][k % 2];
+        to[k / 2 * 4 + k % 2 * 4 * b] =
+            make_float2(total(old.x, k / 2, k % 2, 0), total(old.y, k / 2, k % 2, 1));
+      }
+    } else {
+      float* const to = out + right % b * b + left % b;
+      float before[kPairs][2][2] = {};
+      auto at = [&](int pair, int half, int e) { return (8 * pair + e) * b + 8 * half; };
+      if (g.add) {
+#pragma unroll
+        for (int k = 0; k < 4 * kPairs; ++k)
+          before[k / 4][k / 2 % 2][k % 2] = to[at(k / 4, k / 2 % 2, k % 2)];
+      }
+#pragma unroll
+      for (int k = 0; k < 4 * kPairs; ++k) {
+        const float old = before[k / 4][k / 2 % 2][k % 2];
+        to[at(k / 4, k / 2 % 2, k % 2)] = total(old, k / 4, k / 2 % 2, k % 2);
+      }
+    }
+  }
+}
+
+/// Where a thread keeps its part of a group of partial sums: float4 number i at [i · 128].
+__device__ inline float4* partial_group(const GradientParams& g, int tile, int warpgroup,
+                                        int group) {
+  const std::int64_t at = (std::int64_t{tile} * 2 + warpgroup) * kGroups + group;
+  return reinterpret_cast<float4*>(g.partial + at * kGroupElements) +
+         threadIdx.x % kWarpgroupThreads;
+}
+
+/// Hands tiles out and fills the ring for them.
+template <class Config>
+class GradientLoader {
+ public:
+  using Stages = Ring<Config::kStages>;
+  using Tiles = Ring<kTiles>;
+
+  __device__ GradientLoader(const GradientParams& g, const CUtensorMap* dy, const CUtensorMap* x)
+      : g_(g), dy_(dy), x_(x) {}
+
+  __device__ void run(const Stages& stages, std::uint32_t base, const Tiles& tiles,
+                      GradientTile* queue) {
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    typename Stages::Position at;
+    Tiles::Position tile_at;
+    int tile = static_cast<int>(blockIdx.x);
+    while (true) {
+      const bool valid = tile < g_.tiles();
+      int next = 0;
+      if (valid && lane == 0)
+        next = g_.draw.next();
+      tiles.acquire(tile_at);
+      GradientTile& slot = queue[tile_at.stage()];
+      hand_over(slot, valid ? tile : -1, lane);
+      __syncwarp();
+      if (lane == 0)
+        arrive(tiles.full_barrier(tile_at));
+      ++tile_at.count;
+      if (!valid)
+        return;
+      load(slot, stages, at, base, lane);
+      tile = __shfl_sync(~0U, next, 0);
+    }
+  }
+
+ private:
+  __device__ void hand_over(GradientTile& slot, int tile, int lane) const {
+    const int split = tile < g_.whole ? 0 : (tile - g_.whole) / g_.cut;
+    const int splits = tile < g_.whole ? 1 : g_.splits;
+    if (tile >= 0) {
+      const int item = tile < g_.whole ? tile : g_.whole + (tile - g_.whole) % g_.cut;
+      reinterpret_cast<int2*>(&slot.item)[lane] =
+          __ldg(reinterpret_cast<const int2*>(g_.items + item) + lane);
+    }
+    if (lane == 0) {
+      const auto first = static_cast<int>(std::int64_t{g_.steps} * split / splits);
+      const auto last = static_cast<int>(std::int64_t{g_.steps} * (split + 1) / splits);
+      slot.first_step = first;
+      slot.steps = tile < 0 ? -1 : last - first;
+      slot.partial = tile < g_.whole ? -1 : tile - g_.whole;
+    }
+  }
+
+  __device__ void load(const GradientTile& tile, const Stages& stages,
+                       typename Stages::Position& at, std::uint32_t base, int lane) const {
+    const int panels = tile.item.panels;
+    const int left = tile.item.left_panels;
+    const int start = lane < panels ? tile.item.start[lane] : 0;
+    const CUtensorMap* const left_map = tile.item.transposed != 0 ? x_ : dy_;
+    const CUtensorMap* const right_map = tile.item.transposed != 0 ? dy_ : x_;
+    const int first = tile.first_step;
+    const int steps = tile.steps;
+    for (int step = 0; step < steps; ++step, ++at.count) {
+      stages.acquire(at);
+      const std::uint32_t full = stages.full_barrier(at);
+      const std::uint32_t to = base + at.stage() * Config::kStageBytes;
+      const int token = (first + step) * kStepTokens;
+      if (lane == 0)
+        arrive_and_expect(full, panels * Config::kPanelBytes);
+      for (int j = 0; j < panels; ++j) {
+        const int column = __shfl_sync(~0U, start, j);
+        if (lane == 0)
+          load_box(to + j * Config::kPanelBytes, j < left ? left_map : right_map, full, column,
+                   token);
+      }
+    }
+  }
+
+  const GradientParams& g_;
+  const CUtensorMap* dy_;
+  const CUtensorMap* x_;
+};
+
+/// One warpgroup's share of a tile, 64 × 64·groups sums; 0 groups: it only lets the stages pass.
+template <class Config, int groups>
+__device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
+                                                   const GradientTile& tile, int warpgroup,
+                                                   const Ring<Config::kStages>& stages,
+                                                   typename Ring<Config::kStages>::Position& at,
+                                                   std::uint32_t base) {
+  const bool speaks = threadIdx.x % 32 == 0;  // for its warp
+  const int steps = tile.steps;
+  if constexpr (groups == 0) {
+    for (int step = 0; step < steps; ++step, ++at.count) {
+      stages.await(at);
+      __syncwarp();
+      if (speaks)
+        stages.release(at);
+    }
+    return;
+  } else {
+    using Multiply = WgmmaBf16<groups * kGroupWidth, Major::kAcross, Major::kAcross>;
+    constexpr int kDepth = 16;
+    float sums[groups * kGroupSums];
+#pragma unroll
+    for (float& sum : sums) sum = 0.0F;
+    const GradientItem::Warpgroup of = tile.item.of[warpgroup];
+    const std::uint32_t left_base = base + of.left * Config::kPanelBytes;
+    const std::uint32_t right_base = base + of.right * Config::kPanelBytes;
+    typename Ring<Config::kStages>::Position before = at;
+#pragma unroll 1
+    for (int step = 0; step < steps; ++step) {
+      const std::uint32_t stage = at.stage() * Config::kStageBytes;
+      const std::uint64_t left = descriptor<Config::kSwizzle>(
+          left_base + stage, Config::kPanelBytes, 8 * Config::kRowBytes);
+      const std::uint64_t right = descriptor<Config::kSwizzle>(
+          right_base + stage, Config::kPanelBytes, 8 * Config::kRowBytes);
+      stages.await(at);
+      wgmma_fence();
+#pragma unroll
+      for (int k = 0; k < kStepTokens / kDepth; ++k) {
+        constexpr int kBytes = kDepth * Config::kRowBytes;  // descriptors count 16 bytes
+        Multiply::multiply(sums, left + k * kBytes / 16, right + k * kBytes / 16, /*add=*/true);
+      }
+      wgmma_commit();
+      wgmma_wait<1>();  // the step before has been read
+      if (step > 0 && speaks)
+        stages.release(before);
+      before = at;
+      ++at.count;
+    }
+    wgmma_wait<0>();
+    if (speaks)
+      stages.release(before);
+#pragma unroll
+    for (int group = 0; group < groups; ++group) {
+      float(&part)[kGroupSums] = *reinterpret_cast<float(*)[kGroupSums]>(sums + group * kGroupSums);
+      if (tile.partial < 0) {
+        write_group<Config>(g, tile.item, warpgroup, group, part);
+        continue;
+      }
+      float4* const to = partial_group(g, tile.partial, warpgroup, group);
+#pragma unroll
+      for (int i = 0; i < kGroupSums / 4; ++i)
+        to[i * kWarpgroupThreads] =
+            make_float4(part[4 * i], part[4 * i + 1], part[4 * i + 2], part[4 * i + 3]);
+    }
+  }
+}
+
+/// The 64-wide groups that a warpgroup's right panels fill.
+template <class Config>
+__device__ int groups_of(const GradientItem& item, int warpgroup) {
+  return (item.of[warpgroup].slots * Config::kPanel + kGroupWidth - 1) / kGroupWidth;
+}
+
+/// As many thread blocks as multiprocessors; each takes the next tile when it has done one.
+template <class Config>
+__global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
+    const __grid_constant__ CUtensorMap dy, const __grid_constant__ CUtensorMap x,
+    const __grid_constant__ GradientParams g) {
+  using Stages = Ring<Config::kStages>;
+  using Tiles = Ring<kTiles>;
+  extern __shared__ std::uint8_t stage_bytes[];
+  __shared__ alignas(16) std::uint8_t queue_bytes[kTiles * sizeof(GradientTile)];
+  __shared__ alignas(8) std::uint64_t stage_barriers[Stages::kBarriers];
+  __shared__ alignas(8) std::uint64_t tile_barriers[Tiles::kBarriers];
+  auto* const queue = reinterpret_cast<GradientTile*>(queue_bytes);
+  constexpr int kConsumerWarps = 2 * kWarpgroupThreads / 32;
+  const std::uint32_t base = (shared_address(stage_bytes) + 1023) & ~1023U;
+  const Stages stages(stage_barriers);
+  const Tiles tiles(tile_barriers);
+  if (threadIdx.x == 0) {
+    stages.init(kConsumerWarps);
+    tiles.init(kConsumerWarps);
+    fence_barrier_init();
+    prefetch_map(&dy);
+    prefetch_map(&x);
+  }
+  __syncthreads();
+
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  if (warp < kWarpgroupThreads / 32) {  // the loading warpgroup
+    give_registers<40>();
+    if (warp != 0)
+      return;
+    GradientLoader<Config>(g, &dy, &x).run(stages, base, tiles, queue);
+    if (threadIdx.x == 0)
+      g.draw.finish();
+    return;
+  }
+  take_registers<232>();
+  const int warpgroup = static_cast<int>(threadIdx.x) / kWarpgroupThreads - 1;
+  typename Stages::Position at;
+  for (Tiles::Position tile_at;; ++tile_at.count) {
+    tiles.await(tile_at);
+    const GradientTile& tile = queue[tile_at.stage()];
+    if (tile.steps < 0)
+      return;
+    auto make = [&]<int groups>() {
+      make_gradient_tile<Config, groups>(g, tile, warpgroup, stages, at, base);
+    };
+    switch (groups_of<Config>(tile.item, warpgroup)) {
+      case 0:
+        make.template operator()<0>();
+        break;
+      case 1:
+        make.template operator()<1>();
+        break;
+      case 2:
+        make.template operator()<2>();
+        break;
+      case 3:
+        make.template operator()<3>();
+        break;
+      default:
+        make.template operator()<4>();
+    }
+    __syncwarp();
+    if (threadIdx.x % 32 == 0)
+      tiles.release(tile_at);
+  }
+}
+
+/// dvalues (+)= the sums of the splits in order. One thread block a (cut item, warpgroup, group).
+template <class Config>
+__global__ __launch_bounds__(kWarpgroupThreads) void add_partials_kernel(
+    const __grid_constant__ GradientParams g) {
+  const int group = static_cast<int>(blockIdx.x) % kGroups;
+  const int warpgroup = static_cast<int>(blockIdx.x) / kGroups % 2;
+  const int cut = static_cast<int>(blockIdx.x) / kGroups / 2;
+  const GradientItem& item = g.items[g.whole + cut];
+  if (group >= groups_of<Config>(item, warpgroup))
+    return;
+  float sums[kGroupSums] = {};
+#pragma unroll 2
+  for (int split = 0; split < g.splits; ++split) {
+    const float4* const from = partial_group(g, split * g.cut + cut, warpgroup, group);
+#pragma unroll
+    for (int i = 0; i < kGroupSums / 4; ++i) {
+      const float4 part = from[i * kWarpgroupThreads];
+      sums[4 * i] += part.x;
+      sums[4 * i + 1] += part.y;
+      sums[4 * i + 2] += part.z;
+      sums[4 * i + 3] += part.w;
+    }
+  }
+  write_group<Config>(g, item, warpgroup, group, sums);
+}
+
+}  // namespace hew::kernels::hopper

@@ -1,0 +1,146 @@
+#include "kernels/hopper/gradient_bundles.h"
+
+#include <algorithm>
+#include <bit>
+
+namespace hew::kernels::hopper {
+namespace {
+
+using Bits = std::vector<std::uint64_t>;
+
+Bits bits_of(const std::vector<Place>& places, std::int64_t width) {
+  Bits bits(static_cast<std::size_t>(width / 64 + 1));
+  for (const Place& place : places) {
+    bits[static_cast<std::size_t>(place.across) / 64] |= std::uint64_t{1} << place.across % 64;
+  }
+  return bits;
+}
+
+// Bounds the time for matrices of thousands of lines.
+constexpr int kCandidates = 256;
+
+Pairs pairs_of_bits(const std::vector<Bits>& bits) {
+  Pairs pairs;
+  std::vector<char> taken(bits.size(), 0);
+  for (std::size_t i = 0; i < bits.size(); ++i) {
+    if (taken[i] != 0)
+      continue;
+    std::int32_t partner = -1;
+    int most = -1;
+    int candidates = 0;
+    for (std::size_t j = i + 1; j < bits.size() && candidates < kCandidates; ++j) {
+      if (taken[j] != 0)
+        continue;
+      ++candidates;
+      int shared = 0;
+      for (std::size_t k = 0; k < bits[i].size(); ++k)
+        shared += std::popcount(bits[i][k] & bits[j][k]);
+      if (shared > most) {
+        most = shared;
+        partner = static_cast<std::int32_t>(j);
+      }
+    }
+    if (partner >= 0)
+      taken[static_cast<std::size_t>(partner)] = 1;
+    pairs.push_back({static_cast<std::int32_t>(i), partner});
+  }
+  return pairs;
+}
+
+// Two lists in ascending order as one: `take(place, side, entry)` fills in what a side has there.
+template <class Take>
+std::vector<Place> merged(const std::vector<Place>& a, const std::vector<Place>& b,
+                          const Take& take) {
+  std::vector<Place> out;
+  std::size_t i = 0;
+  std::size_t j = 0;
+  while (i < a.size() || j < b.size()) {
+    const bool from_a = i < a.size() && (j == b.size() || a[i].across <= b[j].across);
+    const bool from_b = j < b.size() && (i == a.size() || b[j].across <= a[i].across);
+    Place place{.across = from_a ? a[i].across : b[j].across};
+    if (from_a)
+      take(place, std::size_t{0}, a[i++]);
+    if (from_b)
+      take(place, std::size_t{1}, b[j++]);
+    out.push_back(place);
+  }
+  return out;
+}
+
+}  // namespace
+
+Lines lines_of(const BsrIndex& index, bool transposed) {
+  const std::int64_t count = transposed ? index.block_cols() : index.block_rows();
+  const std::int32_t* const begins = transposed ? index.ccol : index.crow;
+  Lines out{.transposed = transposed,
+            .width = transposed ? index.block_rows() : index.block_cols()};
+  out.live.resize(static_cast<std::size_t>(count));
+  for (std::int64_t line = 0; line < count; ++line) {
+    for (std::int32_t q = begins[line]; q < begins[line + 1]; ++q) {
+      out.live[static_cast<std::size_t>(line)].push_back(
+          transposed ? Live{.across = index.row[q], .block = index.position[q]}
+                     : Live{.across = index.col[q], .block = q});
+    }
+  }
+  return out;
+}
+
+std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end) {
+  auto at = [&](std::int64_t across) {
+    return std::partition_point(line.begin(), line.end(),
+                                [&](const Live& live) { return live.across < across; });
+  };
+  return {at(begin), at(end)};
+}
+
+std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::int64_t end) {
+  std::vector<Bundle> out;
+  for (std::size_t i = 0; i < lines.live.size(); ++i) {
+    Bundle bundle{.line = {static_cast<std::int32_t>(i), -1}};
+    for (const Live& live : within(lines.live[i], begin, end)) {
+      Place place{.across = live.across};
+      place.block[0][0] = live.block;
+      bundle.places.push_back(place);
+    }
+    out.push_back(std::move(bundle));
+  }
+  return out;
+}
+
+std::vector<Bundle> stacked(std::vector<Bundle> lines, std::int64_t width) {
+  const Bundle none;
+  std::vector<Bundle> out;
+  for (const auto& [first, second] : pairs_by_overlap(lines, width)) {
+    const Bundle& a = lines[static_cast<std::size_t>(first)];
+    const Bundle& b = second < 0 ? none : lines[static_cast<std::size_t>(second)];
+    out.push_back(
+        {.line = {a.line[0], b.line[0]},
+         .places = merged(a.places, b.places, [](Place& place, std::size_t side, const Place& own) {
+           place.block[0][side] = own.block[0][0];
+         })});
+  }
+  return out;
+}
+
+std::vector<Place> side_by_side(const Bundle& a, const Bundle& b) {
+  return merged(a.places, b.places, [](Place& place, std::size_t side, const Place& own) {
+    place.block[side] = own.block[0];
+  });
+}
+
+void remove(const std::vector<Place>& taken, std::vector<Place>& from) {
+  std::erase_if(from, [at = taken.begin(), end = taken.end()](const Place& place) mutable {
+    while (at != end && at->across < place.across) ++at;
+    return at != end && at->across == place.across;
+  });
+}
+
+Pairs pairs_by_overlap(std::vector<Bundle>& bundles, std::int64_t width) {
+  std::erase_if(bundles, [](const Bundle& bundle) { return bundle.places.empty(); });
+  std::vector<Bits> bits;
+  bits.reserve(bundles.size());
+  for (const Bundle& bundle : bundles) bits.push_back(bits_of(bundle.places, width));
+  return pairs_of_bits(bits);
+}
+
+}  // namespace hew::kernels::hopper

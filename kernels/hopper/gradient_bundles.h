@@ -1,0 +1,65 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/bsr.h"
+
+/// Which block rows (or columns) of a sparse matrix go well together on the host: those that share
+/// most.
+namespace hew::kernels::hopper {
+
+/// A live block of a line.
+struct Live {
+  std::int32_t across;  // where it lies in the line
+  std::int32_t block;
+};
+
+/// The block rows of a matrix, or its block columns where `transposed`.
+struct Lines {
+  bool transposed = false;
+  std::int64_t width = 0;  // blocks across
+  std::vector<std::vector<Live>> live{};
+};
+
+/// The index arrays lie on the host.
+Lines lines_of(const BsrIndex& index, bool transposed);
+/// The part of a line in [begin, end).
+std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end);
+
+/// What up to two bundles of up to two lines have live at one place across: block[bundle][line];
+/// −1 where nothing.
+struct Place {
+  std::int32_t across = 0;
+  std::array<std::array<std::int32_t, 2>, 2> block{{{-1, -1}, {-1, -1}}};
+
+  bool in(int bundle) const {
+    const auto& own = block[static_cast<std::size_t>(bundle)];
+    return own[0] >= 0 || own[1] >= 0;
+  }
+};
+
+/// One line, or two stacked ones, with the places that it has.
+struct Bundle {
+  std::array<std::int32_t, 2> line{-1, -1};
+  std::vector<Place> places{};  // ascending; its blocks are block[0]
+};
+
+/// Bundles of one line each, as far as they lie in [begin, end).
+std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::int64_t end);
+/// The same lines two by two.
+std::vector<Bundle> stacked(std::vector<Bundle> lines, std::int64_t width);
+
+/// Both bundles' places as one list: the first's blocks are block[0], the second's block[1].
+std::vector<Place> side_by_side(const Bundle& a, const Bundle& b);
+/// Removes the places that `taken` has too.
+void remove(const std::vector<Place>& taken, std::vector<Place>& from);
+
+using Pairs = std::vector<std::array<std::int32_t, 2>>;
+
+/// Drops empty bundles; then each with the one among the next that it shares most places with, −1
+/// where none is left.
+Pairs pairs_by_overlap(std::vector<Bundle>& bundles, std::int64_t width);
+
+}  // namespace hew::kernels::hopper

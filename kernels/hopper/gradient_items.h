@@ -1,0 +1,54 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "core/tensor.h"
+#include "kernels/bsr.h"
+
+namespace hew::kernels::hopper {
+
+/// What a thread block of the weight gradient makes at a time. Panels are P = min(b, 64) columns of
+/// dy or x over the item's tokens; each of two warpgroups multiplies 64 columns of its left operand
+/// (one panel, two at b = 32) with up to 256 of its right one (neighbouring panels), which both may
+/// share. Left is dy and right is x, or the other way round where `transposed`.
+struct GradientItem {
+  static constexpr int kWarpgroups = 2;
+  static constexpr int kMaxPanels = 18;
+  static constexpr int kMaxSlots = 8;    // right panels of a warpgroup
+  static constexpr int kMaxStacked = 2;  // lines of blocks in a warpgroup's left operand
+
+  struct Warpgroup {
+    std::int32_t left = 0;   // its first left panel
+    std::int32_t right = 0;  // its first right panel, counted from the first left one
+    std::int32_t slots = 0;  // its right panels, from 0
+  };
+
+  std::int32_t transposed = 0;
+  std::int32_t left_panels = 0;  // they come first
+  std::int32_t panels = 0;       // left and right
+  std::array<Warpgroup, kWarpgroups> of{};
+  std::array<std::int32_t, kMaxPanels> start{};  // first column of each panel in dy or x
+  /// The live block that slot j makes with stacked line i is block[w][i][j]; −1: none is wanted.
+  std::array<std::array<std::array<std::int32_t, kMaxSlots>, kMaxStacked>, kWarpgroups> block{};
+  std::array<std::int32_t, 5> unused{};
+};
+static_assert(sizeof(GradientItem) == 256);  // a warp moves it with one instruction
+
+/// All live blocks once, ordered such that items that are made at the same time share panels.
+/// The index arrays lie on the host; b is 32, 64 or 128.
+std::vector<GradientItem> gradient_items(const BsrIndex& index);
+
+/// The items where the kernel reads them.
+struct GradientSchedule {
+  Tensor items;  // int32 [count, 64]
+  std::int64_t count = 0;
+  std::int64_t panels = 0;  // of all items
+  std::int64_t most = 0;    // panels of one item
+};
+
+/// Of an index whose arrays lie on the host.
+GradientSchedule gradient_schedule(const BsrIndex& index, const Stream& stream);
+
+}  // namespace hew::kernels::hopper
