@@ -61,7 +61,7 @@ class Staging {
     for (std::int64_t at = 0; at < bytes; at += kSlotBytes) {
       const auto size = static_cast<std::size_t>(std::min(kSlotBytes, bytes - at));
       Slot& slot = slots_[next_++ % slots_.size()];
-      slot.copied.wait();
+      cuda::wait(slot.copied, stream);
       std::memcpy(slot.data.get(), from + at, size);
       check(cudaMemcpyAsync(to + at, slot.data.get(), size, cudaMemcpyHostToDevice, native(stream)),
             "cudaMemcpyAsync");
@@ -135,7 +135,19 @@ int compute_capability(const Stream& stream) {
 }
 
 void synchronize(const Stream& stream) {
-  check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
+  if (!stream.state->waiter)
+    return check(cudaStreamSynchronize(native(stream)), "cudaStreamSynchronize");
+  Mark mark;
+  mark.record(stream);
+  wait(mark, stream);
+}
+
+void wait(const Mark& mark, const Stream& stream) {
+  if (stream.state->waiter) {
+    stream.state->waiter(mark);
+  } else {
+    mark.wait();
+  }
 }
 
 void copy(void* to, Device to_device, const void* from, Device from_device, std::int64_t bytes,
@@ -145,6 +157,7 @@ void copy(void* to, Device to_device, const void* from, Device from_device, std:
     stream.state->get<Staging>(stream).copy(static_cast<char*>(to), static_cast<const char*>(from),
                                             bytes, stream);
   } else if (to_device.is_cpu()) {
+    cuda::synchronize(stream);  // the copy itself would wait for as long as it takes
     check(cudaMemcpyAsync(to, from, size, cudaMemcpyDeviceToHost, native(stream)),
           "cudaMemcpyAsync");
     cuda::synchronize(stream);

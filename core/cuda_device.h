@@ -18,6 +18,7 @@ Stream make_stream(int index);
 int compute_capability(const Stream& stream);
 /// See hew::side_stream.
 Stream side_stream(const Stream& stream);
+/// See hew::synchronize.
 void synchronize(const Stream& stream);
 
 /// Bytes from, to and between devices, in the order of the stream. To a device, host memory may be
@@ -39,7 +40,7 @@ class Mark {
   void hold(const Stream& stream) const;
   /// Whether everything before the mark is done. Throws what it failed with.
   bool reached() const;
-  /// Waits on the host.
+  /// Waits on the host for as long as it takes.
   void wait() const;
   /// From `earlier` to this mark, both reached.
   double seconds_since(const Mark& earlier) const;
@@ -47,6 +48,10 @@ class Mark {
  private:
   void* event_ = nullptr;
 };
+
+/// Waits on the host for a mark on `stream`, as that stream's waiter does where it has one. All
+/// waits for work on a stream come here.
+void wait(const Mark& mark, const Stream& stream);
 
 /// NVTX ranges, which nest.
 void begin_range(std::string_view name);

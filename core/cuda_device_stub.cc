@@ -65,6 +65,10 @@ double Mark::seconds_since(const Mark& /*earlier*/) const {
   refuse("mark");
 }
 
+void wait(const Mark& /*mark*/, const Stream& /*stream*/) {
+  refuse("wait");
+}
+
 void begin_range(std::string_view /*name*/) {
   refuse("range");
 }

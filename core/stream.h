@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <typeindex>
@@ -13,6 +14,9 @@ namespace hew {
 
 class Profiler;
 class StreamState;
+namespace cuda {
+class Mark;
+}
 
 /// Where work runs and where its memory comes from: a device, its allocator and, on a GPU, the
 /// native queue. A cheap value; every tensor carries the one it was made on, and every kernel
@@ -26,7 +30,7 @@ struct Stream {
 };
 
 /// What belongs to one stream beside its memory: library handles and caches, each made when first
-/// asked for, and the profiler.
+/// asked for, the profiler, and how the host waits.
 class StreamState {
  public:
   StreamState() = default;
@@ -45,6 +49,10 @@ class StreamState {
   }
 
   std::shared_ptr<Profiler> profiler;  // null: nothing is timed
+  /// How the host waits for a mark on a GPU's stream; empty: for as long as it takes. Who queues
+  /// what may never end, such as a collective that some rank leaves out, sets it to something that
+  /// throws.
+  std::function<void(const cuda::Mark&)> waiter;
 
  protected:
   /// Destroys what get() made; for a subclass whose own members those need.
@@ -71,7 +79,8 @@ Stream side_stream(const Stream& stream);
 /// GPUs that this process can use; 0 in a build without CUDA.
 int cuda_device_count();
 
-/// Returns once everything queued on `stream` is done; throws what it failed with.
+/// Returns once everything queued on `stream` is done; throws what it failed with, and what the
+/// waiter of its state does.
 void synchronize(const Stream& stream);
 
 }  // namespace hew

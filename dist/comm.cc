@@ -70,14 +70,6 @@ std::vector<std::byte> LocalCommunicator::all_gather(std::span<const std::byte> 
   return {mine.begin(), mine.end()};
 }
 
-bool LocalCommunicator::roll_call(std::int64_t /*step*/, bool flag) {
-  return flag;
-}
-
-void LocalCommunicator::wait(const Stream& stream, std::int64_t /*step*/) {
-  synchronize(stream);
-}
-
 void LocalCommunicator::abort(int code) noexcept {
   std::_Exit(code);
 }

@@ -16,13 +16,15 @@ namespace hew::dist {
 enum class Reduction { kSum, kMean };
 
 /// The ranks of one job, numbered from 0, each a process with a whole copy of the model. Every call
-/// but wait(), set_step(), set_deadline(), give_up() and abort() is collective: all ranks make the
+/// but set_step(), set_deadline(), give_up() and abort() is collective: all ranks make the
 /// same calls in the same order, with equal shapes and dtypes. One thread at a time.
 ///
 /// What takes a stream is done when the call returns where the data lie on the host, and in the
-/// order of that stream where they lie on a GPU. Sums are of float32, float64 or int64 values, on a
-/// GPU also bfloat16; means not of int64; DtypeError otherwise. Where a library fails, or a rank
-/// does not answer within the deadline, BackendError or Error is thrown.
+/// order of that stream where they lie on a GPU: then a wait for the stream that the communicator
+/// was made with (hew::synchronize, a copy to the host) ends with the deadline. Sums are of
+/// float32, float64 or int64 values, on a GPU also bfloat16; means not of int64; DtypeError
+/// otherwise. Where a library fails, or a rank does not answer within the deadline, BackendError or
+/// Error is thrown.
 class Communicator {
  public:
   static constexpr std::chrono::seconds kDefaultDeadline{300};
@@ -60,16 +62,12 @@ class Communicator {
   /// Returns once all ranks have called it.
   virtual void barrier() = 0;
 
-  /// Whether any rank gave `flag` at this step. Ranks that have not come within the deadline are an
-  /// Error on all others, `[train] step 17: rank 3 has not answered for 300 s`; where rank 0 itself
-  /// does not answer, the others say so.
-  virtual bool roll_call(std::int64_t step, bool flag) = 0;
-  /// The step that errors name from here on; each rank for itself.
-  virtual void set_step(std::int64_t /*step*/) {}
-  /// Waits on the host for all that is queued on `stream`. Throws Error, which names this rank and
-  /// the step, where that fails or takes longer than the deadline, since a collective in it waits
-  /// for a rank that does not come.
-  virtual void wait(const Stream& stream, std::int64_t step) = 0;
+  /// Whether any rank gave `flag`; all must be at the same step. Ranks that have not come within
+  /// the deadline are an Error on all others, `[train] step 17: rank 3 has not answered for 300 s`;
+  /// where rank 0 itself does not answer, the others say so.
+  virtual bool roll_call(bool flag) = 0;
+  /// The training step, from 1, that is under way and that errors name; each rank for itself.
+  virtual void set_step(std::int64_t step) { step_ = step; }
   /// The longest that this rank waits for another.
   virtual void set_deadline(std::chrono::milliseconds deadline) { deadline_ = deadline; }
   std::chrono::milliseconds deadline() const { return deadline_; }
@@ -83,6 +81,8 @@ class Communicator {
 
  protected:
   Communicator(int rank, int size) : rank_(rank), size_(size) {}
+  /// −1 before the first.
+  std::int64_t step() const { return step_; }
 
  private:
   friend class Group;
@@ -92,6 +92,7 @@ class Communicator {
 
   int rank_ = 0;
   int size_ = 1;
+  std::int64_t step_ = -1;
   std::chrono::milliseconds deadline_ = kDefaultDeadline;
 };
 
@@ -123,8 +124,7 @@ class LocalCommunicator final : public Communicator {
   void all_gather(const ConstView& mine, const View& all, const Stream& stream) override;
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override {}
-  bool roll_call(std::int64_t step, bool flag) override;
-  void wait(const Stream& stream, std::int64_t step) override;
+  bool roll_call(bool flag) override { return flag; }
   [[noreturn]] void abort(int code) noexcept override;
 };
 

@@ -92,7 +92,7 @@ MpiCommunicator::~MpiCommunicator() {
 }
 
 void MpiCommunicator::meet(const char* what) {
-  roll_call_->meet(what, step_, /*flag=*/false, deadline());
+  roll_call_->meet(what, step(), /*flag=*/false, deadline());
 }
 
 // Makes a mean of a sum.
@@ -176,13 +176,8 @@ void MpiCommunicator::barrier() {
   meet("barrier");
 }
 
-bool MpiCommunicator::roll_call(std::int64_t step, bool flag) {
-  step_ = step;
-  return roll_call_->meet("roll call", step, flag, deadline());
-}
-
-void MpiCommunicator::wait(const Stream& stream, std::int64_t /*step*/) {
-  synchronize(stream);
+bool MpiCommunicator::roll_call(bool flag) {
+  return roll_call_->meet("roll call", step(), flag, deadline());
 }
 
 void MpiCommunicator::abort(int code) noexcept {

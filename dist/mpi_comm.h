@@ -30,9 +30,7 @@ class MpiCommunicator final : public Communicator {
   void all_gather(const ConstView& mine, const View& all, const Stream& stream) override;
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override;
-  bool roll_call(std::int64_t step, bool flag) override;
-  void set_step(std::int64_t step) override { step_ = step; }
-  void wait(const Stream& stream, std::int64_t step) override;
+  bool roll_call(bool flag) override;
   [[noreturn]] void abort(int code) noexcept override;
 
  private:
@@ -46,7 +44,6 @@ class MpiCommunicator final : public Communicator {
   void mean(const View& view, Reduction reduction) const;
 
   std::unique_ptr<MpiRollCall> roll_call_;
-  std::int64_t step_ = -1;  // that errors name
   int exceptions_at_start_;
 };
 

@@ -70,12 +70,11 @@ class NcclCommunicator final : public Communicator {
   void all_gather(const ConstView& mine, const View& all, const Stream& stream) override;
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
   void barrier() override;
-  bool roll_call(std::int64_t step, bool flag) override;
+  bool roll_call(bool flag) override;
   void set_step(std::int64_t step) override {
-    step_ = step;
+    Communicator::set_step(step);
     host_.set_step(step);
   }
-  void wait(const Stream& stream, std::int64_t step) override;
   void set_deadline(milliseconds deadline) override;
   void give_up() noexcept override;
   [[noreturn]] void abort(int code) noexcept override {
@@ -87,6 +86,7 @@ class NcclCommunicator final : public Communicator {
   void group_begin() override;
   void group_end(bool given_up) override;
 
+  void wait(const cuda::Mark& mark);
   void require_usable(const char* api, const ConstView& view) const;
   void require_root(const char* api, int root) const;
   void finish(ncclResult_t code, const char* api);
@@ -98,11 +98,9 @@ class NcclCommunicator final : public Communicator {
   auto on_host(const Body& body);
 
   Communicator& host_;
-  Device device_;
+  Stream stream_;
   ncclComm_t comm_ = nullptr;  // null once given up
   bool grouped_ = false;
-  std::int64_t step_ = -1;  // that errors name
-  cuda::Mark mark_;
   int exceptions_at_start_;
 };
 
@@ -119,7 +117,7 @@ auto NcclCommunicator::on_host(const Body& body) {
 NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
     : Communicator(host.rank(), host.size()),
       host_(host),
-      device_(stream.device),
+      stream_(stream),
       exceptions_at_start_(std::uncaught_exceptions()) {
   Communicator::set_deadline(host.deadline());
   ncclUniqueId id{};
@@ -130,7 +128,7 @@ NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
   }
   host.broadcast(View{.data = &id, .shape = {sizeof(id)}, .dtype = DType::kUInt8, .device = {}}, 0,
                  make_cpu_stream());
-  const cuda::CurrentDevice current(device_.index);
+  const cuda::CurrentDevice current(stream_.device.index);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
   try {
@@ -139,9 +137,11 @@ NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
     give_up();
     throw;
   }
+  stream_.state->waiter = [this](const cuda::Mark& mark) { wait(mark); };
 }
 
 NcclCommunicator::~NcclCommunicator() {
+  stream_.state->waiter = nullptr;
   if (std::uncaught_exceptions() > exceptions_at_start_)
     give_up();
   if (comm_ == nullptr)
@@ -171,8 +171,8 @@ void NcclCommunicator::give_up() noexcept {
 }
 
 std::string NcclCommunicator::place() const {
-  return step_ < 0 ? fmt::format("[start] rank {}", rank())
-                   : fmt::format("[train] step {}: rank {}", step_, rank());
+  return step() < 0 ? fmt::format("[start] rank {}", rank())
+                    : fmt::format("[train] step {}: rank {}", step(), rank());
 }
 
 void NcclCommunicator::fail(ncclResult_t code, const char* api) {
@@ -187,7 +187,7 @@ void NcclCommunicator::fail(ncclResult_t code, const char* api) {
 void NcclCommunicator::time_out(const char* what) {
   const milliseconds deadline = host_.deadline();
   host_.set_deadline(std::min(deadline, kGrace));
-  on_host([this] { return host_.roll_call(step_, /*flag=*/false); });
+  on_host([this] { return host_.roll_call(/*flag=*/false); });
   host_.set_deadline(deadline);
   give_up();
   throw BackendError(what, 0,
@@ -216,10 +216,10 @@ void NcclCommunicator::finish(ncclResult_t code, const char* api) {
 
 void NcclCommunicator::require_usable(const char* api, const ConstView& view) const {
   require<Error>(comm_ != nullptr, "[{}] {} has given up its connections", api, place());
-  if (view.device != device_) {
+  if (view.device != stream_.device) {
     throw BackendError(api, 0,
                        fmt::format("data on {}, but this rank has {}", to_string(view.device),
-                                   to_string(device_)));
+                                   to_string(stream_.device)));
   }
 }
 
@@ -306,20 +306,19 @@ void NcclCommunicator::barrier() {
   on_host([this] { host_.barrier(); });
 }
 
-bool NcclCommunicator::roll_call(std::int64_t step, bool flag) {
-  step_ = step;
-  return on_host([&] { return host_.roll_call(step, flag); });
+bool NcclCommunicator::roll_call(bool flag) {
+  return on_host([&] { return host_.roll_call(flag); });
 }
 
-void NcclCommunicator::wait(const Stream& stream, std::int64_t step) {
-  step_ = step;
-  if (stream.device.is_cpu() || comm_ == nullptr)
-    return synchronize(stream);
-  mark_.record(stream);
+// Throws Error, which names this rank and the step, where what comes before the mark fails or takes
+// longer than the deadline, since a collective in it waits for a rank that does not come.
+void NcclCommunicator::wait(const cuda::Mark& mark) {
+  if (comm_ == nullptr)
+    return mark.wait();
   const Clock::time_point start = Clock::now();
-  auto reached = [this] {
+  auto reached = [this, &mark] {
     try {
-      return mark_.reached();
+      return mark.reached();
     } catch (const Error& error) {
       give_up();
       throw Error(fmt::format("{}: {}", place(), error.what()));

@@ -277,7 +277,7 @@ double ProductPlans::seconds(const ProductCall& call, const ProductChoice& choic
     call.finish(way);
   }
   end.record(stream);
-  end.wait();
+  cuda::wait(end, stream);
   return end.seconds_since(begin) / repeats;
 }
 

@@ -13,7 +13,6 @@ KnownOutcome StepOutcomes::read(dist::Communicator& comm, const Stream& stream) 
     Tensor loss = outcome.loss;
     comm.all_reduce(loss, dist::Reduction::kMean, stream);
   }
-  comm.wait(stream, outcomes.back().step + 1);
   KnownOutcome newest;
   for (const StepOutcome& outcome : outcomes) {
     const Tensor& loss = outcome.loss;

@@ -166,7 +166,6 @@ void Trainer::refresh_masks(std::int64_t step) {
 void Trainer::require_finite(const Tensor& own_loss, std::int64_t step) {
   Tensor loss = own_loss.clone();
   comm_.all_reduce(loss, dist::Reduction::kMean, stream_);
-  comm_.wait(stream_, step + 1);
   const double value = loss.to_vector<double>().front();
   require<Error>(std::isfinite(value), "[train] step {}: the loss is {}", step + 1, value);
 }
@@ -180,7 +179,7 @@ bool Trainer::train_step() {
   const std::string_view signal = stop_signal_.poll();
   if (!signal.empty())
     stop_reason_ = signal;
-  const bool stop = comm_.roll_call(step + 1, !signal.empty());
+  const bool stop = comm_.roll_call(!signal.empty());
   reducer_.finish();
   if (sparsifier().reads_gradients(step))
     require_finite(loss, step);  // before masks move by it

@@ -39,7 +39,7 @@ void check_like_host(dist::Communicator& nccl, const Shape& shape, DType dtype, 
   Tensor got = test::to(expected, gpu());
   collective(host, expected, make_cpu_stream());
   collective(nccl, got, gpu());
-  nccl.wait(gpu(), 1);
+  synchronize(gpu());
   HEW_CHECK_CLOSE(test::on_cpu(got), expected, tolerance, tolerance);
 }
 
@@ -78,8 +78,8 @@ TEST_CASE("collectives on GPUs do what they do on the host") {
       }
     }
   }
-  CHECK(nccl->roll_call(3, nccl->rank() == 1));
-  CHECK_FALSE(nccl->roll_call(4, false));
+  CHECK(nccl->roll_call(nccl->rank() == 1));
+  CHECK_FALSE(nccl->roll_call(false));
 }
 
 TEST_CASE("bfloat16 adds on GPUs; what cannot be done is an error") {
@@ -185,14 +185,15 @@ TEST_CASE("a collective that some rank leaves out ends with its name" * doctest:
   const auto nccl = dist::make_nccl_communicator(host, gpu());
   Tensor t = Tensor::zeros({1009}, DType::kFloat32, gpu());
   nccl->all_reduce_sum(t, gpu());
-  nccl->wait(gpu(), 16);
-  nccl->roll_call(17, false);
+  synchronize(gpu());
+  nccl->set_step(17);
+  nccl->roll_call(false);
   nccl->set_deadline(std::chrono::milliseconds(2000));
   if (host.rank() == 1)
     std::this_thread::sleep_for(std::chrono::seconds(50));
   try {
     nccl->all_reduce_sum(t, gpu());
-    nccl->wait(gpu(), 17);
+    synchronize(gpu());
   } catch (const Error& error) {
     fmt::print("rank {} says: {}\n", host.rank(), error.what());
     std::fflush(stdout);
