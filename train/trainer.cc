@@ -5,7 +5,6 @@
 #include <utility>
 
 #include "core/error.h"
-#include "core/profiler.h"
 #include "dist/consistency.h"
 #include "kernels/elementwise.h"
 #include "optim/clip.h"
@@ -35,7 +34,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       stream_(stream),
       directory_(recipe.run.dir),
       micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
-      reducer_(comm) {
+      reducer_(comm),
+      profile_(options.profile, stream) {
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
@@ -50,6 +50,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   // Refuses a corpus shorter than a window before the model is made.
   const auto dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context);
   const std::vector<std::string> news = options_.resume ? resume() : start();
+  profile_.require_reached(progress_.steps, last_step());
   loader_ = std::make_unique<BatchLoader>(
       BatchLoaderArgs{.dataset = dataset,
                       .stream = stream_,
@@ -208,24 +209,12 @@ bool Trainer::milestone(bool stop) const {
          step == recipe_.train.steps || step == options_.stop_after || stop;
 }
 
-void Trainer::profile_steps() {
-  const StepRange& range = options_.profile;
-  if (range.end == 0)
-    return;
-  const std::int64_t next = progress_.steps + 1;
-  if (next == range.begin) {
-    stream_.state->profiler = std::make_shared<Profiler>();
-  } else if (next == range.end + 1 && stream_.state->profiler != nullptr) {
-    const std::shared_ptr<Profiler> profiler = std::exchange(stream_.state->profiler, nullptr);
-    const auto steps = static_cast<double>(range.end - range.begin + 1);
-    log_.say(fmt::format("steps {} to {} on rank {}:\n{}", range.begin, range.end, comm_.rank(),
-                         to_table(profiler->rows(stream_), steps)));
-  }
+std::int64_t Trainer::last_step() const {
+  return std::min(options_.stop_after.value_or(recipe_.train.steps), recipe_.train.steps);
 }
 
 void Trainer::run() {
-  const std::int64_t last =
-      std::min(options_.stop_after.value_or(recipe_.train.steps), recipe_.train.steps);
+  const std::int64_t last = last_step();
   log_.begin(progress_.steps);
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
   bool stop = false;
@@ -234,8 +223,11 @@ void Trainer::run() {
     checkpoint_now();
   bool stepped = false;
   while (progress_.steps < last && !stop) {
-    profile_steps();
+    profile_.begin_step(progress_.steps + 1);
     stop = train_step();
+    const std::string table = profile_.end_step(progress_.steps, stop || progress_.steps == last);
+    if (!table.empty())
+      log_.say(table);
     settle(stop);
     if (due(recipe_.run.hash_check_every))
       check_ranks_agree();
@@ -248,7 +240,6 @@ void Trainer::run() {
     }
     stepped = true;
   }
-  profile_steps();
   if (!stepped && !untrained)
     log_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                          recipe_.train.steps));

@@ -19,15 +19,10 @@
 #include "train/run_directory.h"
 #include "train/run_log.h"
 #include "train/step_outcomes.h"
+#include "train/step_profile.h"
 #include "train/stop_signal.h"
 
 namespace hew::train {
-
-/// Steps from `begin` to `end`, both counted from 1 and inclusive; none if end is 0.
-struct StepRange {
-  std::int64_t begin = 0;
-  std::int64_t end = 0;
-};
 
 struct TrainOptions {
   bool resume = false;
@@ -70,8 +65,9 @@ class Trainer {
   // Reads what the last steps have left, where this step is one to do so.
   void settle(bool stop);
   bool milestone(bool stop) const;
+  // The step after which this call of run() ends, if nothing stops it.
+  std::int64_t last_step() const;
   void log_step(bool stop);
-  void profile_steps();
   void evaluate_now();
   void checkpoint_now();
   double sparsity_now() const;
@@ -96,6 +92,7 @@ class Trainer {
   std::unique_ptr<BatchLoader> loader_;
   dist::GradientReducer reducer_;
   RunLog log_;  // silent but for rank 0
+  StepProfile profile_;
   StepOutcomes outcomes_;
   KnownOutcome known_;  // of the newest step that was read
   std::string stop_reason_;
