@@ -61,6 +61,8 @@ expect "no/model.h5: cannot write" export run --format bsr-hdf5 -o no/model.h5
 expect "no/dense: cannot write" export run --format dense-safetensors -o no/dense
 expect "--output is required" export run --format bsr-hdf5
 expect "its recipe names no data.valid" eval model.h5
+expect "the steps of this run are 1 to 3" \
+  train recipe.yaml run.dir=other --profile steps=4:5
 expect "unknown command trian, did you mean train" trian
 expect "the prompt is empty" generate run
 expect "the prompt has 9 tokens, more than the model's context of 8" \

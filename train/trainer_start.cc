@@ -1,0 +1,108 @@
+#include <chrono>
+#include <utility>
+
+#include "core/error.h"
+#include "dist/consistency.h"
+#include "train/trainer.h"
+
+/// How a run begins: everything that may refuse it, then its folder.
+namespace hew::train {
+namespace {
+
+TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
+  const std::unique_ptr<Tokenizer> tokenizer = corpus.tokenizer();
+  if (tokenizer == nullptr)
+    return {};
+  return {.kind = std::string(tokenizer->kind()),
+          .blob = tokenizer->serialized(),
+          .sha256 = tokenizer->sha256()};
+}
+
+}  // namespace
+
+Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
+                 const StopSignal& stop_signal, const Stream& stream)
+    : recipe_(recipe),
+      options_(options),
+      comm_(comm),
+      stop_signal_(stop_signal),
+      stream_(stream),
+      directory_(recipe.run.dir),
+      micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
+      reducer_(comm),
+      profile_(options.profile, stream) {
+  set_up_kernels(recipe_, stream_);
+  comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
+  train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
+  recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
+  valid_corpus_ = open_corpus(recipe_.data.valid, recipe_.model.vocab);
+  tokenizer_ = tokenizer_of(*train_corpus_);
+  if (valid_corpus_ && !tokenizer_.sha256.empty()) {
+    valid_corpus_->require_tokenizer(tokenizer_.sha256);
+  }
+  if (!options_.resume)
+    directory_.require_free();
+  // Refuses a corpus shorter than a window before the model is made.
+  const auto dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context);
+  const std::vector<std::string> news = options_.resume ? resume() : start();
+  profile_.require_reached(progress_.steps, last_step());
+  loader_ = std::make_unique<BatchLoader>(
+      BatchLoaderArgs{.dataset = dataset,
+                      .stream = stream_,
+                      .seed = progress_.rng_seed,
+                      .global_batch = recipe_.train.batch,
+                      .micro_batch = micro_batch_,
+                      .ranks = {.rank = comm_.rank(), .world = comm_.size()},
+                      .position = progress_.samples});
+  comm_.barrier();  // from here on nothing can refuse the run: it may be written down
+  if (root())
+    open_directory(news);
+}
+
+std::vector<std::string> Trainer::start() {
+  progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
+  parts_ = build_model(recipe_, stream_);
+  dist::broadcast_parameters(comm_, model().parameters());
+  sparsifier().initialise();
+  optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
+  return {};
+}
+
+std::vector<std::string> Trainer::resume() {
+  std::vector<std::string> news;
+  const Checkpoint checkpoint = open_newest_checkpoint(directory_, news);
+  for (std::string& line : news) line.insert(0, "warning: ");
+  const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
+  require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
+  const TokenizerRecord saved = checkpoint.tokenizer();
+  if (!saved.sha256.empty())
+    train_corpus_->require_tokenizer(saved.sha256);
+  progress_ = checkpoint.progress();
+  const std::vector<std::string> missed =
+      missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
+  require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));
+  const auto seed = static_cast<std::int64_t>(progress_.rng_seed);
+  if (recipe_.run.seed != seed)
+    news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
+  recipe_.run.seed = seed;
+  checkpoint.restore_product_choices(stream_);
+  parts_ = build_model(recipe_, stream_);
+  checkpoint.restore_model(model(), sparsifier());
+  optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
+  checkpoint.restore_optimizer(*optimizer_);
+  news.push_back(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
+  return news;
+}
+
+void Trainer::open_directory(const std::vector<std::string>& news) {
+  if (options_.resume) {
+    directory_.save_recipe(recipe_);
+    directory_.remove_unfinished();
+  } else {
+    directory_.create(recipe_);
+  }
+  log_ = RunLog(directory_, progress_.metrics_bytes);
+  for (const std::string& line : news) log_.say(line);
+}
+
+}  // namespace hew::train
