@@ -31,6 +31,10 @@ Tensor Trainer::accumulate_gradients(std::int64_t step) {
     context.step = progress_.rng_step;
     context.first_sample = batch.first_sample - step * recipe_.train.batch;
     const ag::Variable loss = model().loss(batch.inputs, batch.targets, share, context);
+    // A GPU takes only so many launches at once; with two steps of them behind a collective that
+    // some rank leaves out, the host would not get to the roll call.
+    if (step_end_ && &batch == &batches.front())
+      cuda::wait(*step_end_, stream_);
     const bool last = &batch == &batches.back();
     ag::backward(loss, Tensor(), last ? reduce_when_done() : ag::BackwardHooks{});
     Tensor value = Tensor::empty({1}, DType::kFloat64, stream_);
@@ -92,6 +96,8 @@ bool Trainer::train_step() {
   const double lr = optim::learning_rate(recipe_.optim, step, recipe_.train.steps);
   optimizer_->step(lr, norm.scale());
   outcomes_.add({.step = step, .loss = loss, .norm = std::move(norm), .learning_rate = lr});
+  if (step_end_)
+    step_end_->record(stream_);
   ++progress_.steps;
   ++progress_.rng_step;
   progress_.samples = loader_->position();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "core/cuda_device.h"
 #include "data/loader.h"
 #include "dist/comm.h"
 #include "dist/reducer.h"
@@ -91,7 +92,8 @@ class Trainer {
   std::unique_ptr<RankOptimizer> optimizer_;
   std::unique_ptr<BatchLoader> loader_;
   dist::GradientReducer reducer_;
-  RunLog log_;  // silent but for rank 0
+  std::optional<cuda::Mark> step_end_;  // of the newest step, where several ranks have GPUs
+  RunLog log_;                          // silent but for rank 0
   StepProfile profile_;
   StepOutcomes outcomes_;
   KnownOutcome known_;  // of the newest step that was read

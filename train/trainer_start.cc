@@ -31,6 +31,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
       reducer_(comm),
       profile_(options.profile, stream) {
+  if (comm.size() > 1 && !stream.device.is_cpu())
+    step_end_.emplace();
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
