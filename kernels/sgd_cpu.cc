@@ -8,18 +8,12 @@ namespace {
 // Shorter tensors are not worth waking the threads.
 constexpr std::int64_t kParallelFrom = 8192;
 
-}  // namespace
-
 template <class T>
-void sgd(Cpu /*backend*/, const SgdStep& settings, const SgdTensors& tensors) {
-  const double grad_scale = settings.grad_scale ? *settings.grad_scale.as<double>() : 1;
-  if (!std::isfinite(grad_scale))
-    return;
+void update(const SgdStep& settings, const SgdTensors& tensors, T scale) {
   const std::int64_t n = tensors.w.numel();
   const auto lr = static_cast<T>(settings.lr);
   const auto momentum = static_cast<T>(settings.momentum);
-  const auto decay = static_cast<T>(settings.weight_decay);
-  const auto scale = static_cast<T>(grad_scale);
+  const auto decay = static_cast<T>(tensors.weight_decay);
   // The direction is a·d + b·buffer.
   const T a = settings.nesterov ? T{1} : T{0};
   const T b = settings.nesterov ? momentum : T{1};
@@ -43,7 +37,17 @@ void sgd(Cpu /*backend*/, const SgdStep& settings, const SgdTensors& tensors) {
   }
 }
 
-template void sgd<float>(Cpu, const SgdStep&, const SgdTensors&);
-template void sgd<double>(Cpu, const SgdStep&, const SgdTensors&);
+}  // namespace
+
+template <class T>
+void sgd(Cpu /*backend*/, const SgdStep& settings, std::span<const SgdTensors> tensors) {
+  const double grad_scale = settings.grad_scale ? *settings.grad_scale.as<double>() : 1;
+  if (!std::isfinite(grad_scale))
+    return;
+  for (const SgdTensors& one : tensors) update<T>(settings, one, static_cast<T>(grad_scale));
+}
+
+template void sgd<float>(Cpu, const SgdStep&, std::span<const SgdTensors>);
+template void sgd<double>(Cpu, const SgdStep&, std::span<const SgdTensors>);
 
 }  // namespace hew::kernels

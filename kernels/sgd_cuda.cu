@@ -1,106 +1,123 @@
+#include <limits>
+
 #include "kernels/launch.cuh"
 #include "kernels/sgd.h"
+#include "kernels/tensor_table.cuh"
 #include "kernels/vectors.cuh"
 
 namespace hew::kernels {
 namespace {
 
 constexpr int kThreads = 256;
+constexpr int kChunk = 8192;  // elements of a block
 
 template <class T>
-struct Arrays {
+struct Entry {
+  std::int64_t first_chunk;
   const T* g;
   T* w;
   T* buffer;               // may be null
   __nv_bfloat16* working;  // may be null
   std::int64_t count;
-  std::int64_t packed;  // elements moved by 16 bytes; the rest one by one
+  T decay;
+  bool packs;  // 16-byte accesses are possible
 };
 
 template <class T>
 struct Numbers {
   T lr;
   T momentum;
-  T decay;
   bool nesterov;
   const double* grad_scale;  // may be null
 };
 
-// Elements [at, at + n).
+// Elements [at, at + n) of a parameter.
 template <int n, class T>
-__device__ inline void update(const Arrays<T>& arrays, const Numbers<T>& s, std::int64_t at,
-                              T scale) {
+__device__ inline void update(const Entry<T>& e, const Numbers<T>& s, std::int64_t at, T scale) {
   T g[n];
   T w[n];
   T buffer[n];
-  load<T, n>(arrays.g + at, g);
-  load<T, n>(arrays.w + at, w);
-  if (arrays.buffer != nullptr)
-    load<T, n>(arrays.buffer + at, buffer);
+  load<T, n>(e.g + at, g);
+  load<T, n>(e.w + at, w);
+  if (e.buffer != nullptr)
+    load<T, n>(e.buffer + at, buffer);
   float rounded[n];
 #pragma unroll
   for (int k = 0; k < n; ++k) {
-    const T d = scale * g[k] + s.decay * w[k];
+    const T d = scale * g[k] + e.decay * w[k];
     T direction = d;
-    if (arrays.buffer != nullptr) {
+    if (e.buffer != nullptr) {
       buffer[k] = s.momentum * buffer[k] + d;
       direction = s.nesterov ? d + s.momentum * buffer[k] : buffer[k];
     }
     w[k] -= s.lr * direction;
     rounded[k] = static_cast<float>(w[k]);
   }
-  store<T, n>(arrays.w + at, w);
-  if (arrays.buffer != nullptr)
-    store<T, n>(arrays.buffer + at, buffer);
-  if (arrays.working != nullptr)
-    store<__nv_bfloat16, n>(arrays.working + at, rounded);
+  store<T, n>(e.w + at, w);
+  if (e.buffer != nullptr)
+    store<T, n>(e.buffer + at, buffer);
+  if (e.working != nullptr)
+    store<__nv_bfloat16, n>(e.working + at, rounded);
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads) sgd_kernel(const Arrays<T> arrays, const Numbers<T> s) {
+__global__ void __launch_bounds__(kThreads)
+    sgd_kernel(const Entry<T>* entries, int count, const Numbers<T> s) {
   const double wide_scale = s.grad_scale == nullptr ? 1.0 : *s.grad_scale;
   if (!isfinite(wide_scale))
-    return;
+    return;  // all threads of the grid
   const auto scale = static_cast<T>(wide_scale);
+  const Entry<T> e = entries[owner_of(entries, count, blockIdx.x)];
+  const std::int64_t begin = (blockIdx.x - e.first_chunk) * kChunk;
+  const int size = e.count - begin < kChunk ? static_cast<int>(e.count - begin) : kChunk;
   constexpr int kPack = kPackSize<T>;
-  const std::int64_t threads = static_cast<std::int64_t>(gridDim.x) * kThreads;
-  const std::int64_t thread = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  for (std::int64_t i = thread * kPack; i < arrays.packed; i += threads * kPack) {
-    update<kPack>(arrays, s, i, scale);
+  const int packed = e.packs ? size / kPack * kPack : 0;
+  for (int k = static_cast<int>(threadIdx.x) * kPack; k < packed; k += kThreads * kPack) {
+    update<kPack>(e, s, begin + k, scale);
   }
-  for (std::int64_t i = arrays.packed + thread; i < arrays.count; i += threads) {
-    update<1>(arrays, s, i, scale);
+  for (int k = packed + static_cast<int>(threadIdx.x); k < size; k += kThreads) {
+    update<1>(e, s, begin + k, scale);
   }
+}
+
+template <class T>
+Entry<T> entry_of(const SgdTensors& one, std::int64_t first_chunk) {
+  return {.first_chunk = first_chunk,
+          .g = elements<T>(one.g),
+          .w = elements<T>(one.w),
+          .buffer = elements<T>(one.buffer),
+          .working = elements<BFloat16>(one.working),
+          .count = one.w.numel(),
+          .decay = static_cast<T>(one.weight_decay),
+          .packs = packable(one.g.data, one.w.data, one.buffer.data, one.working.data)};
 }
 
 }  // namespace
 
 template <class T>
-void sgd(Cuda backend, const SgdStep& settings, const SgdTensors& tensors) {
-  const std::int64_t count = tensors.w.numel();
-  if (count == 0)
+void sgd(Cuda backend, const SgdStep& settings, std::span<const SgdTensors> tensors) {
+  std::vector<Entry<T>> entries;
+  entries.reserve(tensors.size());
+  std::int64_t chunks = 0;
+  for (const SgdTensors& one : tensors) {
+    entries.push_back(entry_of<T>(one, chunks));
+    chunks += ceil_div(one.w.numel(), kChunk);
+  }
+  if (chunks == 0)
     return;
-  constexpr std::int64_t kPack = kPackSize<T>;
-  const bool packs =
-      packable(tensors.g.data, tensors.w.data, tensors.buffer.data, tensors.working.data);
-  const std::int64_t packed = packs ? count / kPack * kPack : 0;
-  const Arrays<T> arrays{.g = elements<T>(tensors.g),
-                         .w = elements<T>(tensors.w),
-                         .buffer = elements<T>(tensors.buffer),
-                         .working = elements<BFloat16>(tensors.working),
-                         .count = count,
-                         .packed = packed};
+  require<ShapeError>(chunks <= std::numeric_limits<int>::max(), "[sgd] {} chunks are too many",
+                      chunks);
+  const Tensor table = upload(entries, backend.stream);
   const Numbers<T> numbers{.lr = static_cast<T>(settings.lr),
                            .momentum = static_cast<T>(settings.momentum),
-                           .decay = static_cast<T>(settings.weight_decay),
                            .nesterov = settings.nesterov,
                            .grad_scale = settings.grad_scale.as<double>()};
-  const std::int64_t work = packs ? ceil_div(count, kPack) : count;
-  sgd_kernel<<<grid_for(backend, work, kThreads), kThreads, 0, native(backend)>>>(arrays, numbers);
+  sgd_kernel<<<static_cast<unsigned int>(chunks), kThreads, 0, native(backend)>>>(
+      entries_of<Entry<T>>(table), static_cast<int>(entries.size()), numbers);
   check_launch("sgd");
 }
 
-template void sgd<float>(Cuda, const SgdStep&, const SgdTensors&);
-template void sgd<double>(Cuda, const SgdStep&, const SgdTensors&);
+template void sgd<float>(Cuda, const SgdStep&, std::span<const SgdTensors>);
+template void sgd<double>(Cuda, const SgdStep&, std::span<const SgdTensors>);
 
 }  // namespace hew::kernels

@@ -12,6 +12,7 @@ struct SgdOptions {
 
 /// SGD (kernels::sgd), with a moment "momentum" unless momentum is 0. Only parameters with
 /// weight_decay set decay; a grown block starts with an empty buffer.
+/// All parameters have one dtype.
 class Sgd final : public Optimizer {
  public:
   Sgd(std::vector<ag::Parameter*> parameters, const SgdOptions& options);

@@ -10,6 +10,15 @@
 #include "tests/support/random.h"
 
 namespace hew {
+namespace {
+
+// An update of one parameter.
+void update(const kernels::SgdStep& settings, const kernels::SgdTensors& one,
+            const Stream& stream) {
+  kernels::sgd(settings, {&one, 1}, stream);
+}
+
+}  // namespace
 
 TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
   const Stream& stream = test::test_stream();
@@ -25,12 +34,9 @@ TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
       std::vector<double> b_hand(w_hand.size());
       for (std::uint64_t step = 0; step < 20; ++step) {
         const Tensor g = test::random_tensor({n}, kDTypeOf<T>, stream, 100 + step);
-        kernels::sgd({.lr = 0.05,
-                      .momentum = 0.9,
-                      .nesterov = nesterov,
-                      .weight_decay = 0.01,
-                      .grad_scale = half},
-                     {.g = g, .w = w, .buffer = buffer, .working = working}, stream);
+        update({.lr = 0.05, .momentum = 0.9, .nesterov = nesterov, .grad_scale = half},
+               {.g = g, .w = w, .buffer = buffer, .working = working, .weight_decay = 0.01},
+               stream);
         const std::vector<T> vg = g.template to_vector<T>();
         for (std::size_t i = 0; i < w_hand.size(); ++i) {
           const double d = 0.5 * static_cast<double>(vg[i]) + 0.01 * w_hand[i];
@@ -80,8 +86,10 @@ TEST_CASE("sgd agrees with torch.optim.SGD") {
             std::cos(static_cast<double>(step) * static_cast<double>(k + 1)) + 0.1 * gradient[k];
       }
       const Tensor g = Tensor::from(gradient, {5}, stream);
-      kernels::sgd({.lr = 0.05, .momentum = momentum, .nesterov = nesterov, .weight_decay = 0.01},
-                   {.g = g, .w = w, .buffer = momentum == 0 ? View{} : buffer.view()}, stream);
+      update(
+          {.lr = 0.05, .momentum = momentum, .nesterov = nesterov},
+          {.g = g, .w = w, .buffer = momentum == 0 ? View{} : buffer.view(), .weight_decay = 0.01},
+          stream);
     }
     HEW_CHECK_CLOSE(w, Tensor::from(torch, {5}, stream), 1e-12);
   }
@@ -90,14 +98,46 @@ TEST_CASE("sgd agrees with torch.optim.SGD") {
 TEST_CASE("sgd refuses what does not fit") {
   const Stream& stream = test::test_stream();
   Tensor w = Tensor::zeros({4}, DType::kFloat32, stream);
-  CHECK_THROWS_AS(
-      kernels::sgd({}, {.g = Tensor::zeros({5}, DType::kFloat32, stream), .w = w}, stream),
-      ShapeError);
+  CHECK_THROWS_AS(update({}, {.g = Tensor::zeros({5}, DType::kFloat32, stream), .w = w}, stream),
+                  ShapeError);
   Tensor wide = Tensor::zeros({4}, DType::kFloat64, stream);
-  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .buffer = wide}, stream), DtypeError);
-  CHECK_THROWS_AS(kernels::sgd({}, {.g = w, .w = w, .working = w}, stream), DtypeError);
-  CHECK_THROWS_AS(kernels::sgd({.grad_scale = wide}, {.g = w, .w = w}, stream), ShapeError);
-  CHECK_THROWS_AS(kernels::sgd({.momentum = 0.9}, {.g = w, .w = w}, stream), ConfigError);
+  CHECK_THROWS_AS(update({}, {.g = w, .w = w, .buffer = wide}, stream), DtypeError);
+  CHECK_THROWS_AS(update({}, {.g = w, .w = w, .working = w}, stream), DtypeError);
+  CHECK_THROWS_AS(update({.grad_scale = wide}, {.g = w, .w = w}, stream), ShapeError);
+  CHECK_THROWS_AS(update({.momentum = 0.9}, {.g = w, .w = w}, stream), ConfigError);
+}
+
+TEST_CASE("one call for many parameters is what a call for each would be") {
+  const Stream& stream = test::test_stream();
+  const Tensor g = test::random_tensor({1021}, DType::kFloat32, stream, 1);
+  Tensor w = test::random_tensor({1021}, DType::kFloat32, stream, 2);
+  Tensor buffer = test::random_tensor({1021}, DType::kFloat32, stream, 3);
+  Tensor w_alone = w.clone();
+  Tensor buffer_alone = buffer.clone();
+  const kernels::SgdStep settings{.lr = 0.05, .momentum = 0.9};
+  std::vector<kernels::SgdTensors> together;
+  std::int64_t begin = 0;
+  for (const std::int64_t count : {1, 0, 500, 7, 513}) {
+    const double decay = count == 7 ? 0.1 : 0;
+    together.push_back({.g = std::as_const(g).rows(begin, count),
+                        .w = w.rows(begin, count),
+                        .buffer = buffer.rows(begin, count),
+                        .weight_decay = decay});
+    update(settings,
+           {.g = std::as_const(g).rows(begin, count),
+            .w = w_alone.rows(begin, count),
+            .buffer = buffer_alone.rows(begin, count),
+            .weight_decay = decay},
+           stream);
+    begin += count;
+  }
+  kernels::sgd(settings, together, stream);
+  CHECK(test::same_bytes(w, w_alone));
+  CHECK(test::same_bytes(buffer, buffer_alone));
+  kernels::sgd(settings, {}, stream);
+  Tensor wide = Tensor::zeros({4}, DType::kFloat64, stream);
+  together.push_back({.g = wide, .w = wide, .buffer = wide});
+  CHECK_THROWS_AS(kernels::sgd(settings, together, stream), DtypeError);
 }
 
 TEST_CASE("a scale that is not finite leaves everything as it was") {
@@ -107,8 +147,8 @@ TEST_CASE("a scale that is not finite leaves everything as it was") {
   const Tensor w_before = w.clone();
   const Tensor buffer_before = buffer.clone();
   const Tensor scale = Tensor::from(std::vector<double>{std::nan("")}, {}, stream);
-  kernels::sgd({.momentum = 0.9, .weight_decay = 0.1, .grad_scale = scale},
-               {.g = buffer_before, .w = w, .buffer = buffer}, stream);
+  update({.momentum = 0.9, .grad_scale = scale},
+         {.g = buffer_before, .w = w, .buffer = buffer, .weight_decay = 0.1}, stream);
   CHECK(test::same_bytes(w, w_before));
   CHECK(test::same_bytes(buffer, buffer_before));
 }
