@@ -12,6 +12,7 @@
 #include "sparsity/schedule.h"
 #include "sparsity/selection.h"
 #include "train/flops.h"
+#include "train/memory_estimate.h"
 #include "train/model_setup.h"
 
 namespace hew::train {
@@ -33,6 +34,12 @@ std::int64_t step_at(const Recipe& recipe, int percent) {
 
 bool learned(const sparsity::SparsityRule& rule) {
   return rule.score == sparsity::Score::kLearned;
+}
+
+// Whether a refresh at `step` may bring dead blocks in, and asks for the dense gradient.
+bool grows_at(const sparsity::SparsityRule& rule, std::int64_t step) {
+  return rule.growth != sparsity::Growth::kNone && rule.regrow != sparsity::Regrow::kNone &&
+         step < rule.schedule.end.step;
 }
 
 std::int64_t wanted_live(const sparsity::Sparsifier& sparsifier, const Row& row,
@@ -63,18 +70,44 @@ std::vector<Row> collect_rows(const SparseModel& parts) {
   return rows;
 }
 
-// Elements of parameter, gradient and each moment that are stored at `step`.
-double stored_elements(const sparsity::Sparsifier& sparsifier, const Row& row, std::int64_t step) {
+// A matrix under a rule, as it is stored at `step`.
+StoredParameter stored_parameter(const sparsity::Sparsifier& sparsifier, const Row& row,
+                                 std::int64_t step) {
   const auto all = static_cast<double>(row.shape.numel());
   if (row.target == nullptr)
-    return all;
+    return {.stored = all, .live = all};
   const sparsity::SparsityRule& rule = sparsifier.rules()[row.target->rule];
   const auto live =
       static_cast<double>(wanted_live(sparsifier, row, step) * row.grid.block * row.grid.block);
   const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
-  if (rule.weights == sparsity::Weights::kLive || frozen)
-    return live;
-  return all + (learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0);
+  const bool masked = rule.weights != sparsity::Weights::kLive && !frozen;
+  const double scores = learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0;
+  return {.stored = masked ? all + scores : live,
+          .live = live,
+          .masked = masked,
+          .dense_gradient = grows_at(rule, step) ? all : 0};
+}
+
+// The model as it is stored at `step`.
+StoredModel stored_model(const Recipe& recipe, const SparseModel& parts,
+                         const std::vector<Row>& rows, std::int64_t step) {
+  StoredModel out;
+  out.dense_mlps = recipe.model.layers;
+  std::set<std::string> sparse_mlps;
+  for (const Row& row : rows) {
+    out.parameters.push_back(stored_parameter(*parts.sparsifier, row, step));
+    const std::size_t mlp = row.name.find(".mlp.");
+    if (row.target != nullptr && mlp != std::string::npos)
+      sparse_mlps.insert(row.name.substr(0, mlp));
+    const bool head = recipe.model.tied_embeddings ? row.name == "token_embedding.weight"
+                                                   : row.name == "head.weight";
+    if (head) {
+      out.head_elements = out.parameters.back().stored;
+      out.sparse_head = row.target != nullptr;
+    }
+  }
+  out.dense_mlps -= std::ssize(sparse_mlps);
+  return out;
 }
 
 // The rows that are linear weights.
@@ -99,9 +132,8 @@ double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vecto
       cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, step)) /
                      static_cast<double>(row.grid.blocks());
       const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
-      const bool grows = rule.growth != sparsity::Growth::kNone &&
-                         rule.regrow != sparsity::Regrow::kNone && step < rule.schedule.end.step;
-      cost.dense_gradient = learned(rule) ? !frozen : grows && refreshes_at(rule, step);
+      cost.dense_gradient =
+          learned(rule) ? !frozen : grows_at(rule, step) && refreshes_at(rule, step);
     }
     costs.push_back(cost);
   }
@@ -128,6 +160,28 @@ std::string layer_table(const Recipe& recipe, const SparseModel& parts,
   return text;
 }
 
+std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& first,
+                         const MemoryEstimate& last) {
+  std::string text = fmt::format("{:<34} {:>9} {:>9}\n", "memory a rank, an estimate in GiB",
+                                 "at first", "at last");
+  auto line = [&](const std::string& what, double MemoryEstimate::*part) {
+    if (first.*part > 0 || last.*part > 0)
+      text +=
+          fmt::format("  {:<32} {:>9.3f} {:>9.3f}\n", what, first.*part / kGiB, last.*part / kGiB);
+  };
+  line("weights", &MemoryEstimate::weights);
+  line("copies that products read", &MemoryEstimate::copies);
+  line("moments", &MemoryEstimate::moments);
+  line("gradients", &MemoryEstimate::gradients);
+  line("dense gradients of a refresh", &MemoryEstimate::dense_gradients);
+  line(fmt::format("activations of {} sequence(s)", sequences_at_a_time(recipe.train, ranks)),
+       &MemoryEstimate::activations);
+  line("what comes and goes", &MemoryEstimate::passing);
+  line("CUDA and its libraries", &MemoryEstimate::libraries);
+  line("most at one time", &MemoryEstimate::most);
+  return text;
+}
+
 std::int64_t open_vocab(const Recipe& recipe) {
   return resolve_vocab(recipe, TokenCorpus::open(recipe.data.train).info());
 }
@@ -144,16 +198,6 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
 
   std::int64_t elements = 0;
   for (const Row& row : rows) elements += row.shape.numel();
-  const auto width = static_cast<double>(size_of(weight_dtype(recipe.train.precision)));
-  const bool adamw = recipe.optim.kind == optim::OptimizerKind::kAdamW;
-  const int moments = adamw ? 2 : 1;
-  const double moment_width =
-      adamw && recipe.optim.moments == optim::MomentFormat::kBFloat16 ? 2 : width;
-  auto memory = [&](std::int64_t step) {
-    double stored = 0;
-    for (const Row& row : rows) stored += stored_elements(*parts.sparsifier, row, step);
-    return stored * (2 * width + moments * moment_width) / kGiB;
-  };
   const std::vector<Row> linear = linear_rows(parts, rows);
   double total = 0;
   for (std::int64_t step = 0; step < recipe.train.steps; ++step) {
@@ -162,10 +206,10 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   const std::int64_t last = recipe.train.steps - 1;
   const double tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
   text += fmt::format("\nparameters        {} in full\n", elements);
-  text += fmt::format(
-      "memory a rank     {:.3f} GiB at step 0, {:.3f} GiB at the last: weights, "
-      "gradients and {} moment(s)\n",
-      memory(0), memory(last), moments);
+  auto memory = [&](std::int64_t step) {
+    return estimate_memory(recipe, ranks, stored_model(recipe, parts, rows, step));
+  };
+  text += memory_table(recipe, ranks, memory(0), memory(last)) + "\n";
   text += fmt::format("batch             {} sequences, {} tokens a step on {} rank(s)\n",
                       recipe.train.batch, static_cast<std::int64_t>(tokens), ranks);
   text += fmt::format("FLOPs a step      {:.4e} at step 0, {:.4e} at the last\n",

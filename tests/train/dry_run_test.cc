@@ -2,6 +2,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <utility>
+#include <vector>
+
 #include "core/error.h"
 
 namespace hew::train {
@@ -9,9 +13,10 @@ namespace {
 
 const std::string kRecipes = HEW_SOURCE_DIR "/recipes/";
 
-std::string report_of(const std::string& recipe, std::vector<std::string> overrides = {}) {
+std::string report_of(const std::string& recipe, std::vector<std::string> overrides = {},
+                      int ranks = 2) {
   overrides.insert(overrides.begin(), "model.vocab=1024");
-  return dry_run_report(load_recipe(kRecipes + recipe + ".yaml", overrides), /*ranks=*/2,
+  return dry_run_report(load_recipe(kRecipes + recipe + ".yaml", overrides), ranks,
                         make_cpu_stream());
 }
 
@@ -24,6 +29,19 @@ std::string line_of(const std::string& report, const std::string& label) {
       line += c;
   }
   return line;
+}
+
+// GiB of a line of the memory table, at the first and the last step.
+std::pair<double, double> memory_of(const std::string& report, const std::string& label) {
+  const std::string line = line_of(report, "  " + label);
+  const std::size_t last = line.rfind(' ');
+  const std::size_t first = line.rfind(' ', last - 1);
+  return {std::stod(line.substr(first)), std::stod(line.substr(last))};
+}
+
+// Whether a value of three decimals is this one.
+bool near(double value, double expected) {
+  return std::abs(value - expected) <= 6e-4;
 }
 
 }  // namespace
@@ -54,6 +72,69 @@ TEST_CASE("FLOPs of a step fall with the density of what is sparse") {
   constexpr double kLive = 51.0 / 256;  // of 32 by 8 blocks, round(0.8 · 256) are dead
   CHECK(sparse ==
         fmt::format("FLOPs a step {} at step 0, {} at the last", expected(1), expected(kLive)));
+}
+
+TEST_CASE("the memory of a run on a GPU is what nvidia-smi shows there, within 3 %") {
+  struct Case {
+    std::string recipe;
+    std::string recompute;
+    double gib;  // docs/results/gpu-h100.md
+  };
+  const std::vector<Case> cases{{"gpt2-124m-cuda", "activations", 16.6},
+                                {"gpt2-124m-cuda", "none", 21.2},
+                                {"gpt2-774m-cuda", "activations", 28.5},
+                                {"gpt2-774m-cuda", "none", 34.1}};
+  for (const auto& [recipe, recompute, gib] : cases) {
+    CAPTURE(recipe);
+    CAPTURE(recompute);
+    const std::string report =
+        report_of(recipe, {"model.vocab=50304", "train.recompute=" + recompute}, /*ranks=*/1);
+    const auto [first, last] = memory_of(report, "most at one time");
+    CHECK(std::abs(first / gib - 1) <= 0.03);
+    CHECK(first == last);
+  }
+}
+
+TEST_CASE("the memory table follows precision, moments, ranks and micro-batches") {
+  const double gib = 1024.0 * 1024 * 1024;
+  const double parameters = 124475904;  // of GPT-2 124M with 50304 tokens
+  auto report = [&](std::vector<std::string> overrides) {
+    overrides.emplace_back("model.vocab=50304");
+    return report_of("gpt2-124m-cuda", std::move(overrides));
+  };
+  const std::string plain = report({});
+  CHECK(near(memory_of(plain, "weights").first, 4 * parameters / gib));
+  CHECK(near(memory_of(plain, "copies").first, 2 * parameters / gib));
+  CHECK(near(memory_of(plain, "gradients").first, 4 * parameters / gib));
+  CHECK(near(memory_of(plain, "moments").first, 8 * parameters / gib));
+  CHECK(near(memory_of(report({"optim.shard=true"}), "moments").first, 4 * parameters / gib));
+  CHECK(near(memory_of(report({"optim.shard=true", "optim.moments=bfloat16"}), "moments").first,
+             2 * parameters / gib));
+  CHECK(report({"train.precision=fp32"}).find("copies") == std::string::npos);
+  // A block keeps 12 values of the model's width a token, its norms 2, and the last norm 2.
+  const double values = 32.0 * 1024 * 768 * 2 / gib;
+  const double lse = 32.0 * 1024 * 12 * 12 * 4 / gib;
+  CHECK(near(memory_of(plain, "activations").first, (12 * 12 + 2) * values + lse));
+  CHECK(near(memory_of(report({"train.recompute=elementwise"}), "activations").first,
+             (12 * 10 + 1) * values + lse));
+  CHECK(near(memory_of(report({"train.micro_batch=8"}), "activations").first,
+             ((12 * 12 + 2) * values + lse) / 4));
+  // Gradients add up over micro-batches: then they are all there beside the activations.
+  const std::string micro = report({"train.micro_batch=8"});
+  double sum = 0;
+  for (const char* part :
+       {"weights", "copies", "moments", "gradients", "activations", "what comes", "CUDA"}) {
+    sum += memory_of(micro, part).first;
+  }
+  CHECK(std::abs(memory_of(micro, "most").first - sum) <= 5e-3);
+}
+
+TEST_CASE("dead blocks need no memory, where they are not stored") {
+  const std::string report = report_of("gpt-tiny-blast");
+  const auto [weights, weights_at_last] = memory_of(report, "weights");
+  CHECK(weights_at_last < 0.6 * weights);
+  CHECK(memory_of(report, "dense gradients").first > 0);
+  CHECK(memory_of(report, "dense gradients").second == 0);
 }
 
 TEST_CASE("ranks that cannot share the batch are refused") {
