@@ -49,7 +49,7 @@ struct AdamWTensors {
 ///
 /// Throws ShapeError, DtypeError, and on the CPU, before anything is written, ConfigError where a
 /// birth lies after `step`; on a GPU births are not checked, and such a slice becomes infinite or
-/// NaN.
+/// NaN (optim::Optimizer lets none in).
 void adamw(const AdamWStep& settings, std::span<const AdamWTensors> tensors, const Stream& stream);
 
 template <class T>

@@ -167,7 +167,7 @@ NamedTensors Optimizer::state() const {
   return out;
 }
 
-Optimizer::State Optimizer::taken(const ag::Parameter& parameter,
+Optimizer::State Optimizer::taken(const ag::Parameter& parameter, std::int64_t steps,
                                   std::map<std::string, Tensor>& given) const {
   const Tensor& value = parameter.value();
   State loaded{.shape = value.shape(), .moments = {}, .birth = {}, .births = {}};
@@ -177,6 +177,10 @@ Optimizer::State Optimizer::taken(const ag::Parameter& parameter,
   const Tensor births =
       take(given, birth, DType::kInt64, {by_block ? value.size(0) : 1}, value.stream());
   set_births(loaded, births.to_vector<std::int64_t>(), value.stream());
+  for (const std::int64_t born : loaded.births) {
+    require<DataError>(born <= steps, "[optimizer] saved {} holds {}, past step {}", birth, born,
+                       steps);
+  }
   for (const std::string& slot : slots_) {
     loaded.moments.push_back(take(given, slot + "/" + parameter.name, moment_dtype(value),
                                   value.shape(), value.stream()));
@@ -186,18 +190,19 @@ Optimizer::State Optimizer::taken(const ag::Parameter& parameter,
 
 void Optimizer::load(const NamedTensors& state) {
   std::map<std::string, Tensor> given(state.begin(), state.end());
+  const std::int64_t steps =
+      take(given, "steps", DType::kInt64, {1}, make_cpu_stream()).to_vector<std::int64_t>()[0];
   std::map<std::string, State> states;
-  for (const ag::Parameter* p : parameters_) states[p->name] = taken(*p, given);
-  const Tensor steps = take(given, "steps", DType::kInt64, {1}, make_cpu_stream());
+  for (const ag::Parameter* p : parameters_) states[p->name] = taken(*p, steps, given);
   require<DataError>(given.empty(), "[optimizer] the saved state has {}, which no parameter wants",
                      given.empty() ? "" : given.begin()->first);
   states_ = std::move(states);
-  steps_ = steps.to_vector<std::int64_t>()[0];
+  steps_ = steps;
 }
 
 void Optimizer::replace(const std::string& name, const NamedTensors& state) {
   std::map<std::string, Tensor> given(state.begin(), state.end());
-  State replacement = taken(parameter(name), given);
+  State replacement = taken(parameter(name), steps_, given);
   require<DataError>(given.empty(), "[optimizer] the state of {} has {} too", name,
                      given.empty() ? "" : given.begin()->first);
   find(name) = std::move(replacement);

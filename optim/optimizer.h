@@ -59,8 +59,8 @@ class Optimizer {
   /// "steps" and, for every parameter, "birth/NAME" (int64) and "SLOT/NAME"; shares memory.
   NamedTensors state() const;
   /// Copies in what state() gave, for parameters of the same names and shapes. Throws DataError
-  /// that names the tensor which is missing, left over or of another shape or dtype; then nothing
-  /// is changed.
+  /// that names the tensor which is missing, left over, of another shape or dtype, or has a block
+  /// that is born after the steps done; then nothing is changed.
   void load(const NamedTensors& state);
   /// Copies in the state of one parameter, "birth/NAME" and every "SLOT/NAME", whose value may have
   /// changed its shape. Throws like load().
@@ -81,7 +81,8 @@ class Optimizer {
   virtual void update(std::span<const Item> items, double lr, const ConstView& grad_scale) = 0;
 
  private:
-  State taken(const ag::Parameter& parameter, std::map<std::string, Tensor>& given) const;
+  State taken(const ag::Parameter& parameter, std::int64_t steps,
+              std::map<std::string, Tensor>& given) const;
   static void set_births(State& state, std::vector<std::int64_t> births, const Stream& stream);
   DType moment_dtype(const Tensor& value) const { return moments_.value_or(value.dtype()); }
   const State& find(const std::string& name) const;

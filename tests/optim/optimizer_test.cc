@@ -327,6 +327,8 @@ TEST_CASE("load names what is missing, left over or of another shape, and then c
         "[optimizer] saved m/w is float32 [2, 3], expected float32 [3, 2]");
   CHECK(load_with("birth/w", Tensor::zeros({2}, DType::kInt64, stream), true) ==
         "[optimizer] saved birth/w is int64 [2], expected int64 [1]");
+  CHECK(load_with("birth/w", Tensor::from(std::vector<std::int64_t>{2}, {1}, stream), true) ==
+        "[optimizer] saved birth/w holds 2, past step 1");
   CHECK(test::same_bytes(optimizer.moment("w", "m"), m));
   CHECK(optimizer.steps() == 1);
 }
