@@ -100,10 +100,15 @@ train::Recipe TinyRuns::recipe(const std::string& run,
 }
 
 void run_training(const train::Recipe& recipe, dist::Communicator& comm,
-                  const train::TrainOptions& options) {
+                  const train::TrainOptions& options, const Stream& stream) {
   const train::StopSignal stop_signal;
-  const Stream stream = make_stream(test_stream().device);  // knows nothing of other runs
   train::Trainer(recipe, options, comm, stop_signal, stream).run();
+}
+
+void run_training(const train::Recipe& recipe, dist::Communicator& comm,
+                  const train::TrainOptions& options) {
+  // A new stream knows nothing of other runs.
+  run_training(recipe, comm, options, make_stream(test_stream().device));
 }
 
 std::vector<double> losses_of(const std::filesystem::path& run) {

@@ -24,7 +24,10 @@ class TinyRuns {
   std::filesystem::path folder_;
 };
 
-/// Runs the trainer on a new stream of the tests' device to its end, or to `options.stop_after`.
+/// Runs the trainer to its end, or to `options.stop_after`.
+void run_training(const train::Recipe& recipe, dist::Communicator& comm,
+                  const train::TrainOptions& options, const Stream& stream);
+/// The same on a new stream of the tests' device.
 void run_training(const train::Recipe& recipe, dist::Communicator& comm,
                   const train::TrainOptions& options = {});
 
