@@ -273,9 +273,12 @@ BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream)
   by_columns = walk(1);
 }
 
+bool wants_schedule(std::int64_t block, const Stream& stream) {
+  return !stream.device.is_cpu() && (block == 32 || block == 64 || block == 128);
+}
+
 std::shared_ptr<const BsrSchedule> schedule_for(const BsrIndex& host, const Stream& stream) {
-  const bool has_kernel = host.block == 32 || host.block == 64 || host.block == 128;
-  if (stream.device.is_cpu() || !has_kernel)
+  if (!wants_schedule(host.block, stream))
     return nullptr;
   return std::make_shared<const BsrSchedule>(host, stream);
 }

@@ -46,8 +46,9 @@ struct BsrSchedule {
   Tensor arrays_;  // what the walks point into
 };
 
-/// The schedule of an index whose arrays lie on the host, for a stream of a GPU and a block that
-/// has Hopper kernels; else null.
+/// Whether the stream is of a GPU, and the block has Hopper kernels, which want a schedule.
+bool wants_schedule(std::int64_t block, const Stream& stream);
+/// The schedule of an index whose arrays lie on the host where one is wanted, else null.
 std::shared_ptr<const BsrSchedule> schedule_for(const BsrIndex& host, const Stream& stream);
 
 }  // namespace hew::kernels

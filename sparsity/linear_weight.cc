@@ -114,6 +114,11 @@ std::vector<std::int64_t> LinearWeight::set_pattern(const PatternPtr& pattern) {
   return source;
 }
 
+void LinearWeight::set_mask(const PatternPtr& pattern) {
+  require<Error>(storage_ == Storage::kMaster, "[linear_weight] {} has no master", name_);
+  pattern_ = pattern;
+}
+
 void LinearWeight::request_dense_gradient() {
   const Tensor& held = weight_.value();
   probe_ = ag::Variable(Tensor::meta({out_features_, in_features_}, held.dtype(), held.stream()),

@@ -56,6 +56,9 @@ class LinearWeight {
   /// dense_gradient() has for them; returns for each new block its old position or −1. Master:
   /// only the mask moves; returns the same positions.
   std::vector<std::int64_t> set_pattern(const PatternPtr& pattern);
+  /// Of a master: products read the blocks of another pattern on the same grid from here on.
+  /// Nothing else moves, not even a gradient, and the host does not look at the pattern.
+  void set_mask(const PatternPtr& pattern);
   /// Takes values and pattern as loaded from a file, whatever was held before.
   void restore(Storage storage, const PatternPtr& pattern, const Tensor& values,
                const Tensor& scores);

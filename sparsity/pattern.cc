@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "kernels/block_index.h"
 #include "kernels/blocks.h"
 
 namespace hew::sparsity {
@@ -13,6 +14,7 @@ BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Strea
                       "[bsr_pattern] mask has {} blocks, expected {}", mask.size(), grid.blocks());
   const std::int64_t block_rows = grid.block_rows();
   const std::int64_t block_cols = grid.block_cols();
+  std::vector<std::int64_t>& live = live_.emplace();
   std::vector<std::int32_t> crow{0};
   std::vector<std::int32_t> col;
   std::vector<std::vector<std::int32_t>> by_column(static_cast<std::size_t>(block_cols));
@@ -26,7 +28,7 @@ BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Strea
       by_column[column].push_back(static_cast<std::int32_t>(r));
       position_by_column[column].push_back(static_cast<std::int32_t>(col.size()));
       col.push_back(static_cast<std::int32_t>(c));
-      live_.push_back(block);
+      live.push_back(block);
     }
     crow.push_back(static_cast<std::int32_t>(col.size()));
   }
@@ -56,6 +58,40 @@ BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Strea
                                     stream);
 }
 
+BsrPattern::BsrPattern(const BlockGrid& grid, const Tensor& mask, std::int64_t live)
+    : grid_(grid), nnzb_(live) {
+  const Stream& stream = mask.stream();
+  auto ints = [&stream](std::int64_t n) { return Tensor::empty({n}, DType::kInt32, stream); };
+  crow_ = ints(grid.block_rows() + 1);
+  col_ = ints(live);
+  ccol_ = ints(grid.block_cols() + 1);
+  row_ = ints(live);
+  position_ = ints(live);
+  kernels::index_blocks({.mask = mask.reshape({grid.block_rows(), grid.block_cols()}),
+                         .crow = crow_,
+                         .col = col_,
+                         .ccol = ccol_,
+                         .row = row_,
+                         .position = position_},
+                        stream);
+}
+
+const std::vector<std::int64_t>& BsrPattern::live_blocks() const {
+  if (live_)
+    return *live_;
+  const std::vector<std::int32_t> crow = crow_indices();
+  const std::vector<std::int32_t> col = col_indices();
+  std::vector<std::int64_t>& live = live_.emplace();
+  live.reserve(col.size());
+  for (std::size_t r = 0; r + 1 < crow.size(); ++r) {
+    for (std::int32_t p = crow[r]; p < crow[r + 1]; ++p) {
+      live.push_back(static_cast<std::int64_t>(r) * grid_.block_cols() +
+                     col[static_cast<std::size_t>(p)]);
+    }
+  }
+  return live;
+}
+
 kernels::BsrIndex BsrPattern::index() const {
   return {.rows = grid_.rows,
           .cols = grid_.cols,
@@ -75,18 +111,19 @@ double BsrPattern::sparsity() const {
 
 MaskBytes BsrPattern::mask() const {
   MaskBytes mask(static_cast<std::size_t>(grid_.blocks()), 0);
-  for (const std::int64_t block : live_) mask[static_cast<std::size_t>(block)] = 1;
+  for (const std::int64_t block : live_blocks()) mask[static_cast<std::size_t>(block)] = 1;
   return mask;
 }
 
 std::vector<std::int64_t> BsrPattern::sources_in(const BsrPattern& old) const {
   require<ShapeError>(grid_ == old.grid_, "[bsr_pattern] grids differ");
+  const std::vector<std::int64_t>& before = old.live_blocks();
   std::vector<std::int64_t> sources;
-  sources.reserve(live_.size());
-  for (const std::int64_t block : live_) {
-    const auto found = std::lower_bound(old.live_.begin(), old.live_.end(), block);
-    const bool held = found != old.live_.end() && *found == block;
-    sources.push_back(held ? found - old.live_.begin() : -1);
+  sources.reserve(live_blocks().size());
+  for (const std::int64_t block : live_blocks()) {
+    const auto found = std::lower_bound(before.begin(), before.end(), block);
+    const bool held = found != before.end() && *found == block;
+    sources.push_back(held ? found - before.begin() : -1);
   }
   return sources;
 }

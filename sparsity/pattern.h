@@ -1,6 +1,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "core/tensor.h"
@@ -28,6 +29,10 @@ class BsrPattern {
  public:
   /// From one byte a block. Throws ShapeError if the mask does not have the grid's size.
   BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream);
+  /// From a mask uint8 [R·C] on its own stream, of which `live` blocks are live. On a GPU the host
+  /// waits only where it asks for live_blocks() or what follows from them; so there is no schedule,
+  /// and products go without (kernels::wants_schedule). Throws like kernels::index_blocks.
+  BsrPattern(const BlockGrid& grid, const Tensor& mask, std::int64_t live);
 
   const BlockGrid& grid() const { return grid_; }
   std::int64_t nnzb() const { return nnzb_; }
@@ -35,7 +40,7 @@ class BsrPattern {
   /// The index arrays as the kernels take them; valid while this pattern lives.
   kernels::BsrIndex index() const;
   /// Block indices r·C + c of the live blocks, ascending: values[p] is block live_blocks()[p].
-  const std::vector<std::int64_t>& live_blocks() const { return live_; }
+  const std::vector<std::int64_t>& live_blocks() const;
   MaskBytes mask() const;
   /// The index arrays on the host.
   std::vector<std::int32_t> crow_indices() const { return crow_.to_vector<std::int32_t>(); }
@@ -46,13 +51,13 @@ class BsrPattern {
  private:
   BlockGrid grid_;
   std::int64_t nnzb_ = 0;
-  std::vector<std::int64_t> live_;
-  Tensor crow_;                                           // [R + 1]
-  Tensor col_;                                            // [nnzb]
-  Tensor ccol_;                                           // [C + 1]
-  Tensor row_;                                            // [nnzb]
-  Tensor position_;                                       // [nnzb]
-  std::shared_ptr<const kernels::BsrSchedule> schedule_;  // null where no kernel needs it
+  mutable std::optional<std::vector<std::int64_t>> live_;  // once asked for
+  Tensor crow_;                                            // [R + 1]
+  Tensor col_;                                             // [nnzb]
+  Tensor ccol_;                                            // [C + 1]
+  Tensor row_;                                             // [nnzb]
+  Tensor position_;                                        // [nnzb]
+  std::shared_ptr<const kernels::BsrSchedule> schedule_;   // null where no kernel needs it
 };
 
 using PatternPtr = std::shared_ptr<const BsrPattern>;

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "core/name_hash.h"
+#include "kernels/bsr_schedule.h"
 #include "kernels/elementwise.h"
 #include "kernels/top_blocks.h"
 #include "sparsity/block_scores.h"
@@ -235,19 +236,30 @@ void Sparsifier::select_learned_masks(std::int64_t step) {
   }
   for (std::size_t p = 0; p < pools_.size(); ++p) {
     const Pool& pool = pools_[p];
-    if (!targets_[pool.front()].weight->has_scores())
+    LinearWeight& first = *targets_[pool.front()].weight;
+    if (!first.has_scores())
       continue;
-    const MaskBytes mask =
-        pool.size() == 1 ? selected[p].to_vector<std::uint8_t>() : pooled_mask(pool, step);
-    auto begin = mask.begin();
-    for (const std::size_t t : pool) {
-      LinearWeight& weight = *targets_[t].weight;
-      const BlockGrid& grid = weight.pattern()->grid();
-      const MaskBytes own(begin, begin + grid.blocks());
-      begin += grid.blocks();
-      if (own != weight.pattern()->mask())
-        weight.set_pattern(make_pattern(grid, own, weight.parameter().var.stream()));
+    const BlockGrid& grid = first.pattern()->grid();
+    if (pool.size() > 1) {
+      set_masks(pool, pooled_mask(pool, step));
+    } else if (kernels::wants_schedule(grid.block, selected[p].stream())) {
+      set_masks(pool, selected[p].to_vector<std::uint8_t>());
+    } else {
+      first.set_mask(
+          std::make_shared<const BsrPattern>(grid, selected[p], wanted_blocks(pool, step)));
     }
+  }
+}
+
+void Sparsifier::set_masks(const Pool& pool, const MaskBytes& pooled) {
+  auto begin = pooled.begin();
+  for (const std::size_t t : pool) {
+    LinearWeight& weight = *targets_[t].weight;
+    const BlockGrid& grid = weight.pattern()->grid();
+    const MaskBytes own(begin, begin + grid.blocks());
+    begin += grid.blocks();
+    if (own != weight.pattern()->mask())
+      weight.set_mask(make_pattern(grid, own, weight.parameter().var.stream()));
   }
 }
 

@@ -56,7 +56,10 @@ class Sparsifier {
   /// freeze now become live blocks (the optimizer must follow), and dense gradients are requested
   /// where the refresh of this step may bring dead blocks in.
   std::vector<StorageChange> begin_step(std::int64_t step);
-  /// Selects masks by learned scores as they are now (for evaluation and export after a step).
+  /// Selects masks by learned scores as they are now (for evaluation and export after a step). The
+  /// host waits for scores on a GPU only where kernels want a schedule, which it makes from the
+  /// mask, or several matrices compete in one top-k, since how many blocks each of them keeps is
+  /// then up to the scores.
   void select_learned_masks(std::int64_t step);
   /// Weights whose dense_gradient() this step's backward computes.
   std::vector<LinearWeight*> dense_gradient_weights() const;
@@ -82,6 +85,7 @@ class Sparsifier {
   std::vector<double> growth_scores(const Target& target, std::int64_t step) const;
   void update_average(const Target& target);
   void refresh_pool(const Pool& pool, std::int64_t step, std::vector<PatternChange>& changes);
+  void set_masks(const Pool& pool, const MaskBytes& pooled);
   MaskBytes pooled_mask(const Pool& pool, std::int64_t step) const;
   bool learned(const Target& target) const;
   std::uint64_t weight_key(const Target& target) const;

@@ -198,6 +198,23 @@ TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
   CHECK(sparsifier.begin_step(4).empty());
 }
 
+TEST_CASE("a pattern from a mask on the device is the one from the host's") {
+  const Stream& stream = test::test_stream();
+  const BlockGrid grid{.rows = 37, .cols = 60, .block = 8};
+  MaskBytes mask(static_cast<std::size_t>(grid.blocks()));
+  for (std::size_t i = 0; i < mask.size(); ++i) mask[i] = i % 3 == 1 || i > 30 ? 1 : 0;
+  const BsrPattern host(grid, mask, stream);
+  const BsrPattern device(grid, Tensor::from(mask, {grid.blocks()}, stream), host.nnzb());
+  CHECK(device.nnzb() == host.nnzb());
+  CHECK(device.live_blocks() == host.live_blocks());
+  CHECK(device.mask() == mask);
+  CHECK(device.crow_indices() == host.crow_indices());
+  CHECK(device.col_indices() == host.col_indices());
+  const Tensor dense = test::random_tensor({37, 60}, DType::kFloat64, stream, 1);
+  CHECK(
+      test::same_bytes(scatter(gather(dense, device), device), scatter(gather(dense, host), host)));
+}
+
 TEST_CASE("starting scores are kaiming-uniform over the block grid") {
   const Stream& stream = test::test_stream();
   const BlockGrid grid{.rows = 512, .cols = 200, .block = 8};
