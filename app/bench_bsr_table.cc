@@ -173,6 +173,7 @@ void BsrTable::finish() {
                        "block", "cells", "roofline", "worst", "at", "speed-up", "worst", "at",
                        options_.pattern == "random" ? "" : "most over uniform"));
     std::vector<std::string> products;
+    products.reserve(EnumNames<BsrProduct>::kTable.size() + 1);
     for (const auto& entry : EnumNames<BsrProduct>::kTable) products.emplace_back(entry.second);
     products.emplace_back(kSum);
     for (const std::string& product : products) {

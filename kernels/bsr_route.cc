@@ -8,7 +8,6 @@ namespace {
 
 // Measured on an H100.
 constexpr double kMemory = 2.6e12;   // bytes/s of device memory that products reach
-constexpr double kL2 = 7.8e12;       // bytes/s from L2 into all shared memories
 constexpr double kLaunch = 4e-6;     // s
 constexpr double kScatter = 2.2e12;  // bytes/s of scatter_blocks and gather_blocks
 constexpr std::int64_t kGroupRows = 128;
@@ -68,7 +67,7 @@ double value_bytes(const BsrProblem& p) {
 // Tiles of tokens × block that a group of block rows reads share the columns they have in common:
 // of columns live in a share d of the rows, 1 − (1 − d)^g are live in one of g rows.
 double shared_memory_bytes(const BsrProblem& p) {
-  const double group = std::max<double>(1, static_cast<double>(kGroupRows / p.block));
+  const auto group = static_cast<double>(std::max<std::int64_t>(1, kGroupRows / p.block));
   const double density = std::max(p.density(), 1e-9);
   const double united = (1 - std::pow(1 - density, group)) / (group * density);
   const double nnzb = static_cast<double>(p.nnzb);

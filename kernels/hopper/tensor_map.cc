@@ -39,7 +39,7 @@ CUtensorMapSwizzle driver_swizzle(Swizzle swizzle) {
 }  // namespace
 
 CUtensorMap tensor_map(const BoxArgs& args) {
-  static const PFN_cuTensorMapEncodeTiled_v12000 encode = encoder();
+  static const PFN_cuTensorMapEncodeTiled_v12000 kEncode = encoder();
   CUtensorMap map{};
   const std::array<cuuint64_t, 2> size{
       static_cast<cuuint64_t>(std::max<std::int64_t>(args.cols, 1)),
@@ -49,12 +49,12 @@ CUtensorMap tensor_map(const BoxArgs& args) {
                                       static_cast<cuuint32_t>(args.box_rows)};
   const std::array<cuuint32_t, 2> step{1, 1};
   const CUresult result =
-      encode(&map,
-             args.dtype == DType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                            : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-             2, const_cast<void*>(args.data), size.data(), stride.data(), box.data(), step.data(),
-             CU_TENSOR_MAP_INTERLEAVE_NONE, driver_swizzle(args.swizzle),
-             CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+      kEncode(&map,
+              args.dtype == DType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                             : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
+              2, const_cast<void*>(args.data), size.data(), stride.data(), box.data(), step.data(),
+              CU_TENSOR_MAP_INTERLEAVE_NONE, driver_swizzle(args.swizzle),
+              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw BackendError(
         "tensor_map", static_cast<int>(result),
