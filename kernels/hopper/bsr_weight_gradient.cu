@@ -1,5 +1,7 @@
 #include "kernels/hopper/bsr_weight_gradient.h"
 
+#include <algorithm>
+
 #include "kernels/bsr_schedule.h"
 #include "kernels/hopper/bsr_weight_gradient.cuh"
 #include "kernels/hopper/gradient_split.h"
@@ -10,9 +12,14 @@
 namespace hew::kernels::hopper {
 namespace {
 
-// Boxes of one panel over the tokens of a step.
+// Boxes of one panel over the tokens of a step. Where many block columns of the matrix are of no
+// use, what lies beside a panel shall not be read with it.
 template <class Config>
-CUtensorMap panels_of(const ConstView& matrix) {
+CUtensorMap panels_of(const ConstView& matrix, std::int64_t live) {
+  constexpr std::int64_t kBlockBytes = Config::kBlock * 2;
+  const std::int64_t blocks = ceil_div(matrix.shape[1], std::int64_t{Config::kBlock});
+  const bool mostly_live = 4 * live >= 3 * blocks;
+  const auto exact = static_cast<int>(std::clamp<std::int64_t>(kBlockBytes, 64, 256));
   return tensor_map({.data = matrix.data,
                      .dtype = DType::kBFloat16,
                      .rows = matrix.shape[0],
@@ -20,7 +27,24 @@ CUtensorMap panels_of(const ConstView& matrix) {
                      .stride = matrix.shape[1] * 2,
                      .box_rows = kStepTokens,
                      .box_cols = Config::kPanel,
-                     .swizzle = Config::kSwizzle});
+                     .swizzle = Config::kSwizzle,
+                     .fetched_bytes = mostly_live ? 256 : exact});
+}
+
+// Its thread blocks are brought in as those of the kernel before it leave.
+template <class Config>
+void add_partials(Cuda backend, const GradientParams& params) {
+  cudaLaunchAttribute early{};
+  early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  early.val.programmaticStreamSerializationAllowed = 1;
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(static_cast<unsigned int>(params.cut * 2 * kGroups * kGroupWidth / 8));
+  config.blockDim = dim3(kWarpgroupThreads);
+  config.stream = native(backend);
+  config.attrs = &early;
+  config.numAttrs = 1;
+  cuda::check(cudaLaunchKernelEx(&config, add_partials_kernel<Config>, params),
+              "cudaLaunchKernelEx");
 }
 
 template <class Config>
@@ -28,11 +52,13 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   const GradientSchedule& schedule = args.index.schedule->gradient;
   const std::int64_t steps = ceil_div(args.dy.shape[0], kStepTokens);
   const std::int64_t processors = limits(backend).multiprocessors;
+  const std::int64_t live_columns = (schedule.live_rows + schedule.live_cols) * args.index.block;
   const GradientSplit split = split_gradient({.items = schedule.count,
                                               .panels = schedule.panels,
                                               .most = schedule.most,
                                               .block = args.index.block,
                                               .nnzb = args.index.nnzb,
+                                              .live_columns = live_columns,
                                               .steps = steps,
                                               .multiprocessors = processors});
   const std::int64_t cut = schedule.count - split.whole;
@@ -57,13 +83,12 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
               "cudaFuncSetAttribute");
   const auto grid = static_cast<unsigned int>(std::min(processors, tiles));
   kernel<<<grid, kGradientThreads, Config::kSharedBytes, native(backend)>>>(
-      panels_of<Config>(args.dy), panels_of<Config>(args.x), params);
+      panels_of<Config>(args.dy, schedule.live_rows), panels_of<Config>(args.x, schedule.live_cols),
+      params);
   check_launch("bsr_weight_gradient");
   if (cut == 0)
     return;
-  const auto groups = static_cast<unsigned int>(cut * 2 * kGroups);
-  add_partials_kernel<Config><<<groups, kWarpgroupThreads, 0, native(backend)>>>(params);
-  check_launch("bsr_weight_gradient");
+  add_partials<Config>(backend, params);
 }
 
 }  // namespace
@@ -85,6 +110,8 @@ void bsr_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
     }
     return;
   }
+  if (args.index.block == 16)
+    return launch<GradientConfig<16>>(backend, args);
   if (args.index.block == 32)
     return launch<GradientConfig<32>>(backend, args);
   if (args.index.block == 64)

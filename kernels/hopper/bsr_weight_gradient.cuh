@@ -22,15 +22,17 @@ constexpr int kGroupElements = kGroupWidth * kGroupWidth;
 template <int b>
 struct GradientConfig {
   static constexpr int kBlock = b;
-  static constexpr int kPanel = b == 32 ? 32 : 64;  // columns
-  static constexpr Swizzle kSwizzle = b == 32 ? Swizzle::k64 : Swizzle::k128;
+  static constexpr int kPanel = b < 64 ? b : 64;  // columns
+  static constexpr Swizzle kSwizzle = b == 16   ? Swizzle::k32
+                                      : b == 32 ? Swizzle::k64
+                                                : Swizzle::k128;
   static constexpr int kRowBytes = kPanel * 2;
   static constexpr int kPanelBytes = kStepTokens * kRowBytes;
-  static constexpr int kPanels = b == 32 ? 18 : b == 64 ? 9 : 6;
+  static constexpr int kPanels = b == 16 ? 36 : b == 32 ? 18 : b == 64 ? 9 : 6;
   static constexpr int kStageBytes = kPanels * kPanelBytes;
   static constexpr int kStages = b == 128 ? 4 : 3;
-  // To align the first stage; and an odd last slot of 32 columns is multiplied with what follows.
-  static constexpr int kSpareBytes = 1024 + (b == 32 ? kPanelBytes : 0);
+  // To align the first stage; and where slots don't fill a group, what follows is multiplied too.
+  static constexpr int kSpareBytes = 1024 + (kGroupWidth / kPanel - 1) * kPanelBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + kSpareBytes;
 };
 
@@ -61,61 +63,57 @@ struct GradientTile {
 
 constexpr int kTiles = 4;  // handed over ahead
 
-/// Sums [64, 64] of a warpgroup's group, one thread's part, become parts of live blocks. Padding is
-/// zero whatever was multiplied there: an infinity times the other's zero is not.
-template <class Config>
-__device__ void write_group(const GradientParams& g, const GradientItem& item, int warpgroup,
-                            int group, const float (&sums)[kGroupSums]) {
+/// Sums [64, 8·eights] of a warpgroup from its column 8·first on, one thread's part of them, become
+/// part of a live block; they are of one slot. Padding is zero whatever was multiplied there: an
+/// infinity times the other's zero is not.
+template <class Config, int eights>
+__device__ void write_sums(const GradientParams& g, const GradientItem& item, int warpgroup,
+                           int first, const float (&sums)[4 * eights]) {
   constexpr int kPanel = Config::kPanel;
   constexpr int b = Config::kBlock;
-  constexpr int kSlots = kGroupWidth / kPanel;  // of this group
-  constexpr int kPairs = kPanel / 8;            // neighbouring columns of a thread in a slot
   const int lane = static_cast<int>(threadIdx.x) % 32;
   const int row = static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane / 4;
   const GradientItem::Warpgroup of = item.of[warpgroup];
   const int line = row / kPanel;
+  const int slot = first / (kPanel / 8);
+  const int p = slot < of.slots ? item.block[warpgroup][line][slot] : -1;
+  if (p < 0)
+    return;
   const int left = item.start[of.left + line] + row % kPanel;
+  const int right = item.start[of.right + slot] + first % (kPanel / 8) * 8 + 2 * (lane % 4);
   const int left_end = item.transposed != 0 ? g.cols : g.rows;
   const int right_end = item.transposed != 0 ? g.rows : g.cols;
+  float* const out = g.dvalues + static_cast<std::int64_t>(p) * b * b;
+  auto total = [&](float before, int pair, int half, int e) {
+    const bool real = left + 8 * half < left_end && right + 8 * pair < right_end;
+    return real ? before + sums[pair * 4 + 2 * half + e] : 0.0F;
+  };
+  if (item.transposed == 0) {
+    auto* const to = reinterpret_cast<float2*>(out + left % b * b + right % b);
+    float2 before[eights][2] = {};
+    if (g.add) {
 #pragma unroll
-  for (int i = 0; i < kSlots; ++i) {
-    const int slot = group * kSlots + i;
-    const int p = slot < of.slots ? item.block[warpgroup][line][slot] : -1;
-    if (p < 0)
-      continue;
-    const int right = item.start[of.right + slot] + 2 * (lane % 4);
-    float* const out = g.dvalues + static_cast<std::int64_t>(p) * b * b;
-    auto total = [&](float before, int pair, int half, int e) {
-      const bool real = left + 8 * half < left_end && right + 8 * pair < right_end;
-      return real ? before + sums[(i * kPairs + pair) * 4 + 2 * half + e] : 0.0F;
-    };
-    if (item.transposed == 0) {
-      auto* const to = reinterpret_cast<float2*>(out + left % b * b + right % b);
-      float2 before[kPairs][2] = {};
-      if (g.add) {
+      for (int k = 0; k < 2 * eights; ++k) before[k / 2][k % 2] = to[k / 2 * 4 + k % 2 * 4 * b];
+    }
 #pragma unroll
-        for (int k = 0; k < 2 * kPairs; ++k) before[k / 2][k % 2] = to[k / 2 * 4 + k % 2 * 4 * b];
-      }
+    for (int k = 0; k < 2 * eights; ++k) {
+      const float2 old = before[k / 2][k % 2];
+      to[k / 2 * 4 + k % 2 * 4 * b] =
+          make_float2(total(old.x, k / 2, k % 2, 0), total(old.y, k / 2, k % 2, 1));
+    }
+  } else {
+    float* const to = out + right % b * b + left % b;
+    float before[eights][2][2] = {};
+    auto at = [&](int pair, int half, int e) { return (8 * pair + e) * b + 8 * half; };
+    if (g.add) {
 #pragma unroll
-      for (int k = 0; k < 2 * kPairs; ++k) {
-        const float2 old = before[k / 2][k % 2];
-        to[k / 2 * 4 + k % 2 * 4 * b] =
-            make_float2(total(old.x, k / 2, k % 2, 0), total(old.y, k / 2, k % 2, 1));
-      }
-    } else {
-      float* const to = out + right % b * b + left % b;
-      float before[kPairs][2][2] = {};
-      auto at = [&](int pair, int half, int e) { return (8 * pair + e) * b + 8 * half; };
-      if (g.add) {
+      for (int k = 0; k < 4 * eights; ++k)
+        before[k / 4][k / 2 % 2][k % 2] = to[at(k / 4, k / 2 % 2, k % 2)];
+    }
 #pragma unroll
-        for (int k = 0; k < 4 * kPairs; ++k)
-          before[k / 4][k / 2 % 2][k % 2] = to[at(k / 4, k / 2 % 2, k % 2)];
-      }
-#pragma unroll
-      for (int k = 0; k < 4 * kPairs; ++k) {
-        const float old = before[k / 4][k / 2 % 2][k % 2];
-        to[at(k / 4, k / 2 % 2, k % 2)] = total(old, k / 4, k / 2 % 2, k % 2);
-      }
+    for (int k = 0; k < 4 * eights; ++k) {
+      const float old = before[k / 4][k / 2 % 2][k % 2];
+      to[at(k / 4, k / 2 % 2, k % 2)] = total(old, k / 4, k / 2 % 2, k % 2);
     }
   }
 }
@@ -169,8 +167,11 @@ class GradientLoader {
     const int splits = tile < g_.whole ? 1 : g_.splits;
     if (tile >= 0) {
       const int item = tile < g_.whole ? tile : g_.whole + (tile - g_.whole) % g_.cut;
-      reinterpret_cast<int2*>(&slot.item)[lane] =
-          __ldg(reinterpret_cast<const int2*>(g_.items + item) + lane);
+      constexpr int kPieces = sizeof(GradientItem) / sizeof(int2);
+      const auto* const from = reinterpret_cast<const int2*>(g_.items + item);
+#pragma unroll
+      for (int i = 0; i < kPieces; i += 32)
+        reinterpret_cast<int2*>(&slot.item)[i + lane] = __ldg(from + i + lane);
     }
     if (lane == 0) {
       const auto first = static_cast<int>(std::int64_t{g_.steps} * split / splits);
@@ -186,6 +187,7 @@ class GradientLoader {
     const int panels = tile.item.panels;
     const int left = tile.item.left_panels;
     const int start = lane < panels ? tile.item.start[lane] : 0;
+    const int more = 32 + lane < panels ? tile.item.start[32 + lane] : 0;
     const CUtensorMap* const left_map = tile.item.transposed != 0 ? x_ : dy_;
     const CUtensorMap* const right_map = tile.item.transposed != 0 ? dy_ : x_;
     const int first = tile.first_step;
@@ -198,7 +200,7 @@ class GradientLoader {
       if (lane == 0)
         arrive_and_expect(full, panels * Config::kPanelBytes);
       for (int j = 0; j < panels; ++j) {
-        const int column = __shfl_sync(~0U, start, j);
+        const int column = __shfl_sync(~0U, j < 32 ? start : more, j % 32);
         if (lane == 0)
           load_box(to + j * Config::kPanelBytes, j < left ? left_map : right_map, full, column,
                    token);
@@ -266,7 +268,12 @@ __device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
     for (int group = 0; group < groups; ++group) {
       float(&part)[kGroupSums] = *reinterpret_cast<float(*)[kGroupSums]>(sums + group * kGroupSums);
       if (tile.partial < 0) {
-        write_group<Config>(g, tile.item, warpgroup, group, part);
+        constexpr int kEights = Config::kPanel / 8;
+#pragma unroll
+        for (int i = 0; i < kGroupWidth / 8; i += kEights) {
+          write_sums<Config, kEights>(g, tile.item, warpgroup, group * kGroupWidth / 8 + i,
+                                      *reinterpret_cast<float(*)[4 * kEights]>(part + 4 * i));
+        }
         continue;
       }
       float4* const to = partial_group(g, tile.partial, warpgroup, group);
@@ -315,8 +322,10 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
     if (warp != 0)
       return;
     GradientLoader<Config>(g, &dy, &x).run(stages, base, tiles, queue);
-    if (threadIdx.x == 0)
+    if (threadIdx.x == 0) {
+      allow_dependents();
       g.draw.finish();
+    }
     return;
   }
   take_registers<232>();
@@ -352,30 +361,38 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   }
 }
 
-/// dvalues (+)= the sums of the splits in order. One thread block a (cut item, warpgroup, group).
+/// dvalues (+)= the sums of the splits in order. One thread block for 8 columns of a warpgroup of a
+/// cut item, so that few items fill the GPU too. Starts while the kernel before it ends.
 template <class Config>
 __global__ __launch_bounds__(kWarpgroupThreads) void add_partials_kernel(
     const __grid_constant__ GradientParams g) {
-  const int group = static_cast<int>(blockIdx.x) % kGroups;
-  const int warpgroup = static_cast<int>(blockIdx.x) / kGroups % 2;
-  const int cut = static_cast<int>(blockIdx.x) / kGroups / 2;
+  constexpr int kEights = kGroupWidth / 8;  // of a group
+  const int first = static_cast<int>(blockIdx.x) % (kGroups * kEights);
+  const int warpgroup = static_cast<int>(blockIdx.x) / (kGroups * kEights) % 2;
+  const int cut = static_cast<int>(blockIdx.x) / (kGroups * kEights) / 2;
   const GradientItem& item = g.items[g.whole + cut];
-  if (group >= groups_of<Config>(item, warpgroup))
+  if (first / (Config::kPanel / 8) >= item.of[warpgroup].slots)
     return;
-  float sums[kGroupSums] = {};
-#pragma unroll 2
-  for (int split = 0; split < g.splits; ++split) {
-    const float4* const from = partial_group(g, split * g.cut + cut, warpgroup, group);
+  await_kernel_before();
+  const std::int64_t distance = std::int64_t{g.cut} * 2 * kGroups * kGroupElements / 4;
+  const float4* from =
+      partial_group(g, cut, warpgroup, first / kEights) + first % kEights * kWarpgroupThreads;
+  float sums[4] = {};
+  constexpr int kAtOnce = 8;  // loads in flight
+  for (int split = 0; split < g.splits; split += kAtOnce, from += kAtOnce * distance) {
+    float4 parts[kAtOnce];
 #pragma unroll
-    for (int i = 0; i < kGroupSums / 4; ++i) {
-      const float4 part = from[i * kWarpgroupThreads];
-      sums[4 * i] += part.x;
-      sums[4 * i + 1] += part.y;
-      sums[4 * i + 2] += part.z;
-      sums[4 * i + 3] += part.w;
+    for (int i = 0; i < kAtOnce; ++i)
+      parts[i] = split + i < g.splits ? from[i * distance] : float4{};
+#pragma unroll
+    for (const float4& part : parts) {
+      sums[0] += part.x;
+      sums[1] += part.y;
+      sums[2] += part.z;
+      sums[3] += part.w;
     }
   }
-  write_group<Config>(g, item, warpgroup, group, sums);
+  write_sums<Config, 1>(g, item, warpgroup, first, sums);
 }
 
 }  // namespace hew::kernels::hopper

@@ -96,7 +96,8 @@ std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std:
 std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::int64_t end) {
   std::vector<Bundle> out;
   for (std::size_t i = 0; i < lines.live.size(); ++i) {
-    Bundle bundle{.line = {static_cast<std::int32_t>(i), -1}};
+    Bundle bundle;
+    bundle.line[0] = static_cast<std::int32_t>(i);
     for (const Live& live : within(lines.live[i], begin, end)) {
       Place place{.across = live.across};
       place.block[0][0] = live.block;
@@ -107,17 +108,22 @@ std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::
   return out;
 }
 
-std::vector<Bundle> stacked(std::vector<Bundle> lines, std::int64_t width) {
+std::vector<Bundle> stacked(std::vector<Bundle> bundles, std::size_t height, std::int64_t width) {
   const Bundle none;
+  const auto copy = [height](const Stack& from, Stack& to, std::size_t side) {
+    for (std::size_t i = 0; i < height; ++i) to[side * height + i] = from[i];
+  };
   std::vector<Bundle> out;
-  for (const auto& [first, second] : pairs_by_overlap(lines, width)) {
-    const Bundle& a = lines[static_cast<std::size_t>(first)];
-    const Bundle& b = second < 0 ? none : lines[static_cast<std::size_t>(second)];
-    out.push_back(
-        {.line = {a.line[0], b.line[0]},
-         .places = merged(a.places, b.places, [](Place& place, std::size_t side, const Place& own) {
-           place.block[0][side] = own.block[0][0];
-         })});
+  for (const auto& [first, second] : pairs_by_overlap(bundles, width)) {
+    const Bundle& a = bundles[static_cast<std::size_t>(first)];
+    const Bundle& b = second < 0 ? none : bundles[static_cast<std::size_t>(second)];
+    Bundle both;
+    copy(a.line, both.line, 0);
+    copy(b.line, both.line, 1);
+    both.places = merged(a.places, b.places, [&](Place& place, std::size_t side, const Place& own) {
+      copy(own.block[0], place.block[0], side);
+    });
+    out.push_back(std::move(both));
   }
   return out;
 }

@@ -28,28 +28,29 @@ Lines lines_of(const BsrIndex& index, bool transposed);
 /// The part of a line in [begin, end).
 std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end);
 
-/// What up to two bundles of up to two lines have live at one place across: block[bundle][line];
-/// −1 where nothing.
+/// Lines of a bundle; −1 where there are fewer.
+constexpr std::size_t kMaxStacked = 4;
+using Stack = std::array<std::int32_t, kMaxStacked>;
+constexpr Stack kNoStack{-1, -1, -1, -1};
+
+/// What up to two bundles have live at one place across: block[bundle][line]; −1 where nothing.
 struct Place {
   std::int32_t across = 0;
-  std::array<std::array<std::int32_t, 2>, 2> block{{{-1, -1}, {-1, -1}}};
+  std::array<Stack, 2> block{kNoStack, kNoStack};
 
-  bool in(int bundle) const {
-    const auto& own = block[static_cast<std::size_t>(bundle)];
-    return own[0] >= 0 || own[1] >= 0;
-  }
+  bool in(int bundle) const { return block[static_cast<std::size_t>(bundle)] != kNoStack; }
 };
 
-/// One line, or two stacked ones, with the places that it has.
+/// One line, or several stacked ones, with the places that it has.
 struct Bundle {
-  std::array<std::int32_t, 2> line{-1, -1};
+  Stack line = kNoStack;
   std::vector<Place> places{};  // ascending; its blocks are block[0]
 };
 
 /// Bundles of one line each, as far as they lie in [begin, end).
 std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::int64_t end);
-/// The same lines two by two.
-std::vector<Bundle> stacked(std::vector<Bundle> lines, std::int64_t width);
+/// The same lines, two bundles of `height` lines each in one.
+std::vector<Bundle> stacked(std::vector<Bundle> bundles, std::size_t height, std::int64_t width);
 
 /// Both bundles' places as one list: the first's blocks are block[0], the second's block[1].
 std::vector<Place> side_by_side(const Bundle& a, const Bundle& b);

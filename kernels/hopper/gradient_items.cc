@@ -12,15 +12,19 @@ namespace {
 
 // How panels fill a stage of shared memory at one block size.
 struct Limits {
-  int stacked;  // lines of blocks in one left operand
+  int stacked;  // lines of blocks in one left operand: 1, 2 or 4
   int slots;    // right panels of one warpgroup
   int panels;   // of an item
   int rounds;   // of matching; two stacked lines together share too little for any
 };
 
-Limits limits_of(std::int64_t block) {
-  return block == 32 ? Limits{.stacked = 2, .slots = 8, .panels = 18, .rounds = 0}
-                     : Limits{.stacked = 1, .slots = 4, .panels = 9, .rounds = 4};
+// Items of a level have half the slots of those before it.
+Limits limits_of(std::int64_t block, int level) {
+  if (block == 16)
+    return {.stacked = 4, .slots = 16 >> level, .panels = 36, .rounds = 0};
+  if (block == 32)
+    return {.stacked = 2, .slots = 8 >> level, .panels = 18, .rounds = 0};
+  return {.stacked = 1, .slots = 4 >> level, .panels = 9, .rounds = 4};
 }
 
 // An item before it is written down: warpgroup w works for bundle source[w] on own[w] and, where
@@ -141,7 +145,7 @@ void add_panel(GradientItem& item, std::int64_t start) {
   item.start[static_cast<std::size_t>(item.panels++)] = static_cast<std::int32_t>(start);
 }
 
-// Writes down items of blocks of one panel, b = 32 or 64.
+// Writes down items of blocks of one panel, b < 128.
 class Writer {
  public:
   Writer(const BsrIndex& index, bool transposed, int stacked)
@@ -248,15 +252,16 @@ std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Lim
     for (const Draft& draft : cutter.cut(side_by_side(a, b)))
       out.push_back(writer.written(draft, {&a, &b}));
   }
-  // Neighbours use the same left panels.
+  // Items of one size keep step with each other, so that what they share is still in the cache when
+  // the second of them needs it; and the smallest come last.
   std::stable_sort(out.begin(), out.end(), [](const GradientItem& a, const GradientItem& b) {
-    return a.start[0] < b.start[0];
+    return a.panels != b.panels ? a.panels > b.panels : a.start[0] < b.start[0];
   });
   return out;
 }
 
-std::vector<GradientItem> items_of_lines(const BsrIndex& index, bool transposed) {
-  const Limits limits = limits_of(index.block);
+std::vector<GradientItem> items_of_lines(const BsrIndex& index, int level, bool transposed) {
+  const Limits limits = limits_of(index.block, level);
   const Lines lines = lines_of(index, transposed);
   const Writer writer(index, transposed, limits.stacked);
   std::vector<GradientItem> out;
@@ -264,8 +269,8 @@ std::vector<GradientItem> items_of_lines(const BsrIndex& index, bool transposed)
   for (std::int64_t i = 0; i < count; ++i) {
     std::vector<Bundle> bundles =
         bundles_within(lines, lines.width * i / count, lines.width * (i + 1) / count);
-    if (limits.stacked == 2)
-      bundles = stacked(std::move(bundles), lines.width);
+    for (int height = 1; height < limits.stacked; height *= 2)
+      bundles = stacked(std::move(bundles), static_cast<std::size_t>(height), lines.width);
     const auto items = items_of_window(std::move(bundles), limits, lines.width, writer);
     out.insert(out.end(), items.begin(), items.end());
   }
@@ -346,22 +351,71 @@ std::vector<GradientItem> wide_items(const BsrIndex& index) {
   return out;
 }
 
+std::vector<GradientItem> single_items(const BsrIndex& index) {
+  const Lines rows = lines_of(index, /*transposed=*/false);
+  std::vector<GradientItem> out;
+  for (std::size_t r = 0; r < rows.live.size(); ++r) {
+    for (const Live& live : rows.live[r]) {
+      out.push_back(
+          written({.line = static_cast<std::int64_t>(r), .live = {live, live}, .count = 1}));
+    }
+  }
+  return out;
+}
+
 std::int64_t total_panels(const std::vector<GradientItem>& items) {
   std::int64_t sum = 0;
   for (const GradientItem& item : items) sum += item.panels;
   return sum;
 }
 
+std::vector<GradientItem> items_of_level(const BsrIndex& index, int level) {
+  if (index.block == 128)
+    return level == 0 ? wide_items(index) : single_items(index);
+  std::vector<GradientItem> by_rows = items_of_lines(index, level, /*transposed=*/false);
+  std::vector<GradientItem> by_cols = items_of_lines(index, level, /*transposed=*/true);
+  return total_panels(by_cols) < total_panels(by_rows) ? by_cols : by_rows;
+}
+
+std::int64_t lines_with_blocks(const std::int32_t* begin, std::int64_t count) {
+  std::int64_t live = 0;
+  for (std::int64_t i = 0; i < count; ++i) live += begin[i + 1] > begin[i] ? 1 : 0;
+  return live;
+}
+
+// Of device memory and of the way from L2 into shared memory, in bytes a nanosecond.
+constexpr double kMemoryRate = 3000;
+constexpr double kSharedRate = 7800;
+
+// Whether items of so many panels wait for device memory rather than for the way from L2.
+bool wait_for_memory(const BsrIndex& index, std::int64_t panels) {
+  const std::int64_t columns = (lines_with_blocks(index.crow, index.block_rows()) +
+                                lines_with_blocks(index.ccol, index.block_cols())) *
+                               index.block;
+  const std::int64_t loaded = panels * std::min<std::int64_t>(index.block, 64);
+  constexpr double kMargin = 0.75;
+  return static_cast<double>(loaded) / kSharedRate <
+         kMargin * static_cast<double>(columns) / kMemoryRate;
+}
+
 }  // namespace
 
+// Fewer and larger items than a GPU has thread blocks would be cut into more ranges of tokens, and
+// each range has sums of its own to be written, read and added.
 std::vector<GradientItem> gradient_items(const BsrIndex& index) {
   if (index.nnzb == 0)
     return {};
-  if (index.block == 128)
-    return wide_items(index);
-  std::vector<GradientItem> by_rows = items_of_lines(index, /*transposed=*/false);
-  std::vector<GradientItem> by_cols = items_of_lines(index, /*transposed=*/true);
-  return total_panels(by_cols) < total_panels(by_rows) ? by_cols : by_rows;
+  std::vector<GradientItem> items = items_of_level(index, 0);
+  const int levels = index.block == 128 ? 2 : 3;
+  for (int level = 1; level < levels; ++level) {
+    if (static_cast<double>(items.size()) > kThreadBlocks / 2)
+      break;
+    std::vector<GradientItem> smaller = items_of_level(index, level);
+    if (!wait_for_memory(index, total_panels(smaller)))
+      break;
+    items = std::move(smaller);
+  }
+  return items;
 }
 
 GradientSchedule gradient_schedule(const BsrIndex& index, const Stream& stream) {
@@ -376,7 +430,9 @@ GradientSchedule gradient_schedule(const BsrIndex& index, const Stream& stream) 
   return {.items = Tensor::from(words, {count, static_cast<std::int64_t>(kWords)}, stream),
           .count = count,
           .panels = total_panels(items),
-          .most = most};
+          .most = most,
+          .live_rows = lines_with_blocks(index.crow, index.block_rows()),
+          .live_cols = lines_with_blocks(index.ccol, index.block_cols())};
 }
 
 }  // namespace hew::kernels::hopper

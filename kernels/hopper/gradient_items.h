@@ -11,13 +11,13 @@ namespace hew::kernels::hopper {
 
 /// What a thread block of the weight gradient makes at a time. Panels are P = min(b, 64) columns of
 /// dy or x over the item's tokens; each of two warpgroups multiplies 64 columns of its left operand
-/// (one panel, two at b = 32) with up to 256 of its right one (neighbouring panels), which both may
-/// share. Left is dy and right is x, or the other way round where `transposed`.
+/// (64 / P panels) with up to 256 of its right one (neighbouring panels), which both may share.
+/// Left is dy and right is x, or the other way round where `transposed`.
 struct GradientItem {
   static constexpr int kWarpgroups = 2;
-  static constexpr int kMaxPanels = 18;
-  static constexpr int kMaxSlots = 8;    // right panels of a warpgroup
-  static constexpr int kMaxStacked = 2;  // lines of blocks in a warpgroup's left operand
+  static constexpr int kMaxPanels = 36;
+  static constexpr int kMaxSlots = 16;   // right panels of a warpgroup
+  static constexpr int kMaxStacked = 4;  // lines of blocks in a warpgroup's left operand
 
   struct Warpgroup {
     std::int32_t left = 0;   // its first left panel
@@ -32,20 +32,23 @@ struct GradientItem {
   std::array<std::int32_t, kMaxPanels> start{};  // first column of each panel in dy or x
   /// The live block that slot j makes with stacked line i is block[w][i][j]; −1: none is wanted.
   std::array<std::array<std::array<std::int32_t, kMaxSlots>, kMaxStacked>, kWarpgroups> block{};
-  std::array<std::int32_t, 5> unused{};
+  std::array<std::int32_t, 19> unused{};
 };
-static_assert(sizeof(GradientItem) == 256);  // a warp moves it with one instruction
+static_assert(sizeof(GradientItem) == 768);  // a warp moves it with three instructions
 
-/// All live blocks once, ordered such that items that are made at the same time share panels.
-/// The index arrays lie on the host; b is 32, 64 or 128.
+/// All live blocks once, ordered such that items that are made at the same time share panels and
+/// take about as long. Items are smaller where there are few blocks and device memory is what
+/// binds. The index arrays lie on the host; b is 16, 32, 64 or 128.
 std::vector<GradientItem> gradient_items(const BsrIndex& index);
 
 /// The items where the kernel reads them.
 struct GradientSchedule {
   Tensor items;  // int32 [count, 64]
   std::int64_t count = 0;
-  std::int64_t panels = 0;  // of all items
-  std::int64_t most = 0;    // panels of one item
+  std::int64_t panels = 0;     // of all items
+  std::int64_t most = 0;       // panels of one item
+  std::int64_t live_rows = 0;  // block rows with live blocks, and
+  std::int64_t live_cols = 0;  // block columns
 };
 
 /// Of an index whose arrays lie on the host.

@@ -13,20 +13,25 @@ constexpr double kLoadRate = 59;       // into one multiprocessor while all of t
 constexpr double kShortestStep = 300;  // latency of a load over the stages in flight
 constexpr double kItemEnd = 3000;      // to write the sums of an item
 constexpr double kSecondKernel = 3000;
-constexpr double kMemoryRate = 3000;  // of the whole device
+constexpr double kMemoryRate = 3000;   // of the whole device, with
+constexpr double kEnough = 0.8;        // that share of the multiprocessors at work
+constexpr double kPartialRate = 4500;  // of partial sums, which stay in L2
 
-constexpr std::int64_t kMinSteps = 8;  // of a split
+constexpr std::int64_t kMinSteps = 4;  // of a split
 constexpr std::int64_t kMaxSplits = 64;
 constexpr double kItemSums = 2 * 64 * 256 * 4;  // bytes, at most
+constexpr double kStepTokens = 64;
 
 double expected_time(const GradientWork& work, const GradientSplit& split) {
   const auto processors = static_cast<double>(work.multiprocessors);
   const auto items = static_cast<double>(work.items);
+  const auto steps = static_cast<double>(work.steps);
   const auto splits = static_cast<double>(split.splits);
-  const double panel_bytes = 64.0 * 2 * static_cast<double>(std::min<std::int64_t>(work.block, 64));
+  const double panel_bytes =
+      kStepTokens * 2 * static_cast<double>(std::min<std::int64_t>(work.block, 64));
   auto item_time = [&](double panels, double parts) {
     const double step = std::max(kShortestStep, panels * panel_bytes / kLoadRate);
-    return static_cast<double>(work.steps) * step / parts + kItemEnd;
+    return steps * step / parts + kItemEnd;
   };
   const double mean_panels = static_cast<double>(work.panels) / items;
   const auto most_panels = static_cast<double>(work.most);
@@ -37,13 +42,21 @@ double expected_time(const GradientWork& work, const GradientSplit& split) {
     const double most = item_time(most_panels, parts);
     return filled > 4 ? filled * mean + most / 2 : (std::ceil(filled) - 1) * mean + most;
   };
+  // Each live column is read from device memory once.
+  auto memory_time = [&](double tiles) {
+    const double bytes = static_cast<double>(work.live_columns) * 2 * kStepTokens * steps;
+    return bytes / (kMemoryRate * std::min(1.0, tiles / (kEnough * processors))) + kItemEnd;
+  };
   if (split.splits == 1)
-    return time(items, 1);
-  const double cut = items - static_cast<double>(split.whole);
+    return std::max(time(items, 1), memory_time(items));
+  const auto whole = static_cast<double>(split.whole);
+  const double cut = items - whole;
   const double outputs = 4.0 * static_cast<double>(work.nnzb * work.block * work.block) / items;
   const double moved = cut * (2 * splits * std::min(2 * outputs, kItemSums) + outputs);
-  return static_cast<double>(split.whole) / processors * item_time(mean_panels, 1) +
-         time(cut * splits, splits) + kSecondKernel + moved / kMemoryRate;
+  const double loading =
+      whole / processors * item_time(mean_panels, 1) + time(cut * splits, splits);
+  return std::max(loading, memory_time(whole + cut * splits)) + kSecondKernel +
+         moved / kPartialRate;
 }
 
 }  // namespace

@@ -11,7 +11,8 @@ struct GradientWork {
   std::int64_t most = 0;    // of one item
   std::int64_t block = 0;   // b
   std::int64_t nnzb = 0;
-  std::int64_t steps = 0;  // ranges of 64 tokens
+  std::int64_t live_columns = 0;  // of dy and x
+  std::int64_t steps = 0;         // ranges of 64 tokens
   std::int64_t multiprocessors = 0;
 };
 

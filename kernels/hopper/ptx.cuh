@@ -88,6 +88,17 @@ __device__ inline void prefetch_map(const CUtensorMap* map) {
   asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+// The next kernel of the stream, where it is launched as a dependent one.
+
+/// It may be brought in as soon as each thread block has said so or ended.
+__device__ inline void allow_dependents() {
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+}
+/// In that next kernel: until all that the one before it wrote can be read.
+__device__ inline void await_kernel_before() {
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+}
+
 // Registers a thread of this warpgroup may use from here on.
 
 template <int registers>

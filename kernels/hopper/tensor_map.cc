@@ -36,6 +36,17 @@ CUtensorMapSwizzle driver_swizzle(Swizzle swizzle) {
   }
 }
 
+CUtensorMapL2promotion promotion(int bytes) {
+  switch (bytes) {
+    case 64:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_64B;
+    case 128:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_128B;
+    default:
+      return CU_TENSOR_MAP_L2_PROMOTION_L2_256B;
+  }
+}
+
 }  // namespace
 
 CUtensorMap tensor_map(const BoxArgs& args) {
@@ -54,7 +65,7 @@ CUtensorMap tensor_map(const BoxArgs& args) {
                                              : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
               2, const_cast<void*>(args.data), size.data(), stride.data(), box.data(), step.data(),
               CU_TENSOR_MAP_INTERLEAVE_NONE, driver_swizzle(args.swizzle),
-              CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+              promotion(args.fetched_bytes), CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw BackendError(
         "tensor_map", static_cast<int>(result),

@@ -20,6 +20,7 @@ struct BoxArgs {
   int box_rows = 0;         // up to 256
   int box_cols = 0;         // bytes of a row fit into the swizzle
   Swizzle swizzle = Swizzle::k128;
+  int fetched_bytes = 256;  // 64, 128 or 256 that L2 reads from device memory for a byte of them
 };
 
 /// Throws BackendError if the driver refuses. A matrix without elements becomes one zero row that

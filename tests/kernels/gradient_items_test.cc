@@ -45,7 +45,8 @@ std::vector<int> made(const BlockPattern& p, const std::vector<GradientItem>& it
     for (std::size_t w = 0; w < item.of.size(); ++w) {
       const GradientItem::Warpgroup& of = item.of[w];
       right = right && of.right + of.slots <= item.panels && of.left < item.left_panels;
-      for (std::size_t line = 0; line < (p.block == 32 ? 2U : 1U); ++line) {
+      for (std::size_t line = 0;
+           line < (64U / std::min<std::size_t>(static_cast<std::size_t>(p.block), 64U)); ++line) {
         for (std::size_t slot = 0; slot < static_cast<std::size_t>(of.slots); ++slot) {
           const std::int32_t block = item.block[w][line][slot];
           if (block < 0)
@@ -73,14 +74,14 @@ void check_items(const BlockPattern& p) {
   const int parts = p.block == 128 ? 4 : 1;
   const std::vector<int> counts = made(p, items);
   CHECK(std::all_of(counts.begin(), counts.end(), [&](int n) { return n == parts; }));
-  const int most = p.block == 32 ? 18 : p.block == 64 ? 9 : 6;
+  const int most = p.block == 16 ? 36 : p.block == 32 ? 18 : p.block == 64 ? 9 : 6;
   for (const GradientItem& item : items) CHECK(item.panels <= most);
 }
 
 }  // namespace
 
 TEST_CASE("items of the weight gradient make every live block once") {
-  for (const std::int64_t b : {32, 64, 128}) {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
     for (const double density : {0.0, 0.05, 0.3, 0.5, 0.9, 1.0}) {
       CAPTURE(density);
       check_items(random_pattern(7 * b, 13 * b, b, density, 5));
@@ -99,7 +100,7 @@ TEST_CASE("items of the weight gradient make every live block once") {
 }
 
 TEST_CASE("items share panels: far fewer bytes than blocks on their own take") {
-  for (const std::int64_t b : {32, 64, 128}) {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
     CAPTURE(b);
     const BlockPattern p = random_pattern(64 * b, 48 * b, b, 0.5, 9);
     std::int64_t panels = 0;
