@@ -260,13 +260,15 @@ std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Lim
   return out;
 }
 
-std::vector<GradientItem> items_of_lines(const BsrIndex& index, int level, bool transposed) {
+// Of the windows from `first` on, up to `most` of them.
+std::vector<GradientItem> items_of_windows(const BsrIndex& index, int level, bool transposed,
+                                           std::int64_t first, std::int64_t most) {
   const Limits limits = limits_of(index.block, level);
   const Lines lines = lines_of(index, transposed);
   const Writer writer(index, transposed, limits.stacked);
   std::vector<GradientItem> out;
   const std::int64_t count = windows(index, lines, 2.0 * limits.slots);
-  for (std::int64_t i = 0; i < count; ++i) {
+  for (std::int64_t i = first; i < std::min(count, first + most); ++i) {
     std::vector<Bundle> bundles =
         bundles_within(lines, lines.width * i / count, lines.width * (i + 1) / count);
     for (int height = 1; height < limits.stacked; height *= 2)
@@ -369,12 +371,30 @@ std::int64_t total_panels(const std::vector<GradientItem>& items) {
   return sum;
 }
 
+double panels_per_block(const std::vector<GradientItem>& items) {
+  std::int64_t blocks = 0;
+  for (const GradientItem& item : items) {
+    for (const auto& lines : item.block) {
+      for (const auto& slots : lines)
+        blocks += std::count_if(slots.begin(), slots.end(), [](auto block) { return block >= 0; });
+    }
+  }
+  return static_cast<double>(total_panels(items)) /
+         static_cast<double>(std::max<std::int64_t>(blocks, 1));
+}
+
 std::vector<GradientItem> items_of_level(const BsrIndex& index, int level) {
   if (index.block == 128)
     return level == 0 ? wide_items(index) : single_items(index);
-  std::vector<GradientItem> by_rows = items_of_lines(index, level, /*transposed=*/false);
-  std::vector<GradientItem> by_cols = items_of_lines(index, level, /*transposed=*/true);
-  return total_panels(by_cols) < total_panels(by_rows) ? by_cols : by_rows;
+  // The first window tells which direction shares more.
+  std::vector<GradientItem> by_rows = items_of_windows(index, level, /*transposed=*/false, 0, 1);
+  std::vector<GradientItem> by_cols = items_of_windows(index, level, /*transposed=*/true, 0, 1);
+  const bool transposed = panels_per_block(by_cols) < panels_per_block(by_rows);
+  std::vector<GradientItem> items = transposed ? std::move(by_cols) : std::move(by_rows);
+  const std::vector<GradientItem> others =
+      items_of_windows(index, level, transposed, 1, index.block_rows() + index.block_cols());
+  items.insert(items.end(), others.begin(), others.end());
+  return items;
 }
 
 std::int64_t lines_with_blocks(const std::int32_t* begin, std::int64_t count) {
