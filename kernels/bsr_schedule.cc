@@ -20,6 +20,12 @@ constexpr std::int64_t kMaxMembers = kTileHeight / 32;
 constexpr std::int64_t kSearchWords = std::int64_t{1} << 19;
 constexpr std::int64_t kSearchRows = 32;
 
+constexpr std::int64_t kGradientOnly = 16;  // has no kernel for the other products
+
+bool has_kernel(std::int64_t block) {
+  return block == kGradientOnly || block == 32 || block == 64 || block == 128;
+}
+
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -241,8 +247,10 @@ Placed place(Packed& packed, const Lists& lists) {
 
 BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream)
     : gradient(hopper::gradient_schedule(host, stream)) {
-  require<ShapeError>(host.block == 32 || host.block == 64 || host.block == 128,
-                      "[bsr_schedule] block is {}, expected 32, 64 or 128", host.block);
+  require<ShapeError>(has_kernel(host.block),
+                      "[bsr_schedule] block is {}, expected 16, 32, 64 or 128", host.block);
+  if (host.block == kGradientOnly)
+    return;
   const std::array<Rows, 2> directions{Rows{.count = host.block_rows(),
                                             .width = host.block_cols(),
                                             .begin = host.crow,
@@ -274,7 +282,7 @@ BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream)
 }
 
 bool wants_schedule(std::int64_t block, const Stream& stream) {
-  return !stream.device.is_cpu() && (block == 32 || block == 64 || block == 128);
+  return !stream.device.is_cpu() && has_kernel(block);
 }
 
 std::shared_ptr<const BsrSchedule> schedule_for(const BsrIndex& host, const Stream& stream) {

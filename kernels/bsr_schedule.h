@@ -32,10 +32,10 @@ struct BsrWalk {
   RowGroups alone;  // none for b = 32
 };
 
-/// How Hopper's kernels go through the live blocks of a BsrIndex with b = 32, 64 or 128.
+/// How Hopper's kernels go through the live blocks of a BsrIndex with b = 16, 32, 64 or 128.
 struct BsrSchedule {
-  BsrWalk by_rows;                    // forward
-  BsrWalk by_columns;                 // input gradient
+  BsrWalk by_rows;                    // forward; empty for b = 16
+  BsrWalk by_columns;                 // input gradient; empty for b = 16
   hopper::GradientSchedule gradient;  // weight gradient
 
   /// From an index whose arrays lie on the host; the schedule's are made there too, and copied to

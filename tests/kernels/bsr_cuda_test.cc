@@ -253,7 +253,7 @@ TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over 
 
 // More tiles than multiprocessors: thread blocks make several, and the rows differ in length.
 TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over many rounds") {
-  for (const std::int64_t b : {32, 64, 128}) {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
     CAPTURE(b);
     for (const double density : {0.04, 0.6}) {
       CAPTURE(density);
@@ -272,7 +272,7 @@ TEST_CASE("the weight gradient on a GPU cuts, orders and adds its work without a
     CAPTURE(tokens);
     check_weight_gradient(Case(pattern, tokens, DType::kBFloat16), /*aligned=*/true);
   };
-  for (const std::int64_t b : {32, 64, 128}) {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
     for (const std::int64_t tokens : {1, 63, 64, 65, 500, 3000}) {
       for (const double density : {0.1, 0.5, 1.0}) {
         check(random_pattern(2 * b + 8, 3 * b + b / 2 + 8, b, density, 11), tokens);
@@ -378,7 +378,7 @@ TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
 
 TEST_CASE(
     "an infinity beside an edge that TMA moves stays out of the padding, and of what is added") {
-  for (const std::int64_t b : {32, 64, 128}) {
+  for (const std::int64_t b : {16, 32, 64, 128}) {
     for (const std::int64_t tokens : {9, 4000}) {  // whole, and split over the tokens
       CAPTURE(b);
       CAPTURE(tokens);
