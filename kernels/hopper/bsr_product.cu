@@ -103,9 +103,10 @@ void multiply(Cuda backend, const Product& p) {
 bool takes(Cuda backend, const BsrIndex& index, const ConstView& in, const ConstView& values,
            const ConstView& out) {
   constexpr std::int64_t kMost = std::numeric_limits<std::int32_t>::max() / 2;
-  return limits(backend).capability == 90 && index.schedule != nullptr && index.nnzb > 0 &&
-         in.shape[0] > 0 && in.dtype == DType::kBFloat16 && movable(in) && movable(values) &&
-         movable(out) && (index.nnzb + 1) * index.block < kMost && in.shape[0] < kMost &&
+  return limits(backend).capability == 90 && index.schedule != nullptr &&
+         index.schedule->by_rows.together.groups > 0 && index.nnzb > 0 && in.shape[0] > 0 &&
+         in.dtype == DType::kBFloat16 && movable(in) && movable(values) && movable(out) &&
+         (index.nnzb + 1) * index.block < kMost && in.shape[0] < kMost &&
          ceil_div(in.shape[0], 128) * std::max(index.block_rows(), index.block_cols()) < kMost;
 }
 
