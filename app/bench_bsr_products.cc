@@ -68,7 +68,8 @@ Sides input_gradient(const BsrOperands& t, const BsrWeight& weight) {
   return {.sparse =
               [&, dx = t.dx](const sparsity::BsrPattern& pattern) {
                 return [&, dx, index = pattern.index()]() mutable {
-                  kernels::bsr_input_gradient(t.dy, weight.values, index, dx, dx.stream());
+                  kernels::bsr_input_gradient(
+                      {.dy = t.dy, .values = weight.values, .index = index, .dx = dx}, dx.stream());
                 };
               },
           .dense =

@@ -37,16 +37,20 @@ void bsr_forward(const BsrForwardArgs& args, const Stream& stream) {
            [&]<class T>(auto backend) { bsr_forward<T>(backend, args); });
 }
 
-void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
-                        const View& dx, const Stream& stream) {
+void bsr_input_gradient(const BsrInputGradientArgs& args, const Stream& stream) {
   constexpr std::string_view kOp = "bsr_input_gradient";
-  require_bsr(kOp, index, values);
-  const std::int64_t tokens = require_tokens(kOp, "dy", dy, index.rows);
-  require_shape(kOp, "dx", dx, {tokens, index.cols});
-  require_like(kOp, "values", values, dy);
-  require_like(kOp, "dx", dx, dy);
-  dispatch(kOp, dy.device, stream, dy.dtype,
-           [&]<class T>(auto backend) { bsr_input_gradient<T>(backend, dy, values, index, dx); });
+  require_bsr(kOp, args.index, args.values);
+  const std::int64_t tokens = require_tokens(kOp, "dy", args.dy, args.index.rows);
+  require_fits(kOp, "dx", args.dx, {tokens, args.index.cols}, args.dy);
+  require_like(kOp, "values", args.values, args.dy);
+  const bool activated = args.activation != Activation::kNone;
+  require<Error>(activated || !args.dbias, "[{}] dbias without an activation", kOp);
+  if (activated)
+    require_fits(kOp, "pre", args.pre, args.dx.shape, args.dy);
+  if (args.dbias)
+    require_sums(kOp, "dbias", args.dbias, {args.index.cols}, args.dy);
+  dispatch(kOp, args.dy.device, stream, args.dy.dtype,
+           [&]<class T>(auto backend) { bsr_input_gradient<T>(backend, args); });
 }
 
 void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream) {

@@ -43,6 +43,19 @@ struct BsrForwardArgs {
   View pre = {};  // may be null; x·Wᵀ + bias [M, N] for the backward pass, where activated
 };
 
+/// dx[M, K] ← (dy[M, N]·W) ⊙ act'(pre[M, K]), through the transposed index, and dbias[K] ←
+/// Σ_m dx[m, :]: with an activation the gradient goes on through the layer that made x = act(pre).
+/// dbias sums dx before or after it is rounded, in an order that shapes, index and device fix.
+struct BsrInputGradientArgs {
+  ConstView dy;
+  ConstView values;  // [nnzb, b, b]
+  BsrIndex index;
+  View dx;
+  Activation activation = Activation::kNone;
+  ConstView pre = {};  // what the activation was given; null without one
+  View dbias = {};     // may be null, and is without an activation
+};
+
 /// dvalues[p] ← dy[:, block row of p]ᵀ·x[:, block column of p] for each live block p; padding
 /// exactly zero.
 struct BsrWeightGradientArgs {
@@ -53,13 +66,11 @@ struct BsrWeightGradientArgs {
   bool accumulate = false;  // add to what dvalues holds
 };
 
-/// All views of one dtype, but dvalues of its accumulator; no output overlaps an input. Cost
-/// 2·M·nnzb·b² FLOPs. No sum depends on the number of threads. The contents of the index are not
-/// checked. Throws ShapeError, DtypeError, BackendError.
+/// All views of one dtype, but dvalues and dbias of its accumulator; no output overlaps an input.
+/// Cost 2·M·nnzb·b² FLOPs. No sum depends on the number of threads. The contents of the index are
+/// not checked. Throws ShapeError, DtypeError, BackendError; Error for dbias without an activation.
 void bsr_forward(const BsrForwardArgs& args, const Stream& stream);
-/// dx[M, K] ← dy[M, N]·W, through the transposed index.
-void bsr_input_gradient(const ConstView& dy, const ConstView& values, const BsrIndex& index,
-                        const View& dx, const Stream& stream);
+void bsr_input_gradient(const BsrInputGradientArgs& args, const Stream& stream);
 void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream);
 
 /// Throws ShapeError unless the block is a multiple of 8 up to 128 and values have shape [nnzb, b,
@@ -71,11 +82,9 @@ void bsr_forward(Cpu, const BsrForwardArgs& args);
 template <class T>
 void bsr_forward(Cuda, const BsrForwardArgs& args);
 template <class T>
-void bsr_input_gradient(Cpu, const ConstView& dy, const ConstView& values, const BsrIndex& index,
-                        const View& dx);
+void bsr_input_gradient(Cpu, const BsrInputGradientArgs& args);
 template <class T>
-void bsr_input_gradient(Cuda, const ConstView& dy, const ConstView& values, const BsrIndex& index,
-                        const View& dx);
+void bsr_input_gradient(Cuda, const BsrInputGradientArgs& args);
 template <class T>
 void bsr_weight_gradient(Cpu, const BsrWeightGradientArgs& args);
 template <class T>

@@ -263,28 +263,34 @@ void bsr_forward(Cpu backend, const BsrForwardArgs& args) {
 }
 
 template <class T>
-void bsr_input_gradient(Cpu backend, const ConstView& dy, const ConstView& values,
-                        const BsrIndex& index, const View& dx) {
-  const Product<T> product{.in = dy.as<T>(),
-                           .tokens = dy.shape[0],
+void bsr_input_gradient(Cpu backend, const BsrInputGradientArgs& args) {
+  const BsrIndex& index = args.index;
+  const Product<T> product{.in = args.dy.as<T>(),
+                           .tokens = args.dy.shape[0],
                            .depth = index.rows,
-                           .out = dx.as<T>(),
+                           .out = args.dx.as<T>(),
                            .width = index.cols,
                            .block = index.block,
                            .nnzb = index.nnzb,
-                           .blocks = values.as<T>(),
+                           .blocks = args.values.as<T>(),
                            .begin = index.ccol,
                            .inner = index.row,
                            .position = index.position,
                            .uses = index.crow,
                            .bias = nullptr};
   multiply(product, backend.stream, [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
+  if (args.activation != Activation::kNone) {
+    activation_backward<T>(backend, {.activation = args.activation,
+                                     .x = args.pre,
+                                     .dy = args.dx,
+                                     .dx = args.dx,
+                                     .dbias = args.dbias});
+  }
 }
 
-#define HEW_INSTANTIATE(T)                                                                      \
-  template void bsr_forward<T>(Cpu, const BsrForwardArgs&);                                     \
-  template void bsr_input_gradient<T>(Cpu, const ConstView&, const ConstView&, const BsrIndex&, \
-                                      const View&);
+#define HEW_INSTANTIATE(T)                                  \
+  template void bsr_forward<T>(Cpu, const BsrForwardArgs&); \
+  template void bsr_input_gradient<T>(Cpu, const BsrInputGradientArgs&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

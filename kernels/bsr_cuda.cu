@@ -370,32 +370,38 @@ void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
 }
 
 template <class T>
-void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
-                        const BsrIndex& index, const View& dx) {
-  const bool hopper = hopper::takes(backend, dy, values, index, dx);
-  if (folding_is_cheaper(backend, problem_of(BsrProduct::kInputGradient, dy, index, hopper)))
-    return bsr_input_gradient_folded(backend, dy, values, index, dx);
+void bsr_input_gradient(Cuda backend, const BsrInputGradientArgs& args) {
+  const BsrIndex& index = args.index;
+  const bool hopper = hopper::takes(backend, args);
+  if (folding_is_cheaper(backend, problem_of(BsrProduct::kInputGradient, args.dy, index, hopper)))
+    return bsr_input_gradient_folded(backend, args);
   if (hopper)
-    return hopper::bsr_input_gradient(backend, dy, values, index, dx);
-  multiply</*kForward=*/false>(backend, Product<OnDevice<T>>{.in = elements<T>(dy),
-                                                             .tokens = dy.shape[0],
+    return hopper::bsr_input_gradient(backend, args);
+  multiply</*kForward=*/false>(backend, Product<OnDevice<T>>{.in = elements<T>(args.dy),
+                                                             .tokens = args.dy.shape[0],
                                                              .depth = index.rows,
-                                                             .out = elements<T>(dx),
+                                                             .out = elements<T>(args.dx),
                                                              .pre = nullptr,
                                                              .width = index.cols,
                                                              .block = static_cast<int>(index.block),
-                                                             .blocks = elements<T>(values),
+                                                             .blocks = elements<T>(args.values),
                                                              .begin = index.ccol,
                                                              .inner = index.row,
                                                              .position = index.position,
                                                              .bias = nullptr,
                                                              .activation = Activation::kNone});
+  if (args.activation != Activation::kNone) {
+    activation_backward<T>(backend, {.activation = args.activation,
+                                     .x = args.pre,
+                                     .dy = args.dx,
+                                     .dx = args.dx,
+                                     .dbias = args.dbias});
+  }
 }
 
-#define HEW_BSR(T)                                                                               \
-  template void bsr_forward<T>(Cuda, const BsrForwardArgs&);                                     \
-  template void bsr_input_gradient<T>(Cuda, const ConstView&, const ConstView&, const BsrIndex&, \
-                                      const View&);
+#define HEW_BSR(T)                                           \
+  template void bsr_forward<T>(Cuda, const BsrForwardArgs&); \
+  template void bsr_input_gradient<T>(Cuda, const BsrInputGradientArgs&);
 HEW_BSR(float)
 HEW_BSR(double)
 HEW_BSR(BFloat16)

@@ -28,12 +28,17 @@ void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
                  stream);
 }
 
-void bsr_input_gradient_folded(Cuda backend, const ConstView& dy, const ConstView& values,
-                               const BsrIndex& index, const View& dx) {
+void bsr_input_gradient_folded(Cuda backend, const BsrInputGradientArgs& args) {
   const Stream& stream = backend.stream;
-  Tensor w = Tensor::empty({index.rows, index.cols}, values.dtype, stream);
-  scatter_blocks(values, index, w, stream);
-  linear_input_gradient({.dy = dy, .w = w, .dx = dx}, stream);
+  Tensor w = Tensor::empty({args.index.rows, args.index.cols}, args.values.dtype, stream);
+  scatter_blocks(args.values, args.index, w, stream);
+  linear_input_gradient({.dy = args.dy,
+                         .w = w,
+                         .dx = args.dx,
+                         .activation = args.activation,
+                         .pre = args.pre,
+                         .dbias = args.dbias},
+                        stream);
 }
 
 void bsr_weight_gradient_folded(Cuda backend, const BsrWeightGradientArgs& args) {

@@ -82,7 +82,8 @@ OuterGradient through_activation(Activation activation, const Tensor& pre, const
 
 Tensor input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern) {
   Tensor dx = Tensor::empty({d.size(0), pattern.grid().cols}, d.dtype(), d.stream());
-  kernels::bsr_input_gradient(d, values, pattern.index(), dx, d.stream());
+  kernels::bsr_input_gradient({.dy = d, .values = values, .index = pattern.index(), .dx = dx},
+                              d.stream());
   return dx;
 }
 

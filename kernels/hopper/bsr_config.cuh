@@ -39,7 +39,8 @@ struct BsrConfig {
   // Output passes through buffers [64 tokens, 64 features] (b = 32: two of [64, 32]).
   static constexpr int kBufferTokens = 64;
   static constexpr int kBufferBytes = kBufferTokens * kStrip * 2;
-  static constexpr int kBuffers = together ? 2 : 4;  // of a warpgroup
+  static constexpr int kBuffers = together ? 2 : 4;                    // of a warpgroup
+  static constexpr int kFills = kOwnStrips * kTokens / kBufferTokens;  // for a tile's output
 
   // 227 KiB less what is declared in the kernel, and less the alignment of swizzled tiles.
   static constexpr int kAlignment = 1024;
@@ -89,7 +90,7 @@ struct BsrProductMaps {
   CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kBox]
   CUtensorMap out;     // [tokens, width], boxes [64, kBox]
-  CUtensorMap pre;     // the same
+  CUtensorMap pre;     // the same; read by the input gradient
 };
 
 struct BsrProductArgs {
@@ -99,8 +100,9 @@ struct BsrProductArgs {
   int nnzb;
   int width;
   const __nv_bfloat16* bias;  // [width] or null
-  Activation activation;
+  Activation activation;      // of the input gradient: what it goes back through
   bool keep_pre;
+  float* sums;  // [token tiles, width] or null: of a tile's tokens, from the input gradient
 };
 
 }  // namespace hew::kernels::hopper

@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "kernels/elementwise.h"
 #include "kernels/hopper/bsr_product.cuh"
 #include "kernels/hopper/tensor_map.h"
 #include "kernels/hopper/tile_counter.h"
@@ -10,19 +11,21 @@
 namespace hew::kernels::hopper {
 namespace {
 
-// out[tokens, width] ← act(in[tokens, depth] · blocks + bias)
+// out[tokens, width] ← act(in[tokens, depth] · blocks + bias), or (in · blocks) ⊙ act'(pre) with
+// the sums over its tokens
 struct Product {
   ConstView in;
   ConstView values;
   const BsrWalk* walk;
   View out;
-  View pre = {};
+  ConstView pre = {};
   ConstView bias = {};
   Activation activation = Activation::kNone;
+  View sums = {};
 };
 
 template <class Config>
-CUtensorMap output_map(const View& out) {
+CUtensorMap output_map(const ConstView& out) {
   if (!out)
     return {};
   return tensor_map({.data = out.data,
@@ -57,6 +60,11 @@ BsrProductMaps maps_of(const Product& p) {
 
 template <class Config>
 void launch(Cuda backend, const Product& p, const BsrTiling& tiling) {
+  Tensor sums;  // of each tile
+  if (p.sums) {
+    sums =
+        Tensor::empty({tiling.order.token_tiles, p.out.shape[1]}, DType::kFloat32, backend.stream);
+  }
   const BsrProductArgs args{
       .groups = Config::kTogether ? p.walk->together : p.walk->alone,
       .order = tiling.order,
@@ -65,7 +73,8 @@ void launch(Cuda backend, const Product& p, const BsrTiling& tiling) {
       .width = static_cast<int>(p.out.shape[1]),
       .bias = elements<BFloat16>(p.bias),
       .activation = p.activation,
-      .keep_pre = static_cast<bool>(p.pre)};
+      .keep_pre = !Config::kTransposed && p.pre,
+      .sums = p.sums ? sums.data<float>() : nullptr};
   const auto kernel = bsr_product_kernel<Config>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    Config::kSharedBytes),
@@ -74,6 +83,8 @@ void launch(Cuda backend, const Product& p, const BsrTiling& tiling) {
   kernel<<<static_cast<unsigned int>(blocks), kProductThreads, Config::kSharedBytes,
            native(backend)>>>(maps_of<Config>(p), args);
   check_launch("bsr product");
+  if (p.sums)
+    sum_leading<float>(backend, sums, p.sums);
 }
 
 template <bool transposed>
@@ -117,9 +128,9 @@ bool takes(Cuda backend, const BsrForwardArgs& args) {
          (!args.pre || movable(args.pre));
 }
 
-bool takes(Cuda backend, const ConstView& dy, const ConstView& values, const BsrIndex& index,
-           const View& dx) {
-  return takes(backend, index, dy, values, dx);
+bool takes(Cuda backend, const BsrInputGradientArgs& args) {
+  return takes(backend, args.index, args.dy, args.values, args.dx) &&
+         (args.activation == Activation::kNone || movable(args.pre));
 }
 
 void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
@@ -132,10 +143,15 @@ void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
                                            .activation = args.activation});
 }
 
-void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
-                        const BsrIndex& index, const View& dx) {
-  multiply</*transposed=*/true>(
-      backend, {.in = dy, .values = values, .walk = &index.schedule->by_columns, .out = dx});
+void bsr_input_gradient(Cuda backend, const BsrInputGradientArgs& args) {
+  const bool activated = args.activation != Activation::kNone;
+  multiply</*transposed=*/true>(backend, {.in = args.dy,
+                                          .values = args.values,
+                                          .walk = &args.index.schedule->by_columns,
+                                          .out = args.dx,
+                                          .pre = activated ? args.pre : ConstView{},
+                                          .activation = args.activation,
+                                          .sums = args.dbias});
 }
 
 }  // namespace hew::kernels::hopper

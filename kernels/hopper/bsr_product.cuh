@@ -25,6 +25,7 @@ struct BsrShared {
   alignas(8) std::uint64_t stage_barriers[Stages::kBarriers];
   alignas(8) std::uint64_t tile_barriers[Tiles::kBarriers];
   alignas(8) std::uint64_t turn_barriers[2];
+  alignas(8) std::uint64_t loaded_barriers[2][Config::kBuffers];  // of output buffers
   Tile<Config> tiles[kTilesAhead];
   int live_strips[Config::kStages];  // bit s: strip s of the stage has a live block
 };
@@ -244,7 +245,7 @@ class BsrConsumer {
         lane_(static_cast<int>(threadIdx.x) % kWarpSize),
         epilogue_(stages + Config::kStages * Config::kStageBytes +
                       group_ * Config::kBuffers * Config::kBufferBytes,
-                  /*id=*/1 + group_) {}
+                  shared_address(shared.loaded_barriers[group_]), /*id=*/1 + group_) {}
 
   __device__ void run() {
     float sums[Config::kOwnStrips][Config::kSums];
@@ -256,13 +257,15 @@ class BsrConsumer {
         at_.count += tile.stages;
         continue;
       }
-      if constexpr (!Config::kTransposed)
+      if constexpr (Config::kTransposed)
+        epilogue_.prefetch(tile, maps_, args_);
+      else
         epilogue_.prepare(tile, args_);
       if constexpr (!Config::kTogether)
         await_turn(number / 2);
       multiply(sums, tile.stages);
       if constexpr (Config::kTransposed)
-        epilogue_.write(sums, tile, maps_);
+        epilogue_.write_gradient(sums, tile, maps_, args_);
       else
         epilogue_.write(sums, tile, maps_, args_);
     }
@@ -378,6 +381,9 @@ __global__ __launch_bounds__(kProductThreads, 1) void bsr_product_kernel(
     Ring<kTilesAhead>(shared.tile_barriers).init(kMultiplyingWarps);
     init_barrier(shared_address(shared.turn_barriers), 4);
     init_barrier(shared_address(shared.turn_barriers) + 8, 4);
+    for (auto& of_group : shared.loaded_barriers) {
+      for (std::uint64_t& barrier : of_group) init_barrier(shared_address(&barrier), 1);
+    }
     fence_barrier_init();
     prefetch_map(&maps.in);
     prefetch_map(&maps.values);

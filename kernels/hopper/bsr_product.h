@@ -11,11 +11,9 @@ namespace hew::kernels::hopper {
 /// Whether they can be computed here: the device is a Hopper, the index has a schedule, and rows
 /// are aligned for TMA.
 bool takes(Cuda backend, const BsrForwardArgs& args);
-bool takes(Cuda backend, const ConstView& dy, const ConstView& values, const BsrIndex& index,
-           const View& dx);
+bool takes(Cuda backend, const BsrInputGradientArgs& args);
 
 void bsr_forward(Cuda backend, const BsrForwardArgs& args);
-void bsr_input_gradient(Cuda backend, const ConstView& dy, const ConstView& values,
-                        const BsrIndex& index, const View& dx);
+void bsr_input_gradient(Cuda backend, const BsrInputGradientArgs& args);
 
 }  // namespace hew::kernels::hopper

@@ -52,8 +52,8 @@ struct BsrProductSize {
   std::int64_t block = 0;
   std::int64_t nnzb = 0;
   int multiprocessors = 0;
-  int outputs = 1;                            // matrices [tokens, width] that are written
-  Activation activation = Activation::kNone;  // of the output
+  int outputs = 1;                            // matrices [tokens, width] that are moved
+  Activation activation = Activation::kNone;  // at the end
 };
 
 /// The tiling that a model of the device expects to be fastest.

@@ -123,5 +123,19 @@ __device__ inline void store_transposed(std::uint32_t address, std::uint32_t a, 
       "r"(a), "r"(b), "r"(c), "r"(d)
       : "memory");
 }
+/// The way back: the registers that store_transposed() would write there.
+__device__ inline void load_transposed(std::uint32_t address, std::uint32_t (&to)[4]) {
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+               : "r"(address)
+               : "memory");
+}
+/// The halves of a pair of bfloat16.
+__device__ inline float low_bf16(std::uint32_t pair) {
+  return __uint_as_float(pair << 16);
+}
+__device__ inline float high_bf16(std::uint32_t pair) {
+  return __uint_as_float(pair & 0xFFFF0000U);
+}
 
 }  // namespace hew::kernels::hopper

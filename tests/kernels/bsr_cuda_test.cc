@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <vector>
 
 #include "kernels/bsr.h"
 #include "kernels/bsr_route.h"
@@ -101,21 +102,60 @@ void check_forward(const Case& c, Activation activation, bool aligned) {
     HEW_CHECK_CLOSE(test::on_cpu(out.pre), pre, test::unit_roundoff(c.dtype), absolute);
 }
 
-void check_input_gradient(const Case& c, bool aligned) {
-  const Stream cpu = make_cpu_stream();
+struct InputGradient {
+  Tensor dx;
+  Tensor dbias;  // undefined without an activation
+};
+
+InputGradient input_gradient(const Case& c, Activation activation, bool aligned) {
   const Stream& gpu = test::gpu_stream();
+  auto placed = [&](const Tensor& t) { return aligned ? t : test::misaligned(t); };
+  InputGradient out{.dx = placed(test::poisoned(c.x.gpu.shape(), c.dtype, gpu)), .dbias = {}};
+  if (activation != Activation::kNone)
+    out.dbias = test::poisoned({c.pattern.cols}, accumulator_of(c.dtype), gpu);
+  const Tensor pre = placed(c.x.gpu);
+  kernels::bsr_input_gradient({.dy = placed(c.dy.gpu),
+                               .values = placed(c.values.gpu),
+                               .index = c.uploaded.index(),
+                               .dx = out.dx,
+                               .activation = activation,
+                               .pre = activation != Activation::kNone ? pre.view() : ConstView{},
+                               .dbias = out.dbias},
+                              gpu);
+  return out;
+}
+
+// The largest Σ_m |dx[m, k]|.
+double largest_column(const Tensor& dx) {
+  std::vector<double> sums(static_cast<std::size_t>(dx.size(1)));
+  const std::vector<double> values = dx.to_vector<double>();
+  for (std::size_t i = 0; i < values.size(); ++i) sums[i % sums.size()] += std::abs(values[i]);
+  return *std::max_element(sums.begin(), sums.end());
+}
+
+// x stands for what an activation was given.
+void check_input_gradient(const Case& c, Activation activation, bool aligned) {
+  CAPTURE(kernels::name_of(activation));
+  const Stream cpu = make_cpu_stream();
   Tensor wanted = Tensor::empty(c.x.wide.shape(), DType::kFloat64, cpu);
-  kernels::bsr_input_gradient(c.dy.wide, c.values.wide, c.pattern.index(), wanted, cpu);
-  Tensor dx = test::poisoned(c.x.gpu.shape(), c.dtype, gpu);
-  if (aligned) {
-    kernels::bsr_input_gradient(c.dy.gpu, c.values.gpu, c.uploaded.index(), dx, gpu);
-  } else {
-    dx = test::misaligned(dx);
-    kernels::bsr_input_gradient(test::misaligned(c.dy.gpu), test::misaligned(c.values.gpu),
-                                c.uploaded.index(), dx, gpu);
-  }
-  HEW_CHECK_CLOSE(test::on_cpu(dx), wanted, test::unit_roundoff(c.dtype),
-                  c.tolerance(c.pattern.rows));
+  kernels::bsr_input_gradient(
+      {.dy = c.dy.wide, .values = c.values.wide, .index = c.pattern.index(), .dx = wanted}, cpu);
+  const double u = test::unit_roundoff(c.dtype);
+  const double tolerance = c.tolerance(c.pattern.rows);
+  HEW_CHECK_CLOSE(test::on_cpu(input_gradient(c, Activation::kNone, aligned).dx), wanted, u,
+                  tolerance);
+  if (activation == Activation::kNone)
+    return;
+  Tensor dbias = Tensor::empty({c.pattern.cols}, DType::kFloat64, cpu);
+  kernels::activation_backward(
+      {.activation = activation, .x = c.x.wide, .dy = wanted, .dx = wanted, .dbias = dbias}, cpu);
+  const InputGradient out = input_gradient(c, activation, aligned);
+  // act' is below 1.2; dy·W may be rounded before it is multiplied with that.
+  HEW_CHECK_CLOSE(test::on_cpu(out.dx), wanted, 3 * u, 1.2 * tolerance);
+  const auto tokens = static_cast<double>(c.x.wide.size(0));
+  const double of_sums = tokens * test::unit_roundoff(accumulator_of(c.dtype));
+  HEW_CHECK_CLOSE(test::on_cpu(out.dbias), dbias, 0,
+                  1.2 * tokens * tolerance + (2 * u + of_sums) * largest_column(wanted));
 }
 
 Tensor weight_gradient(const Case& c, bool aligned) {
@@ -158,7 +198,7 @@ void check_weight_gradient(const Case& c, bool aligned) {
 
 void check_all(const Case& c, bool aligned = true) {
   check_forward(c, Activation::kNone, aligned);
-  check_input_gradient(c, aligned);
+  check_input_gradient(c, Activation::kGeluTanh, aligned);
   check_weight_gradient(c, aligned);
 }
 
@@ -333,6 +373,20 @@ TEST_CASE("bsr_forward on a GPU does without bias and pre") {
   }
 }
 
+TEST_CASE("bsr_input_gradient on a GPU goes back through every activation") {
+  for (const DType dtype : kTypes) {
+    CAPTURE(name_of(dtype));
+    for (const std::int64_t b : {8, 16, 32, 64, 128}) {
+      CAPTURE(b);
+      for (const Activation kind :
+           {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
+        check_input_gradient(Case(random_pattern(3 * b, 4 * b + 8, b, 0.4, 8), 300, dtype), kind,
+                             /*aligned=*/true);
+      }
+    }
+  }
+}
+
 TEST_CASE("block-sparse products on a GPU go through dense ones where those are cheaper") {
   for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
     CAPTURE(name_of(dtype));
@@ -357,6 +411,10 @@ TEST_CASE("block-sparse products on a GPU repeat bit for bit") {
                            test::on_cpu(forward(c, Activation::kGelu, true).y)));
     CHECK(test::same_bytes(test::on_cpu(weight_gradient(c, true)),
                            test::on_cpu(weight_gradient(c, true))));
+    const InputGradient once = input_gradient(c, Activation::kSilu, true);
+    const InputGradient again = input_gradient(c, Activation::kSilu, true);
+    CHECK(test::same_bytes(test::on_cpu(once.dx), test::on_cpu(again.dx)));
+    CHECK(test::same_bytes(test::on_cpu(once.dbias), test::on_cpu(again.dbias)));
   }
 }
 

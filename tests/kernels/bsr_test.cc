@@ -61,7 +61,8 @@ Tensor forward(const Case& c) {
 
 Tensor input_gradient(const Case& c) {
   Tensor dx = Tensor::empty(c.x.shape(), c.x.dtype(), c.x.stream());
-  kernels::bsr_input_gradient(c.dy, c.values, c.index(), dx, c.x.stream());
+  kernels::bsr_input_gradient({.dy = c.dy, .values = c.values, .index = c.index(), .dx = dx},
+                              c.x.stream());
   return dx;
 }
 
@@ -234,6 +235,33 @@ TEST_CASE("bsr_forward adds the bias, keeps the pre-activation, then applies the
   }
 }
 
+TEST_CASE("bsr_input_gradient goes on through an activation and sums over the tokens") {
+  const Stream& stream = test::test_stream();
+  for (const std::int64_t tokens : {0, 1, 77}) {
+    const Case c = make_case(random_pattern(601, 70, 16, 0.1, 8), tokens, DType::kFloat64, stream);
+    for (const Activation kind : {Activation::kRelu, Activation::kGeluTanh, Activation::kSilu}) {
+      CAPTURE(kernels::name_of(kind));
+      Tensor expected = input_gradient(c);
+      Tensor expected_sums = Tensor::empty({70}, DType::kFloat64, stream);
+      kernels::activation_backward(
+          {.activation = kind, .x = c.x, .dy = expected, .dx = expected, .dbias = expected_sums},
+          stream);
+      Tensor dx = Tensor::empty(c.x.shape(), DType::kFloat64, stream);
+      Tensor dbias = Tensor::empty({70}, DType::kFloat64, stream);
+      kernels::bsr_input_gradient({.dy = c.dy,
+                                   .values = c.values,
+                                   .index = c.index(),
+                                   .dx = dx,
+                                   .activation = kind,
+                                   .pre = c.x,
+                                   .dbias = dbias},
+                                  stream);
+      HEW_CHECK_CLOSE(dx, expected, 1e-13, 1e-13);
+      HEW_CHECK_CLOSE(dbias, expected_sums, 1e-12, 1e-12);
+    }
+  }
+}
+
 TEST_CASE("block-sparse products refuse what does not fit") {
   const Stream& stream = test::test_stream();
   const Case c = make_case(random_pattern(32, 48, 16, 1, 8), 4, DType::kFloat32, stream);
@@ -256,7 +284,23 @@ TEST_CASE("block-sparse products refuse what does not fit") {
   CHECK_THROWS_AS(kernels::bsr_forward(
                       {.x = c.x, .values = c.values, .index = index, .bias = c.x, .y = y}, stream),
                   ShapeError);
-  CHECK_THROWS_AS(kernels::bsr_input_gradient(c.dy, c.values, index, y, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::bsr_input_gradient(
+                      {.dy = c.dy, .values = c.values, .index = index, .dx = y}, stream),
+                  ShapeError);
+  Tensor dx = Tensor::zeros({4, 48}, DType::kFloat32, stream);
+  CHECK_THROWS_AS(kernels::bsr_input_gradient({.dy = c.dy,
+                                               .values = c.values,
+                                               .index = index,
+                                               .dx = dx,
+                                               .activation = Activation::kGelu,
+                                               .pre = c.dy},
+                                              stream),
+                  ShapeError);
+  Tensor dbias = Tensor::zeros({48}, DType::kFloat32, stream);
+  CHECK_THROWS_AS(
+      kernels::bsr_input_gradient(
+          {.dy = c.dy, .values = c.values, .index = index, .dx = dx, .dbias = dbias}, stream),
+      Error);
   CHECK_THROWS_AS(
       kernels::bsr_weight_gradient({.dy = c.dy, .x = c.x, .index = index, .dvalues = y}, stream),
       ShapeError);
