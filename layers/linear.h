@@ -28,12 +28,15 @@ class Linear {
   ag::Variable forward(const ag::Variable& x, const ag::ForwardContext& context) const;
 
   sparsity::LinearWeight& weight() { return weight_; }
-  /// For ops that contain this layer: whether W is one dense matrix, and its parts.
-  bool is_dense() const { return weight_.storage() == sparsity::Storage::kDense; }
+  /// For ops that contain this layer: how W is held, and the layer's parts.
+  sparsity::Storage storage() const { return weight_.storage(); }
   ag::Variable use_weight(const ag::ForwardContext& context) const {
     return context.use(weight_.parameter());
   }
   ag::Variable use_bias(const ag::ForwardContext& context) const { return context.use(bias_); }
+  sparsity::SparseLayer use_live_blocks(const ag::ForwardContext& context) const {
+    return weight_.live_layer(use_bias(context), context);
+  }
   kernels::Activation activation() const { return activation_; }
   void collect_parameters(std::vector<ag::Parameter*>& out);
 

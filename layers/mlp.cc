@@ -37,7 +37,10 @@ Mlp::Mlp(const std::string& name, const ModelConfig& config, const Initializer& 
 
 ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& context) const {
   const bool activated = up_.activation() != kernels::Activation::kNone;
-  if (!gate_ && activated && up_.is_dense() && down_.is_dense())
+  const auto both = [this](sparsity::Storage storage) {
+    return up_.storage() == storage && down_.storage() == storage;
+  };
+  if (!gate_ && activated && both(sparsity::Storage::kDense))
     return ag::feed_forward({.x = x,
                              .up = up_.use_weight(context),
                              .up_bias = up_.use_bias(context),
@@ -45,6 +48,11 @@ ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& conte
                              .down_bias = down_.use_bias(context),
                              .activation = up_.activation(),
                              .remake = context.remake_activations});
+  if (!gate_ && activated && both(sparsity::Storage::kLiveBlocks))
+    return sparsity::sparse_feed_forward({.x = x,
+                                          .up = up_.use_live_blocks(context),
+                                          .down = down_.use_live_blocks(context),
+                                          .activation = up_.activation()});
   const ag::Variable up = up_.forward(x, context);
   return down_.forward(gate_ ? ag::swiglu(gate_->forward(x, context), up) : up, context);
 }

@@ -65,6 +65,16 @@ ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bi
   throw Error("[linear_weight] unknown storage");
 }
 
+SparseLayer LinearWeight::live_layer(const ag::Variable& bias,
+                                     const ag::ForwardContext& context) const {
+  require<Error>(storage_ == Storage::kLiveBlocks, "[linear_weight] {} holds no live blocks",
+                 name_);
+  return {.values = context.use(weight_),
+          .probe = context.training ? probe_ : ag::Variable(),
+          .bias = bias,
+          .pattern = pattern_};
+}
+
 void LinearWeight::keep_live_blocks(const PatternPtr& pattern) {
   require<Error>(storage_ == Storage::kDense, "[linear_weight] {} is not dense", name_);
   restore(Storage::kLiveBlocks, pattern, gather(weight_.value(), *pattern), Tensor());

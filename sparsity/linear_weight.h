@@ -12,6 +12,7 @@
 #include "core/named_enum.h"
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
+#include "sparsity/sparse_feed_forward.h"
 
 namespace hew::sparsity {
 
@@ -43,6 +44,9 @@ class LinearWeight {
   /// act(x·Wᵀ + bias), x [M, K] → [M, N]; W is masked as pattern() says. bias may be undefined.
   ag::Variable product(const ag::Variable& x, const ag::Variable& bias,
                        kernels::Activation activation, const ag::ForwardContext& context) const;
+
+  /// What products read of live blocks, for ops that contain this layer.
+  SparseLayer live_layer(const ag::Variable& bias, const ag::ForwardContext& context) const;
 
   /// From dense to live blocks: keeps the pattern's blocks of W, drops the others.
   void keep_live_blocks(const PatternPtr& pattern);

@@ -1,0 +1,104 @@
+#include "sparsity/sparse_feed_forward.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "kernels/elementwise.h"
+#include "sparsity/sparse_products.h"
+
+namespace hew::sparsity {
+namespace {
+
+enum Input : std::size_t { kX, kUp, kUpProbe, kUpBias, kDown, kDownProbe, kDownBias };
+
+// What the backward pass needs.
+struct Kept {
+  ag::Saved x;
+  ag::Saved h;  // [M, F]
+  Tensor pre;   // [M, F], h before the activation
+  Tensor up;
+  Tensor down;
+  PatternPtr of_up;
+  PatternPtr of_down;
+  kernels::Activation activation;
+};
+
+// d = ∂L/∂pre, and Σ_m d[m, :] where up's bias wants it.
+struct HiddenGradient {
+  Tensor d;
+  Tensor dbias = {};
+};
+
+HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bias) {
+  const Tensor& pre = kept.pre;
+  HiddenGradient out{.d = Tensor::empty(pre.shape(), pre.dtype(), pre.stream())};
+  if (needs_bias)
+    out.dbias = Tensor::empty({pre.size(1)}, accumulator_of(pre.dtype()), pre.stream());
+  kernels::bsr_input_gradient({.dy = dy,
+                               .values = kept.down,
+                               .index = kept.of_down->index(),
+                               .dx = out.d,
+                               .activation = kept.activation,
+                               .pre = pre,
+                               .dbias = needs_bias ? View(out.dbias) : View{}},
+                              pre.stream());
+  return out;
+}
+
+Tensor sum_of_tokens(const Tensor& dy) {
+  Tensor sums = Tensor::empty({dy.size(1)}, accumulator_of(dy.dtype()), dy.stream());
+  kernels::sum_leading(dy, sums, dy.stream());
+  return sums;
+}
+
+std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& needs) {
+  std::vector<Tensor> out(needs.size());
+  const auto [d, dbias] = hidden_gradient(kept, dy, needs[kUpBias]);
+  const auto of_down = sparse_weight_gradients(dy, kept.h, *kept.of_down, needs,
+                                               {.values = kDown, .probe = kDownProbe});
+  out[kDown] = of_down.values;
+  out[kDownProbe] = of_down.probe;
+  if (needs[kDownBias])
+    out[kDownBias] = sum_of_tokens(dy);
+  out[kUpBias] = dbias;
+  if (needs[kX])
+    out[kX] = sparse_input_gradient(d, kept.up, *kept.of_up);
+  const auto of_up =
+      sparse_weight_gradients(d, kept.x, *kept.of_up, needs, {.values = kUp, .probe = kUpProbe});
+  out[kUp] = of_up.values;
+  out[kUpProbe] = of_up.probe;
+  return out;
+}
+
+}  // namespace
+
+ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args) {
+  const auto& [x, up, down, activation] = args;
+  require<Error>(activation != kernels::Activation::kNone,
+                 "[sparse_feed_forward] no activation between up and down");
+  const std::vector<ag::Variable> inputs{x,           up.values,  up.probe, up.bias,
+                                         down.values, down.probe, down.bias};
+  const bool taped = std::any_of(inputs.begin(), inputs.end(),
+                                 [](const ag::Variable& v) { return v.requires_grad(); });
+  const SparseForward hidden = sparse_forward({.x = x.value(),
+                                               .values = up.values.value(),
+                                               .bias = up.bias,
+                                               .pattern = *up.pattern,
+                                               .activation = activation,
+                                               .keep_pre = taped});
+  const SparseForward out = sparse_forward(
+      {.x = hidden.y, .values = down.values.value(), .bias = down.bias, .pattern = *down.pattern});
+  auto rule = [kept = Kept{.x = ag::Saved(x),
+                           .h = ag::Saved(ag::Variable(hidden.y)),
+                           .pre = hidden.pre,
+                           .up = up.values.value(),
+                           .down = down.values.value(),
+                           .of_up = up.pattern,
+                           .of_down = down.pattern,
+                           .activation = activation}](const Tensor& dy, ag::Needs& needs) {
+    return gradients(kept, dy, needs);
+  };
+  return ag::record("sparse_feed_forward", out.y, inputs, std::move(rule));
+}
+
+}  // namespace hew::sparsity

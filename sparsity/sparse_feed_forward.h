@@ -1,0 +1,28 @@
+#pragma once
+
+#include "autograd/variable.h"
+#include "kernels/activation.h"
+#include "sparsity/pattern.h"
+
+namespace hew::sparsity {
+
+/// A linear layer by its live blocks; see SparseLinearArgs.
+struct SparseLayer {
+  ag::Variable values;  // [nnzb, b, b]
+  ag::Variable probe;   // may be undefined
+  ag::Variable bias;    // may be undefined
+  PatternPtr pattern;
+};
+
+/// y = act(x·upᵀ + up.bias)·downᵀ + down.bias: x [M, C], up [F, C], down [C', F]. What
+/// sparse_linear(sparse_linear(x, up, act), down) is, with the gradient of the activation and of
+/// up.bias taken in the product that ends in them.
+struct SparseFeedForwardArgs {
+  ag::Variable x;
+  SparseLayer up;
+  SparseLayer down;
+  kernels::Activation activation = kernels::Activation::kGeluTanh;
+};
+ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args);
+
+}  // namespace hew::sparsity

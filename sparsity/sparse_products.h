@@ -1,0 +1,49 @@
+#pragma once
+
+#include "autograd/linear_gradients.h"
+#include "autograd/variable.h"
+#include "kernels/activation.h"
+#include "sparsity/pattern.h"
+
+namespace hew::sparsity {
+
+/// Products with a matrix given by its live blocks, for ops that contain one: x [M, K], values
+/// [nnzb, b, b], gradients of parameters in the accumulator of x's dtype.
+
+/// y = act(x·Wᵀ + bias) and, where it is kept, pre = x·Wᵀ + bias.
+struct SparseForwardArgs {
+  const Tensor& x;
+  const Tensor& values;
+  const ag::Variable& bias;  // may be undefined
+  const BsrPattern& pattern;
+  kernels::Activation activation = kernels::Activation::kNone;
+  bool keep_pre = false;  // where there is an activation
+};
+struct SparseForward {
+  Tensor y;         // [M, N]
+  Tensor pre = {};  // [M, N] or undefined
+};
+SparseForward sparse_forward(const SparseForwardArgs& args);
+
+/// d·W [M, K] for d [M, N].
+Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern);
+
+/// dᵀ·x at the live blocks, into or onto `to`; and all of it [N, K].
+Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern, ag::SumTarget to);
+Tensor dense_gradient(const Tensor& d, const Tensor& x);
+
+/// Gradients of inputs `values` and `probe` of a rule; undefined where not needed. With a probe the
+/// live blocks are taken from its gradient.
+struct SparseWeightGradients {
+  Tensor values;
+  Tensor probe;
+};
+struct SparseWeightInputs {
+  std::size_t values = 1;
+  std::size_t probe = 2;
+};
+SparseWeightGradients sparse_weight_gradients(const Tensor& d, const ag::Saved& x,
+                                              const BsrPattern& pattern, ag::Needs& needs,
+                                              const SparseWeightInputs& inputs);
+
+}  // namespace hew::sparsity
