@@ -236,6 +236,13 @@ Placed place(Packed& packed, const Lists& lists) {
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
   groups.longest = lists.groups() > 0 ? lists.begin[1] : 0;
+  while (groups.long_groups < groups.groups) {
+    const std::int64_t end = lists.begin[at(groups.long_groups + 1)];
+    if (2 * (end - groups.long_steps) * groups.groups <= 3 * groups.steps)
+      break;
+    groups.long_steps = end;
+    ++groups.long_groups;
+  }
   return {.groups = groups,
           .rows = packed.add(lists.rows),
           .begin = packed.add(lists.begin),

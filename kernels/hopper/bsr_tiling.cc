@@ -1,7 +1,6 @@
 #include "kernels/hopper/bsr_tiling.h"
 
 #include <algorithm>
-#include <cmath>
 
 namespace hew::kernels::hopper {
 namespace {
@@ -71,29 +70,37 @@ bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
   return tiles < kFewRounds * size.multiprocessors && density <= (size.block == 128 ? 0.12 : 0.06);
 }
 
+TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
+  const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
+  const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
+  const std::int64_t run = (cached ? 2 : 4) * 256 / tokens;
+  // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
+  const std::int64_t longest = groups.longest * size.multiprocessors;
+  const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));
+  const std::int64_t held =
+      std::max(run, kCachedInput / (tokens * std::max<std::int64_t>(size.depth, 1) * kBf16Bytes));
+  const std::int64_t last = std::min({std::max(run, wanted), held, token_tiles});
+  TileOrder out{.groups = static_cast<int>(groups.groups),
+                .token_tiles = static_cast<int>(token_tiles),
+                .run = static_cast<int>(run),
+                .last_run = static_cast<int>(last),
+                .end = static_cast<int>(last)};
+  if (wanted <= held || groups.long_groups == 0)
+    return out;
+  // The cache does not hold that many: the long tiles read their input apart from the others.
+  const std::int64_t others = std::max<std::int64_t>(groups.steps - groups.long_steps, 1);
+  out.long_groups = static_cast<int>(groups.long_groups);
+  out.end = static_cast<int>(std::clamp(ceil_div(longest, others), last, token_tiles));
+  return out;
+}
+
 }  // namespace
 
 BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together) {
   BsrTiling out{.together = together || walk.alone.groups == 0};
   const RowGroups& groups = out.together ? walk.together : walk.alone;
   out.tokens = static_cast<int>(tile_tokens(size.block, out.together));
-  const std::int64_t token_tiles = ceil_div(size.tokens, out.tokens);
-  const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
-  const std::int64_t run = (cached ? 2 : 4) * 256 / out.tokens;
-  // Tiles that follow the start of the longest one should take as long as it does.
-  const double mean = static_cast<double>(std::max<std::int64_t>(groups.steps, 1)) /
-                      static_cast<double>(std::max<std::int64_t>(groups.groups, 1));
-  const double rounds = static_cast<double>(groups.longest) / mean;
-  const auto wanted = static_cast<std::int64_t>(
-      std::ceil(rounds * size.multiprocessors /
-                static_cast<double>(std::max<std::int64_t>(groups.groups, 1))));
-  const std::int64_t held =
-      kCachedInput / (out.tokens * std::max<std::int64_t>(size.depth, 1) * kBf16Bytes);
-  const std::int64_t last = std::min(std::max(run, std::min(wanted, held)), token_tiles);
-  out.order = {.groups = static_cast<int>(groups.groups),
-               .token_tiles = static_cast<int>(token_tiles),
-               .run = static_cast<int>(run),
-               .last_run = static_cast<int>(last)};
+  out.order = order_of(groups, size, out.tokens);
   return out;
 }
 

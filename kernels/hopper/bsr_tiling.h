@@ -8,13 +8,16 @@ namespace hew::kernels::hopper {
 
 /// The order in which the tiles of a product are made: passes of `run` token tiles over all groups
 /// of rows, so that what a pass reads of the input stays in the second-level cache; within a pass
-/// the longest groups first, all their token tiles one after the other. The last pass takes
-/// `last_run` token tiles: enough that work is left when its longest tiles are done.
+/// the longest groups first, all their token tiles one after the other. Work has to be left when
+/// the longest tiles are done: of the last `end` token tiles those of the first `long_groups`
+/// groups come before all others, and the last pass takes `last_run` token tiles.
 struct TileOrder {
   int groups = 0;
   int token_tiles = 0;
   int run = 1;
-  int last_run = 1;
+  int last_run = 1;  // up to `end`
+  int end = 1;
+  int long_groups = 0;
 
   constexpr int count() const { return groups * token_tiles; }
 
@@ -24,14 +27,36 @@ struct TileOrder {
   };
   /// The tile made at `index` of count().
   constexpr Place at(int index) const {
-    const int before_last = token_tiles - last_run;
+    const int begin = token_tiles - end;
+    if (index < begin * groups)
+      return in_passes({.token_tiles = begin, .groups = groups, .last_run = 0}, index);
+    index -= begin * groups;
+    if (index < end * long_groups) {
+      const Place place =
+          in_passes({.token_tiles = end, .groups = long_groups, .last_run = 0}, index);
+      return {place.group, begin + place.token_tile};
+    }
+    index -= end * long_groups;
+    const Place place = in_passes(
+        {.token_tiles = end, .groups = groups - long_groups, .last_run = last_run}, index);
+    return {long_groups + place.group, begin + place.token_tile};
+  }
+
+ private:
+  struct Passes {
+    int token_tiles;
+    int groups;
+    int last_run;  // 0: as the others
+  };
+  constexpr Place in_passes(const Passes& passes, int index) const {
+    const int before_last = passes.token_tiles - passes.last_run;
     int first = before_last;  // token tile of the pass
-    int length = last_run;
-    if (index < before_last * groups) {
-      first = index / (run * groups) * run;
+    int length = passes.last_run;
+    if (index < before_last * passes.groups) {
+      first = index / (run * passes.groups) * run;
       length = run < before_last - first ? run : before_last - first;
     }
-    const int rest = index - first * groups;
+    const int rest = index - first * passes.groups;
     return {rest / length, first + rest % length};
   }
 };

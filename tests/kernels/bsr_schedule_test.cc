@@ -148,18 +148,93 @@ TEST_CASE("a schedule is made for a GPU and blocks that have kernels only") {
 }
 
 TEST_CASE("an order of tiles has each of them once") {
-  for (const auto& [groups, token_tiles, run, last_run] :
-       {std::array{1, 1, 2, 1}, {3, 7, 2, 3}, {5, 9, 4, 4}, {4, 6, 2, 6}, {2, 11, 4, 2}}) {
-    const kernels::hopper::TileOrder order{
-        .groups = groups, .token_tiles = token_tiles, .run = run, .last_run = last_run};
+  using kernels::hopper::TileOrder;
+  for (const TileOrder& order :
+       {TileOrder{.groups = 1, .token_tiles = 1, .run = 2, .last_run = 1, .end = 1},
+        TileOrder{.groups = 3, .token_tiles = 7, .run = 2, .last_run = 3, .end = 3},
+        TileOrder{.groups = 5, .token_tiles = 9, .run = 4, .last_run = 4, .end = 4},
+        TileOrder{.groups = 4, .token_tiles = 6, .run = 2, .last_run = 6, .end = 6},
+        TileOrder{.groups = 2, .token_tiles = 11, .run = 4, .last_run = 2, .end = 2},
+        TileOrder{
+            .groups = 5, .token_tiles = 9, .run = 2, .last_run = 3, .end = 6, .long_groups = 2},
+        TileOrder{
+            .groups = 2, .token_tiles = 7, .run = 2, .last_run = 2, .end = 7, .long_groups = 1},
+        TileOrder{
+            .groups = 7, .token_tiles = 1, .run = 2, .last_run = 1, .end = 1, .long_groups = 3}}) {
     std::set<std::pair<int, int>> seen;
     for (int i = 0; i < order.count(); ++i) {
       const auto [group, token_tile] = order.at(i);
-      CHECK(group < groups);
-      CHECK(token_tile < token_tiles);
+      CHECK(group >= 0);
+      CHECK(token_tile >= 0);
+      CHECK(group < order.groups);
+      CHECK(token_tile < order.token_tiles);
       seen.insert({group, token_tile});
     }
     CHECK(static_cast<int>(seen.size()) == order.count());
+  }
+}
+
+TEST_CASE("of the last token tiles the long groups' come first") {
+  const kernels::hopper::TileOrder order{
+      .groups = 3, .token_tiles = 5, .run = 2, .last_run = 2, .end = 3, .long_groups = 1};
+  const std::array<std::pair<int, int>, 15> wanted{{{0, 0},
+                                                    {0, 1},
+                                                    {1, 0},
+                                                    {1, 1},
+                                                    {2, 0},
+                                                    {2, 1},
+                                                    {0, 2},
+                                                    {0, 3},
+                                                    {0, 4},
+                                                    {1, 2},
+                                                    {2, 2},
+                                                    {1, 3},
+                                                    {1, 4},
+                                                    {2, 3},
+                                                    {2, 4}}};
+  for (int i = 0; i < order.count(); ++i) {
+    CAPTURE(i);
+    const auto [group, token_tile] = order.at(i);
+    CHECK(std::pair{group, token_tile} == wanted[static_cast<std::size_t>(i)]);
+  }
+}
+
+TEST_CASE("a long row leaves no multiprocessor idle for long") {
+  const Stream cpu = make_cpu_stream();
+  constexpr int kMultiprocessors = 132;
+  for (const std::int64_t b : {64, 128}) {
+    for (const std::int64_t tokens : {4096, 8192, 32768}) {
+      CAPTURE(b);
+      CAPTURE(tokens);
+      // 90 % of blocks dead, one row with eight times as many live ones as the others.
+      const BlockPattern p = make_pattern(4096, 14336, b, [](std::int64_t r, std::int64_t c) {
+        const std::int64_t draw = (r * 37 + c * 61 + r * c * 13) % 101;
+        return draw < (r == 17 ? 72 : 9);
+      });
+      const BsrSchedule schedule(p.index(), cpu);
+      const auto tiling =
+          kernels::hopper::choose_tiling(schedule.by_rows, {.tokens = tokens,
+                                                            .depth = 14336,
+                                                            .width = 4096,
+                                                            .block = b,
+                                                            .nnzb = p.nnzb(),
+                                                            .multiprocessors = kMultiprocessors});
+      const RowGroups& groups =
+          tiling.together ? schedule.by_rows.together : schedule.by_rows.alone;
+      CHECK(groups.long_groups == 1);
+      CHECK(groups.long_steps == groups.longest);
+      CHECK(tiling.order.long_groups == 1);
+      // Whoever is free first makes the next tile.
+      std::array<std::int64_t, kMultiprocessors> busy{};
+      for (int i = 0; i < tiling.order.count(); ++i) {
+        const int g = tiling.order.at(i).group;
+        *std::ranges::min_element(busy) += groups.begin[g + 1] - groups.begin[g];
+      }
+      const double mean =
+          static_cast<double>(groups.steps * tiling.order.token_tiles) / kMultiprocessors;
+      const double most = static_cast<double>(*std::ranges::max_element(busy)) / mean;
+      CHECK(most <= 1.15);
+    }
   }
 }
 
