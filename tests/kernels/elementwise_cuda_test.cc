@@ -75,4 +75,30 @@ TEST_CASE("sums and casts on a GPU") {
   }
 }
 
+// Added up by one kernel or two, over whole and broken chunks of rows and blocks of columns.
+TEST_CASE("sums over rows on a GPU, of every way to cut them") {
+  const Stream& gpu = test::gpu_stream();
+  const Stream cpu = make_cpu_stream();
+  for (const DType dtype : kTypes) {
+    for (const Shape& shape : {Shape{64, 8}, Shape{65, 264}, Shape{129, 7}, Shape{1031, 1601},
+                               Shape{8192, 1600}, Shape{8193, 136}, Shape{9000, 1032}}) {
+      if (test::small_sizes() && shape.numel() > 2'000'000)
+        continue;
+      CAPTURE(to_string(shape));
+      CAPTURE(name_of(dtype));
+      const test::GpuInput x = test::gpu_input(shape, dtype, 1);
+      Tensor sums = test::poisoned({shape[1]}, accumulator_of(dtype), gpu);
+      Tensor again = test::poisoned({shape[1]}, accumulator_of(dtype), gpu);
+      Tensor wanted = Tensor::empty({shape[1]}, DType::kFloat64, cpu);
+      kernels::sum_leading(x.gpu, sums, gpu);
+      kernels::sum_leading(x.gpu, again, gpu);
+      kernels::sum_leading(x.wide, wanted, cpu);
+      // As above.
+      const auto n = static_cast<double>(shape[0]);
+      HEW_CHECK_CLOSE(sums, wanted, 0, test::epsilon(accumulator_of(dtype)) * n * 2);
+      CHECK(test::same_bytes(test::on_cpu(sums), test::on_cpu(again)));
+    }
+  }
+}
+
 }  // namespace hew
