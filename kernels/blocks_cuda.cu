@@ -192,139 +192,48 @@ void sum_blocks(Cuda backend, const char* name, const Terms& terms, const Locate
   check_launch(name);
 }
 
-// What becomes of one block: the target's extent is filled from the source, zero beyond that.
-template <class D>
-struct Move {
-  const D* from;
-  std::int64_t from_stride;
-  std::int64_t from_rows;
-  std::int64_t from_cols;
-  D* to;
-  std::int64_t to_stride;
-  std::int64_t to_rows;
-  std::int64_t to_cols;
-};
-
-template <class D>
-struct Gather {
-  const D* dense;
-  D* values;
-  LiveBlocks live;
-  __device__ Move<D> operator()(std::int64_t p) const {
-    const std::int64_t b = live.index.block;
-    const std::int64_t r = block_row_of(live.index.crow, live.block_rows, p);
-    const Extent e = extent_of(live.index.rows, live.index.cols, b, r, live.index.col[p]);
-    return {.from = dense + e.offset,
-            .from_stride = e.stride,
-            .from_rows = e.rows,
-            .from_cols = e.cols,
-            .to = values + p * b * b,
-            .to_stride = b,
-            .to_rows = b,
-            .to_cols = b};
-  }
-};
-
-template <class D>
-struct Scatter {
-  const D* values;
-  D* dense;
-  BsrIndex index;
-  std::int64_t columns;  // C
-  __device__ Move<D> operator()(std::int64_t at) const {
-    const std::int64_t b = index.block;
-    const std::int64_t r = at / columns;
-    const std::int64_t c = at - r * columns;
-    const std::int64_t p = live_block_at(index.crow, index.col, r, c);
-    const Extent e = extent_of(index.rows, index.cols, b, r, c);
-    return {.from = values + (p < 0 ? 0 : p * b * b),
-            .from_stride = b,
-            .from_rows = p < 0 ? 0 : b,
-            .from_cols = b,
-            .to = dense + e.offset,
-            .to_stride = e.stride,
-            .to_rows = e.rows,
-            .to_cols = e.cols};
-  }
-};
-
-// Slices as blocks of one row.
-template <class D>
-struct MoveSlices {
-  const D* values;
-  const std::int64_t* source;
-  D* moved;
-  std::int64_t slice;
-  __device__ Move<D> operator()(std::int64_t p) const {
-    const std::int64_t from = source[p];
-    return {.from = values + (from < 0 ? 0 : from * slice),
-            .from_stride = slice,
-            .from_rows = 1,
-            .from_cols = slice,
-            .to = moved + p * slice,
-            .to_stride = slice,
-            .to_rows = from < 0 ? 0 : 1,
-            .to_cols = slice};
-  }
-};
-
 constexpr int kCopyUnroll = 4;
 
-// A block is cut into slabs of kCopyUnroll packs a lane.
-template <class D, int n, class Job>
-__global__ __launch_bounds__(kThreads) void move_kernel(Job job, Walk walk, std::int64_t slabs) {
+// A slice is cut into slabs of kCopyUnroll packs a lane.
+template <class D, int n>
+__global__ __launch_bounds__(kThreads) void move_kernel(const D* values, const std::int64_t* source,
+                                                        D* moved, std::int64_t slice, Walk walk,
+                                                        std::int64_t slabs) {
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads / walk.lanes;
   const unsigned int lane = threadIdx.x % walk.lanes;
   for (std::int64_t item =
            (static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x) / walk.lanes;
        item < walk.blocks * slabs; item += stride) {
-    const std::int64_t block = item / slabs;
-    const auto slab = static_cast<unsigned int>(item - block * slabs);
-    const Move<D> move = job(block);
+    const std::int64_t p = item / slabs;
+    const std::int64_t from = source[p];
+    if (from < 0)
+      continue;
+    const std::int64_t first = ((item - p * slabs) * kCopyUnroll * walk.lanes + lane) * n;
     Pack<D, n> held[kCopyUnroll];
-    D* target[kCopyUnroll];
 #pragma unroll
     for (int u = 0; u < kCopyUnroll; ++u) {
-      const unsigned int pack = (slab * kCopyUnroll + u) * walk.lanes + lane;
-      const unsigned int i = pack / walk.row_packs;
-      const std::int64_t j = static_cast<std::int64_t>(pack - i * walk.row_packs) * n;
-      target[u] = i < move.to_rows && j < move.to_cols ? move.to + i * move.to_stride + j : nullptr;
-#pragma unroll
-      for (int k = 0; k < n; ++k) held[u].lane[k] = narrow<D>(ComputeType<D>(0));
-      if (target[u] != nullptr && i < move.from_rows && j < move.from_cols) {
-        held[u] = *reinterpret_cast<const Pack<D, n>*>(move.from + i * move.from_stride + j);
-      }
+      const std::int64_t at = first + std::int64_t{u} * walk.lanes * n;
+      if (at < slice)
+        held[u] = *reinterpret_cast<const Pack<D, n>*>(values + from * slice + at);
     }
 #pragma unroll
     for (int u = 0; u < kCopyUnroll; ++u) {
-      if (target[u] != nullptr)
-        *reinterpret_cast<Pack<D, n>*>(target[u]) = held[u];
+      const std::int64_t at = first + std::int64_t{u} * walk.lanes * n;
+      if (at < slice)
+        *reinterpret_cast<Pack<D, n>*>(moved + p * slice + at) = held[u];
     }
   }
 }
 
-template <class D, int n, class Job>
-void launch_moves(Cuda backend, const char* name, const Job& job, const Walk& walk) {
+template <class D, int n>
+void launch_moves(Cuda backend, const D* values, const std::int64_t* source, D* moved,
+                  std::int64_t count, std::int64_t slice) {
+  const Walk walk = walk_over<n>(count, 1, slice, slice);
   const std::int64_t slabs = ceil_div(walk.packs, std::int64_t{walk.lanes} * kCopyUnroll);
-  move_kernel<D, n><<<grid_for(backend, walk.blocks * slabs * walk.lanes, kThreads), kThreads, 0,
-                      native(backend)>>>(job, walk, slabs);
-  check_launch(name);
-}
-
-// `rows` × `cols` is the largest target of a block; with `packed` all columns come in whole packs.
-template <class D, class Job>
-void move_all(Cuda backend, const char* name, const Job& job, const Shape& targets, bool packed) {
-  constexpr int kPack = kPackSize<D>;
-  const std::int64_t rows = targets[1];
-  const std::int64_t cols = targets[2];
-  const std::int64_t b = std::max(rows, cols);
-  if (targets.numel() == 0)
-    return;
-  if (packed) {
-    launch_moves<D, kPack>(backend, name, job, walk_over<kPack>(targets[0], rows, cols, b));
-  } else {
-    launch_moves<D, 1>(backend, name, job, walk_over<1>(targets[0], rows, cols, b));
-  }
+  move_kernel<D, n>
+      <<<grid_for(backend, count * slabs * walk.lanes, kThreads), kThreads, 0, native(backend)>>>(
+          values, source, moved, slice, walk, slabs);
+  check_launch("move_blocks");
 }
 
 }  // namespace
@@ -353,41 +262,20 @@ void live_block_norms(Cuda backend, const ConstView& values, const BsrIndex& ind
 }
 
 template <class T>
-void gather_blocks(Cuda backend, const ConstView& dense, const BsrIndex& index,
-                   const View& values) {
-  using D = OnDevice<T>;
-  const Gather<D> job{.dense = elements<T>(dense),
-                      .values = elements<T>(values),
-                      .live = {.index = index, .block_rows = index.block_rows()}};
-  move_all<D>(backend, "gather_blocks", job, values.shape,
-              packable(job.dense, job.values) && index.cols % kPackSize<D> == 0);
-}
-
-template <class T>
-void scatter_blocks(Cuda backend, const ConstView& values, const BsrIndex& index,
-                    const View& dense) {
-  using D = OnDevice<T>;
-  const Scatter<D> job{.values = elements<T>(values),
-                       .dense = elements<T>(dense),
-                       .index = index,
-                       .columns = index.block_cols()};
-  move_all<D>(backend, "scatter_blocks", job,
-              {index.block_rows() * index.block_cols(), index.block, index.block},
-              packable(job.values, job.dense) && index.cols % kPackSize<D> == 0);
-}
-
-template <class T>
 void move_blocks(Cuda backend, const ConstView& values, const ConstView& source,
                  const View& moved) {
   using D = OnDevice<T>;
+  if (moved.numel() == 0)
+    return;
   const std::int64_t count = moved.shape[0];
-  const std::int64_t slice = count == 0 ? 0 : moved.numel() / count;
-  const MoveSlices<D> job{.values = elements<T>(values),
-                          .source = source.as<std::int64_t>(),
-                          .moved = elements<T>(moved),
-                          .slice = slice};
-  move_all<D>(backend, "move_blocks", job, {count, 1, slice},
-              packable(job.values, job.moved) && slice % kPackSize<D> == 0);
+  const std::int64_t slice = moved.numel() / count;
+  const D* from = elements<T>(values);
+  D* to = elements<T>(moved);
+  if (packable(from, to) && slice % kPackSize<D> == 0) {
+    launch_moves<D, kPackSize<D>>(backend, from, source.as<std::int64_t>(), to, count, slice);
+  } else {
+    launch_moves<D, 1>(backend, from, source.as<std::int64_t>(), to, count, slice);
+  }
 }
 
 template <class T>
@@ -407,8 +295,6 @@ void block_dot(Cuda backend, const ConstView& g, const ConstView& w, std::int64_
 #define HEW_BLOCKS(T)                                                                      \
   template void block_norms<T>(Cuda, const ConstView&, std::int64_t, const View&);         \
   template void live_block_norms<T>(Cuda, const ConstView&, const BsrIndex&, const View&); \
-  template void gather_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&);    \
-  template void scatter_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&);   \
   template void move_blocks<T>(Cuda, const ConstView&, const ConstView&, const View&);     \
   template void block_dot<T>(Cuda, const ConstView&, const ConstView&, std::int64_t, const View&);
 HEW_BLOCKS(float)
