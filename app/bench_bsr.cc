@@ -12,7 +12,7 @@
 #include "core/cuda_device.h"
 #include "core/device.h"
 #include "core/error.h"
-#include "kernels/bsr_route.h"
+#include "kernels/bsr_routes.h"
 #include "kernels/product_settings.h"
 
 namespace hew {
@@ -110,7 +110,8 @@ class Bench {
         random_(stream_),
         table_(o_, ceilings_of(o_, dtype_), print) {
     stream_.state->get<kernels::ProductSettings>(stream_).tf32 = o_.dtype == "tf32";
-    stream_.state->get<kernels::BsrSettings>(stream_).fold = o_.dispatch;
+    stream_.state->get<kernels::BsrSettings>(stream_).folding =
+        o_.dispatch ? kernels::BsrFolding::kAuto : kernels::BsrFolding::kOwn;
   }
 
   void run() {

@@ -184,4 +184,30 @@ BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const Bsr
   return times;
 }
 
+BsrRouteResults time_routes(BsrProduct product, const BsrOperands& operands,
+                            const BsrWeight& weight, const BenchTurns& turns) {
+  const Stream& stream = operands.x.stream();
+  kernels::BsrFolding& folding = stream.state->get<kernels::BsrSettings>(stream).folding;
+  const kernels::BsrFolding before = folding;
+  Sides sides = sides_of(product, operands, weight);
+  const Body sparse = sides.sparse(weight.pattern);
+  std::vector<Body> bodies;
+  BsrRouteResults results;
+  for (const auto way : {kernels::BsrFolding::kOwn, kernels::BsrFolding::kFolded}) {
+    bodies.push_back([&, way] {
+      folding = way;
+      sparse();
+    });
+    kernels::fill(std::numeric_limits<double>::quiet_NaN(), sides.result, stream);
+    bodies.back()();
+    sides.dense();
+    const double error = relative_error(sides.result, sides.reference());
+    results.error = error <= results.error ? results.error : error;  // a NaN stays
+  }
+  const std::vector<double> seconds = median_seconds(bodies, turns, stream);
+  folding = before;
+  results.times = {.own = seconds[0], .folded = seconds[1]};
+  return results;
+}
+
 }  // namespace hew

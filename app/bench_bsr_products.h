@@ -1,27 +1,18 @@
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <optional>
-#include <string_view>
 
 #include "app/bench_bsr_weights.h"
 #include "app/bench_random.h"
 #include "app/bench_turns.h"
-#include "core/named_enum.h"
 #include "core/tensor.h"
+#include "kernels/bsr_routes.h"
 #include "sparsity/pattern.h"
 
 namespace hew {
 
-enum class BsrProduct : std::uint8_t { kForward, kInputGradient, kWeightGradient };
-
-template <>
-struct EnumNames<BsrProduct> {
-  static constexpr std::array kTable{std::pair{BsrProduct::kForward, "forward"},
-                                     std::pair{BsrProduct::kInputGradient, "input_gradient"},
-                                     std::pair{BsrProduct::kWeightGradient, "weight_gradient"}};
-};
+using kernels::BsrProduct;
 
 /// What a product has to compute and to move at least, the padding of ragged blocks left out. Each
 /// operand counts once, but the columns of x (of dy, for the input gradient; of both, for the
@@ -61,9 +52,22 @@ struct BsrTimes {
   double error = 0;  // ‖sparse − dense‖/‖dense‖ (Frobenius) of the results; NaN if any is
 };
 
+/// ‖sparse − dense‖/‖dense‖ of a right result: bfloat16 rounds either side by 2⁻⁹ at most, tf32
+/// rounds less, and a missing or misplaced block is far above.
+inline constexpr double kMaxBsrError = 1e-2;
+
 /// The sparse product against the dense one with the same weight, turn by turn. The result that is
 /// compared was NaN before.
 BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
                       const BenchTurns& turns);
+
+struct BsrRouteResults {
+  kernels::BsrRouteTimes times;
+  double error = 0;  // the greater of both ways, each against the dense product; NaN if any is
+};
+
+/// A GPU's own kernels against the dense product on the folded weight, turn by turn.
+BsrRouteResults time_routes(BsrProduct product, const BsrOperands& operands,
+                            const BsrWeight& weight, const BenchTurns& turns);
 
 }  // namespace hew

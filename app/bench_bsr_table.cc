@@ -13,9 +13,6 @@
 namespace hew {
 namespace {
 
-// ‖sparse − dense‖/‖dense‖ of a right result: bfloat16 rounds either side by 2⁻⁹ at most, tf32
-// rounds less, and a missing or misplaced block is far above.
-constexpr double kMaxError = 1e-2;
 constexpr const char* kSum = "all three";
 
 double geometric_mean(const std::vector<double>& values) {
@@ -112,7 +109,7 @@ void BsrTable::print_row(const Line& line) {
       line.speedup(), 100 * line.share(), line.flops / line.sparse_seconds * unit,
       dense_rate * unit, 100 * dense_rate / ceilings_.flops, line.bound, line.error,
       line.uniform_seconds > 0 ? fmt::format("{:>13.2f}x", line.over_uniform()) : "",
-      line.error <= kMaxError ? "" : "  WRONG"));
+      line.error <= kMaxBsrError ? "" : "  WRONG"));
 }
 
 void BsrTable::add(const std::vector<BsrCell>& cells) {
@@ -189,7 +186,7 @@ void BsrTable::finish() {
   std::int64_t wrong = 0;
   std::string first;
   for (const Line& line : lines_) {
-    if (line.error <= kMaxError || line.product == kSum)
+    if (line.error <= kMaxBsrError || line.product == kSum)
       continue;
     if (wrong++ == 0)
       first = fmt::format("{} {} block {}", line.product, line.where, line.block);
@@ -197,7 +194,7 @@ void BsrTable::finish() {
   require<Error>(wrong == 0,
                  "bench bsr: {} results differ from the dense product by more than {}, "
                  "first {}",
-                 wrong, kMaxError, first);
+                 wrong, kMaxBsrError, first);
 }
 
 }  // namespace hew

@@ -1,6 +1,7 @@
 #include "kernels/bsr_folded_cuda.h"
 
 #include "kernels/blocks.h"
+#include "kernels/bsr_routes.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "kernels/product_settings.h"
@@ -8,10 +9,8 @@
 namespace hew::kernels {
 
 bool folding_is_cheaper(Cuda backend, BsrProblem problem) {
-  if (!backend.stream.state->get<BsrSettings>(backend.stream).fold)
-    return false;
   problem.tf32 = backend.stream.state->get<ProductSettings>(backend.stream).tf32;
-  return cheapest_route(problem) == BsrRoute::kFolded;
+  return backend.stream.state->get<BsrSettings>(backend.stream).folds(problem);
 }
 
 void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {

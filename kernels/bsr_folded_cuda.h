@@ -5,8 +5,7 @@
 
 namespace hew::kernels {
 
-/// Whether the dense product is estimated to be cheaper than our own kernels, and BsrSettings of
-/// the stream allow it. `problem` says everything but tf32.
+/// Whether the stream's BsrSettings choose the dense product. `problem` says everything but tf32.
 bool folding_is_cheaper(Cuda backend, BsrProblem problem);
 
 /// The three products of kernels/bsr.h through a dense [N, K] in scratch memory: what is cheapest

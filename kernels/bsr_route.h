@@ -1,8 +1,12 @@
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <string_view>
+#include <utility>
 
 #include "core/dtype.h"
+#include "core/named_enum.h"
 #include "core/tensor.h"
 #include "kernels/bsr.h"
 
@@ -35,13 +39,6 @@ struct BsrProblem {
 BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrIndex& index,
                       bool hopper);
 
-/// How block-sparse products are computed on one stream: `stream.state->get<BsrSettings>(stream)`.
-struct BsrSettings {
-  explicit BsrSettings(const Stream& /*stream*/) {}
-
-  bool fold = true;  // take the dense product where it is estimated to be cheaper
-};
-
 /// Seconds that a route takes on an H100: the largest of what its FLOPs, its bytes of device memory
 /// and its bytes from the L2 cache into shared memory take at the rates that the route was measured
 /// to reach (docs/block-sparse-kernels.md), and launches. Only ratios of routes count.
@@ -51,3 +48,16 @@ double estimated_seconds(BsrRoute route, const BsrProblem& problem);
 BsrRoute cheapest_route(const BsrProblem& problem);
 
 }  // namespace hew::kernels
+
+namespace hew {
+
+template <>
+struct EnumNames<kernels::BsrProduct> {
+  using E = kernels::BsrProduct;
+  static constexpr auto kTable =
+      std::to_array<std::pair<E, std::string_view>>({{E::kForward, "forward"},
+                                                     {E::kInputGradient, "input_gradient"},
+                                                     {E::kWeightGradient, "weight_gradient"}});
+};
+
+}  // namespace hew

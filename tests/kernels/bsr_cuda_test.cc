@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "kernels/bsr.h"
-#include "kernels/bsr_route.h"
+#include "kernels/bsr_routes.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -25,7 +25,8 @@ constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
 // Whether dense products may take the place of the kernels under test.
 void let_fold(bool fold) {
   const Stream& gpu = test::gpu_stream();
-  gpu.state->get<kernels::BsrSettings>(gpu).fold = fold;
+  gpu.state->get<kernels::BsrSettings>(gpu).folding =
+      fold ? kernels::BsrFolding::kAuto : kernels::BsrFolding::kOwn;
 }
 
 struct Case {
