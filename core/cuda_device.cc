@@ -217,6 +217,12 @@ void end_range() noexcept {
   nvtxRangePop();
 }
 
+std::string kind(const Stream& stream) {
+  cudaDeviceProp device{};
+  check(cudaGetDeviceProperties(&device, stream.device.index), "cudaGetDeviceProperties");
+  return fmt::format("{}, sm_{}", device.name, compute_capability(stream));
+}
+
 std::string describe(int index) {
   cudaDeviceProp device{};
   int driver = 0;

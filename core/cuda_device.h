@@ -57,6 +57,9 @@ void wait(const Mark& mark, const Stream& stream);
 void begin_range(std::string_view name);
 void end_range() noexcept;
 
+/// Name of the stream's device and what kernels are chosen by, such as `NVIDIA H100 80GB HBM3,
+/// sm_90`: what a measured time holds for.
+std::string kind(const Stream& stream);
 /// Name and memory of a device, and versions of driver and libraries, one line.
 std::string describe(int index);
 

@@ -75,6 +75,10 @@ void begin_range(std::string_view /*name*/) {
 
 void end_range() noexcept {}
 
+std::string kind(const Stream& /*stream*/) {
+  refuse("cuda");
+}
+
 std::string describe(int /*index*/) {
   refuse("describe");
 }

@@ -13,6 +13,7 @@ namespace {
 constexpr const char* kKind = "hew-checkpoint";
 constexpr int kVersion = 1;
 constexpr const char* kProductChoices = "product_choices";
+constexpr const char* kBsrRoutes = "bsr_routes";
 
 std::string weight_path(const std::string& name) {
   return "weights/" + name;
@@ -73,6 +74,8 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   write_tokenizer(writer, source.tokenizer);
   if (!source.product_choices.empty())
     write_text(writer, kProductChoices, source.product_choices);
+  if (!source.bsr_routes.empty())
+    write_text(writer, kBsrRoutes, source.bsr_routes);
   std::set<std::string> written;
   for (const sparsity::LinearWeight* weight : source.model.linear_weights()) {
     write_weight(writer, *weight);
@@ -121,11 +124,22 @@ TokenizerRecord Checkpoint::tokenizer() const {
           .sha256 = reader_.attribute_string("/tokenizer", "sha256")};
 }
 
-std::string Checkpoint::product_choices() const {
-  if (!reader_.exists(kProductChoices))
+std::string Checkpoint::text(const char* name) const {
+  if (!reader_.exists(name))
     return {};
-  const auto bytes = reader_.read_vector<std::uint8_t>(kProductChoices);
+  const auto bytes = reader_.read_vector<std::uint8_t>(name);
   return {bytes.begin(), bytes.end()};
+}
+
+std::string Checkpoint::product_choices() const {
+  return text(kProductChoices);
+}
+
+std::optional<kernels::BsrRoutes> Checkpoint::bsr_routes() const {
+  const std::string routes = text(kBsrRoutes);
+  if (routes.empty())
+    return std::nullopt;
+  return kernels::BsrRoutes::from_text(routes, fmt::format("{}:{}", file(), kBsrRoutes));
 }
 
 void Checkpoint::restore_product_choices(const Stream& stream) const {

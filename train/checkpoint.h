@@ -3,10 +3,12 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "io/hdf5.h"
+#include "kernels/bsr_routes.h"
 #include "layers/language_model.h"
 #include "optim/optimizer.h"
 #include "sparsity/sparsifier.h"
@@ -42,6 +44,7 @@ struct CheckpointSource {
   sparsity::Sparsifier& sparsifier;
   const optim::NamedTensors& optimizer;  // RankOptimizer::state()
   std::string product_choices = {};      // of the run's stream; empty where it has made none
+  std::string bsr_routes = {};           // text of the stream's table; empty where it has none
 };
 
 /// Writes docs/checkpoint-format.md: sealed HDF5, atomically. Live blocks only, where that is what
@@ -64,6 +67,8 @@ class Checkpoint {
   std::string product_choices() const;
   /// Lets a GPU's stream compute products as the run did; leaves the CPU's as it is.
   void restore_product_choices(const Stream& stream) const;
+  /// The measured times that the run's block-sparse products go by; nothing where there are none.
+  std::optional<kernels::BsrRoutes> bsr_routes() const;
   /// Puts weights, patterns, scores and their averages into a freshly built model of the
   /// checkpoint's recipe. Throws where names, shapes or dtypes do not fit.
   void restore_model(layers::LanguageModel& model, sparsity::Sparsifier& sparsifier) const;
@@ -75,6 +80,7 @@ class Checkpoint {
   optim::NamedTensors optimizer_state(const std::vector<std::string>& names) const;
   void restore_averages(sparsity::Sparsifier& sparsifier) const;
   void restore_weight(sparsity::LinearWeight& weight, const Stream& stream) const;
+  std::string text(const char* name) const;
   Tensor read_like(const std::string& name, const Shape& shape, const Tensor& like) const;
 
   H5Reader reader_;

@@ -30,6 +30,7 @@ struct RunConfig {
   std::int64_t hash_check_every = 100;
   std::int64_t timeout = 300;  // seconds
   bool deterministic = false;
+  std::string bsr_routes;  // a path, relative to the working directory; empty: none
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 

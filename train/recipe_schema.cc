@@ -102,6 +102,11 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "Seconds that a rank waits for another before the job ends with an error.");
   run.add("deterministic", &RunConfig::deterministic,
           "Two runs give equal bytes on a GPU too, at some cost; on the CPU they always do.");
+  run.add(
+      "bsr_routes", &RunConfig::bsr_routes,
+      "A table of `hew bench tune`, relative to the working directory: block-sparse products on "
+      "the GPU that it was measured on go the way that was faster. Without one, by an estimate. "
+      "A resume keeps the table of its checkpoint.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {

@@ -9,6 +9,7 @@
 #include "kernels/elementwise.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
+#include "train/bsr_routes_file.h"
 #include "train/flops.h"
 
 namespace hew::train {
@@ -245,7 +246,8 @@ void Trainer::checkpoint_now() {
                      .model = model(),
                      .sparsifier = sparsifier(),
                      .optimizer = optimizer,
-                     .product_choices = product_choices(stream_)});
+                     .product_choices = product_choices(stream_),
+                     .bsr_routes = bsr_routes(stream_)});
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }
   comm_.barrier();

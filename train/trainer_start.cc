@@ -3,6 +3,7 @@
 
 #include "core/error.h"
 #include "dist/consistency.h"
+#include "train/bsr_routes_file.h"
 #include "train/trainer.h"
 
 /// How a run begins: everything that may refuse it, then its folder.
@@ -62,12 +63,13 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
 }
 
 std::vector<std::string> Trainer::start() {
+  std::vector<std::string> news = use_bsr_routes(read_bsr_routes(recipe_), stream_);
   progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
   parts_ = build_model(recipe_, stream_);
   dist::broadcast_parameters(comm_, model().parameters());
   sparsifier().initialise();
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
-  return {};
+  return news;
 }
 
 std::vector<std::string> Trainer::resume() {
@@ -88,6 +90,10 @@ std::vector<std::string> Trainer::resume() {
     news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
   recipe_.run.seed = seed;
   checkpoint.restore_product_choices(stream_);
+  const std::optional<kernels::BsrRoutes> kept = checkpoint.bsr_routes();
+  for (std::string& line : use_bsr_routes(kept ? kept : read_bsr_routes(recipe_), stream_)) {
+    news.push_back(std::move(line));
+  }
   parts_ = build_model(recipe_, stream_);
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
