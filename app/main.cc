@@ -12,6 +12,7 @@
 
 #include "app/bench_bsr.h"
 #include "app/bench_kernels.h"
+#include "app/bench_tune.h"
 #include "app/context.h"
 #include "app/data_command.h"
 #include "app/docs_command.h"
@@ -70,6 +71,7 @@ int run(int argc, char** argv, const AppContext& context) {
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
   add_bench_kernels(*bench);
+  add_bench_tune(*bench);
   add_docs_command(app, context);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
     return fmt::format("hew: command line: {} (--help tells what there is)\n", error.what());

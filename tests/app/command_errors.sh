@@ -53,6 +53,8 @@ expect "file.txt: " inspect file.txt
 expect "corpus.h5: holds 'corpus'" inspect corpus.h5
 expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
   export run --format hdf6 -o new.h5
+expect "--device cpu: a CPU has one way" bench tune --device cpu --shape all --output routes.txt
+expect "routes.txt: " train recipe.yaml run.dir=new run.bsr_routes=routes.txt
 expect "fp8" export run --format bsr-hdf5 -o new.h5 --dtype fp8
 expect "model.h5: exists already" export run --format bsr-hdf5 -o model.h5
 expect "folder: is no folder of an earlier export" \
