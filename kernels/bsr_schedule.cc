@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cstring>
 #include <numeric>
 #include <span>
 #include <utility>
@@ -196,42 +197,8 @@ Lists lists_of(const Rows& rows, std::int64_t members) {
   return sorted(out);
 }
 
-// Arrays of int32 one behind the other, each from a multiple of 16 bytes on.
-class Packed {
- public:
-  // Where the array begins.
-  std::size_t add(const Ints& array) {
-    values_.resize((values_.size() + 3) / 4 * 4, 0);
-    const std::size_t begin = values_.size();
-    values_.insert(values_.end(), array.begin(), array.end());
-    return begin;
-  }
-  Tensor upload(const Stream& stream) const {
-    return Tensor::from(values_, {static_cast<std::int64_t>(values_.size())}, stream);
-  }
-
- private:
-  Ints values_;
-};
-
-struct Placed {
-  RowGroups groups{};  // without pointers
-  std::size_t rows = 0;
-  std::size_t begin = 0;
-  std::size_t columns = 0;
-  std::size_t positions = 0;
-
-  RowGroups on(const std::int32_t* arrays) const {
-    RowGroups out = groups;
-    out.rows = arrays + rows;
-    out.begin = arrays + begin;
-    out.columns = arrays + columns;
-    out.positions = arrays + positions;
-    return out;
-  }
-};
-
-Placed place(Packed& packed, const Lists& lists) {
+// The groups without pointers.
+RowGroups sizes_of(const Lists& lists) {
   RowGroups groups{.members = lists.members};
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
@@ -243,49 +210,92 @@ Placed place(Packed& packed, const Lists& lists) {
     groups.long_steps = end;
     ++groups.long_groups;
   }
-  return {.groups = groups,
-          .rows = packed.add(lists.rows),
-          .begin = packed.add(lists.begin),
-          .columns = packed.add(lists.columns),
-          .positions = packed.add(lists.positions)};
+  return groups;
+}
+
+Rows rows_of(const BsrIndex& index) {
+  return {.count = index.block_rows(),
+          .width = index.block_cols(),
+          .begin = index.crow,
+          .columns = index.col,
+          .position = nullptr};
+}
+
+Rows columns_of(const BsrIndex& index) {
+  return {.count = index.block_cols(),
+          .width = index.block_rows(),
+          .begin = index.ccol,
+          .columns = index.row,
+          .position = index.position};
 }
 
 }  // namespace
 
-BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream)
-    : gradient(hopper::gradient_schedule(host, stream)) {
+// None where none were placed.
+RowGroups BsrPlan::Placed::on(const std::int32_t* words) const {
+  if (groups.members == 0)
+    return {};
+  RowGroups out = groups;
+  out.rows = words + rows;
+  out.begin = words + begin;
+  out.columns = words + columns;
+  out.positions = words + positions;
+  return out;
+}
+
+// Each array from a multiple of 16 bytes on.
+std::size_t BsrPlan::add(std::span<const std::int32_t> array) {
+  words_.resize((words_.size() + 3) / 4 * 4, 0);
+  const std::size_t begin = words_.size();
+  words_.insert(words_.end(), array.begin(), array.end());
+  return begin;
+}
+
+BsrPlan::BsrPlan(const BsrIndex& host) {
   require<ShapeError>(has_kernel(host.block),
                       "[bsr_schedule] block is {}, expected 16, 32, 64 or 128", host.block);
+  const std::vector<hopper::GradientItem> items = hopper::gradient_items(host);
+  gradient_ = hopper::gradient_schedule(items, host);
+  words_.resize(items.size() * hopper::GradientItem::kWords);
+  if (!items.empty())
+    std::memcpy(words_.data(), items.data(), items.size() * sizeof(items.front()));
   if (host.block == kGradientOnly)
     return;
-  const std::array<Rows, 2> directions{Rows{.count = host.block_rows(),
-                                            .width = host.block_cols(),
-                                            .begin = host.crow,
-                                            .columns = host.col,
-                                            .position = nullptr},
-                                       Rows{.count = host.block_cols(),
-                                            .width = host.block_rows(),
-                                            .begin = host.ccol,
-                                            .columns = host.row,
-                                            .position = host.position}};
-  Packed packed;
-  std::array<Placed, 2> together;
-  std::array<Placed, 2> alone;
+  auto placed = [this](const Lists& lists) {
+    Placed out{.groups = sizes_of(lists)};
+    out.rows = add(lists.rows);
+    out.begin = add(lists.begin);
+    out.columns = add(lists.columns);
+    out.positions = add(lists.positions);
+    return out;
+  };
+  const std::array<Rows, 2> directions{rows_of(host), columns_of(host)};
   for (std::size_t d = 0; d < 2; ++d) {
-    together[d] = place(packed, lists_of(directions[d], kTileHeight / host.block));
+    together_[d] = placed(lists_of(directions[d], kTileHeight / host.block));
     if (host.block == kStripHeight)
-      alone[d] = place(packed, lists_of(directions[d], 1));
+      alone_[d] = placed(lists_of(directions[d], 1));
     else if (host.block == kTileHeight)
-      alone[d] = together[d];
+      alone_[d] = together_[d];
   }
-  arrays_ = packed.upload(stream);
-  const auto* arrays = std::as_const(arrays_).data<std::int32_t>();
+}
+
+BsrSchedule::BsrSchedule(const BsrPlan& plan, const Tensor& words)
+    : gradient(plan.gradient_), words_(words) {
+  require<ShapeError>(words_.numel() == std::ssize(plan.words()),
+                      "[bsr_schedule] {} words, expected {}", words_.numel(), plan.words().size());
+  const auto* first = std::as_const(words_).data<std::int32_t>();
+  gradient.items = words_.rows(0, gradient.count * hopper::GradientItem::kWords)
+                       .reshape({gradient.count, hopper::GradientItem::kWords});
   auto walk = [&](std::size_t d) {
-    return BsrWalk{.together = together[d].on(arrays),
-                   .alone = host.block >= kStripHeight ? alone[d].on(arrays) : RowGroups{}};
+    return BsrWalk{.together = plan.together_[d].on(first), .alone = plan.alone_[d].on(first)};
   };
   by_rows = walk(0);
   by_columns = walk(1);
+}
+
+BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream) {
+  const BsrPlan plan(host);
+  *this = BsrSchedule(plan, Tensor::from(plan.words(), {std::ssize(plan.words())}, stream));
 }
 
 bool wants_schedule(std::int64_t block, const Stream& stream) {

@@ -1,61 +1,150 @@
 #include "sparsity/pattern.h"
 
 #include <algorithm>
+#include <array>
 
 #include "core/error.h"
+#include "core/parallel.h"
 #include "kernels/block_index.h"
 #include "kernels/blocks.h"
 
 namespace hew::sparsity {
 
+namespace {
+
+using Ints = std::vector<std::int32_t>;
+
+// Parts of what is copied to a device begin at a multiple of so many words.
+constexpr std::int64_t kAlignment = kernels::BsrPlan::kAlignment;
+
+std::int64_t aligned(std::int64_t words) {
+  return (words + kAlignment - 1) / kAlignment * kAlignment;
+}
+
+}  // namespace
+
+// A pattern on the host: the words of its schedule, if it has one, and those of its index.
+class BsrPattern::Plan {
+ public:
+  Plan(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream) : grid_(grid) {
+    require<ShapeError>(std::ssize(mask) == grid.blocks(),
+                        "[bsr_pattern] mask has {} blocks, expected {}", mask.size(),
+                        grid.blocks());
+    for (std::size_t block = 0; block < mask.size(); ++block) {
+      if (mask[block] != 0)
+        live_.push_back(static_cast<std::int64_t>(block));
+    }
+    index_.resize(static_cast<std::size_t>(place_arrays()));
+    make_index(mask);
+    if (kernels::wants_schedule(grid.block, stream))
+      schedule_.emplace(index(index_.data()));
+  }
+
+  std::int64_t words() const { return schedule_words() + aligned(std::ssize(index_)); }
+  void write(std::span<std::int32_t> words) const {
+    if (schedule_)
+      std::copy(schedule_->words().begin(), schedule_->words().end(), words.begin());
+    std::copy(index_.begin(), index_.end(), words.begin() + schedule_words());
+  }
+  // The pattern, given where its words are.
+  void finish(BsrPattern& out, const Tensor& words) && {
+    out.nnzb_ = std::ssize(live_);
+    out.live_ = std::move(live_);
+    const Tensor index = words.rows(schedule_words(), std::ssize(index_));
+    const std::array<Tensor*, kArrays> arrays{&out.crow_, &out.col_, &out.ccol_, &out.row_,
+                                              &out.position_};
+    for (std::size_t a = 0; a < kArrays; ++a) *arrays[a] = index.rows(begin_[a], length_[a]);
+    if (schedule_) {
+      out.schedule_ = std::make_shared<const kernels::BsrSchedule>(
+          *schedule_, words.rows(0, std::ssize(schedule_->words())));
+    }
+  }
+
+ private:
+  static constexpr std::size_t kArrays = 5;  // crow, col, ccol, row, position
+
+  std::int64_t schedule_words() const {
+    return schedule_ ? aligned(std::ssize(schedule_->words())) : 0;
+  }
+
+  // Returns the words of all.
+  std::int64_t place_arrays() {
+    const std::int64_t nnzb = std::ssize(live_);
+    length_ = {grid_.block_rows() + 1, nnzb, grid_.block_cols() + 1, nnzb, nnzb};
+    std::int64_t end = 0;
+    for (std::size_t a = 0; a < kArrays; ++a) {
+      begin_[a] = end;
+      end += aligned(length_[a]);
+    }
+    return end;
+  }
+
+  void make_index(const MaskBytes& mask) {
+    const Stream cpu;
+    auto array = [this](std::size_t a) {
+      return View{.data = index_.data() + begin_[a],
+                  .shape = {length_[a]},
+                  .dtype = DType::kInt32,
+                  .device = {}};
+    };
+    kernels::index_blocks(kernels::Cpu{cpu},
+                          {.mask = {.data = mask.data(),
+                                    .shape = {grid_.block_rows(), grid_.block_cols()},
+                                    .dtype = DType::kUInt8,
+                                    .device = {}},
+                           .crow = array(0),
+                           .col = array(1),
+                           .ccol = array(2),
+                           .row = array(3),
+                           .position = array(4)});
+  }
+
+  kernels::BsrIndex index(const std::int32_t* words) const {
+    return {.rows = grid_.rows,
+            .cols = grid_.cols,
+            .block = grid_.block,
+            .nnzb = std::ssize(live_),
+            .crow = words + begin_[0],
+            .col = words + begin_[1],
+            .ccol = words + begin_[2],
+            .row = words + begin_[3],
+            .position = words + begin_[4]};
+  }
+
+  BlockGrid grid_;
+  std::vector<std::int64_t> live_;
+  std::array<std::int64_t, kArrays> begin_{};
+  std::array<std::int64_t, kArrays> length_{};
+  Ints index_;
+  std::optional<kernels::BsrPlan> schedule_;
+};
+
+std::vector<PatternPtr> BsrPattern::of(std::span<const BlockMask> masks, const Stream& stream) {
+  std::vector<std::optional<Plan>> plans(masks.size());
+  for_each_parallel(std::ssize(masks),
+                    [&](std::size_t i) { plans[i].emplace(masks[i].grid, masks[i].mask, stream); });
+  std::vector<std::int64_t> begin{0};
+  for (const std::optional<Plan>& plan : plans) begin.push_back(begin.back() + plan->words());
+  Ints words(static_cast<std::size_t>(begin.back()));
+  for_each_parallel(std::ssize(masks), [&](std::size_t i) {
+    plans[i]->write(std::span(words).subspan(static_cast<std::size_t>(begin[i])));
+  });
+  const Tensor uploaded = Tensor::from(words, {std::ssize(words)}, stream);
+  std::vector<PatternPtr> patterns;
+  for (std::size_t i = 0; i < masks.size(); ++i) {
+    auto pattern = std::shared_ptr<BsrPattern>(new BsrPattern(masks[i].grid));
+    std::move(*plans[i]).finish(*pattern, uploaded.rows(begin[i], begin[i + 1] - begin[i]));
+    patterns.push_back(std::move(pattern));
+  }
+  return patterns;
+}
+
 BsrPattern::BsrPattern(const BlockGrid& grid, const MaskBytes& mask, const Stream& stream)
     : grid_(grid) {
-  require<ShapeError>(static_cast<std::int64_t>(mask.size()) == grid.blocks(),
-                      "[bsr_pattern] mask has {} blocks, expected {}", mask.size(), grid.blocks());
-  const std::int64_t block_rows = grid.block_rows();
-  const std::int64_t block_cols = grid.block_cols();
-  std::vector<std::int64_t>& live = live_.emplace();
-  std::vector<std::int32_t> crow{0};
-  std::vector<std::int32_t> col;
-  std::vector<std::vector<std::int32_t>> by_column(static_cast<std::size_t>(block_cols));
-  std::vector<std::vector<std::int32_t>> position_by_column(by_column.size());
-  for (std::int64_t r = 0; r < block_rows; ++r) {
-    for (std::int64_t c = 0; c < block_cols; ++c) {
-      const std::int64_t block = r * block_cols + c;
-      if (mask[static_cast<std::size_t>(block)] == 0)
-        continue;
-      const auto column = static_cast<std::size_t>(c);
-      by_column[column].push_back(static_cast<std::int32_t>(r));
-      position_by_column[column].push_back(static_cast<std::int32_t>(col.size()));
-      col.push_back(static_cast<std::int32_t>(c));
-      live.push_back(block);
-    }
-    crow.push_back(static_cast<std::int32_t>(col.size()));
-  }
-  nnzb_ = static_cast<std::int64_t>(col.size());
-  std::vector<std::int32_t> ccol{0};
-  std::vector<std::int32_t> row;
-  std::vector<std::int32_t> position;
-  for (std::size_t c = 0; c < by_column.size(); ++c) {
-    row.insert(row.end(), by_column[c].begin(), by_column[c].end());
-    position.insert(position.end(), position_by_column[c].begin(), position_by_column[c].end());
-    ccol.push_back(static_cast<std::int32_t>(row.size()));
-  }
-  crow_ = Tensor::from(crow, {block_rows + 1}, stream);
-  col_ = Tensor::from(col, {nnzb_}, stream);
-  ccol_ = Tensor::from(ccol, {block_cols + 1}, stream);
-  row_ = Tensor::from(row, {nnzb_}, stream);
-  position_ = Tensor::from(position, {nnzb_}, stream);
-  schedule_ = kernels::schedule_for({.rows = grid.rows,
-                                     .cols = grid.cols,
-                                     .block = grid.block,
-                                     .nnzb = nnzb_,
-                                     .crow = crow.data(),
-                                     .col = col.data(),
-                                     .ccol = ccol.data(),
-                                     .row = row.data(),
-                                     .position = position.data()},
-                                    stream);
+  Plan plan(grid, mask, stream);
+  Ints words(static_cast<std::size_t>(plan.words()));
+  plan.write(words);
+  std::move(plan).finish(*this, Tensor::from(words, {std::ssize(words)}, stream));
 }
 
 BsrPattern::BsrPattern(const BlockGrid& grid, const Tensor& mask, std::int64_t live)

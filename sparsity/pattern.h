@@ -2,6 +2,7 @@
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "core/tensor.h"
@@ -23,6 +24,15 @@ struct BlockGrid {
   friend bool operator==(const BlockGrid&, const BlockGrid&) = default;
 };
 
+/// Which blocks of a matrix are to be live, one byte a block.
+struct BlockMask {
+  BlockGrid grid;
+  MaskBytes mask;
+};
+
+class BsrPattern;
+using PatternPtr = std::shared_ptr<const BsrPattern>;
+
 /// Which blocks are live, as BSR indices with the transposed index beside them (methods.md §3),
 /// int32 on the stream's device. Immutable; shared by the tape and the weight.
 class BsrPattern {
@@ -33,6 +43,10 @@ class BsrPattern {
   /// waits only where it asks for live_blocks() or what follows from them; so there is no schedule,
   /// and products go without (kernels::wants_schedule). Throws like kernels::index_blocks.
   BsrPattern(const BlockGrid& grid, const Tensor& mask, std::int64_t live);
+  /// The patterns of several matrices at once: made on all threads and copied to the device
+  /// together. They share the memory of their arrays, which goes with the last of them. Throws
+  /// ShapeError if a mask does not have its grid's size.
+  static std::vector<PatternPtr> of(std::span<const BlockMask> masks, const Stream& stream);
 
   const BlockGrid& grid() const { return grid_; }
   std::int64_t nnzb() const { return nnzb_; }
@@ -49,6 +63,9 @@ class BsrPattern {
   std::vector<std::int64_t> sources_in(const BsrPattern& old) const;
 
  private:
+  class Plan;
+  explicit BsrPattern(const BlockGrid& grid) : grid_(grid) {}
+
   BlockGrid grid_;
   std::int64_t nnzb_ = 0;
   mutable std::optional<std::vector<std::int64_t>> live_;  // once asked for
@@ -59,8 +76,6 @@ class BsrPattern {
   Tensor position_;                                        // [nnzb]
   std::shared_ptr<const kernels::BsrSchedule> schedule_;   // null where no kernel needs it
 };
-
-using PatternPtr = std::shared_ptr<const BsrPattern>;
 
 /// The pattern's blocks of a dense [N, K] as values [nnzb, b, b], edges padded with zeros.
 Tensor gather(const Tensor& dense, const BsrPattern& pattern);

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <iterator>
 
 #include "kernels/hopper/gradient_bundles.h"
@@ -365,7 +364,7 @@ std::vector<GradientItem> single_items(const BsrIndex& index) {
   return out;
 }
 
-std::int64_t total_panels(const std::vector<GradientItem>& items) {
+std::int64_t total_panels(std::span<const GradientItem> items) {
   std::int64_t sum = 0;
   for (const GradientItem& item : items) sum += item.panels;
   return sum;
@@ -438,21 +437,14 @@ std::vector<GradientItem> gradient_items(const BsrIndex& index) {
   return items;
 }
 
-GradientSchedule gradient_schedule(const BsrIndex& index, const Stream& stream) {
-  const std::vector<GradientItem> items = gradient_items(index);
-  constexpr std::size_t kWords = sizeof(GradientItem) / sizeof(std::int32_t);
-  std::vector<std::int32_t> words(items.size() * kWords);
-  if (!items.empty())
-    std::memcpy(words.data(), items.data(), items.size() * sizeof(GradientItem));
-  const auto count = static_cast<std::int64_t>(items.size());
-  std::int64_t most = 0;
-  for (const GradientItem& item : items) most = std::max<std::int64_t>(most, item.panels);
-  return {.items = Tensor::from(words, {count, static_cast<std::int64_t>(kWords)}, stream),
-          .count = count,
-          .panels = total_panels(items),
-          .most = most,
-          .live_rows = lines_with_blocks(index.crow, index.block_rows()),
-          .live_cols = lines_with_blocks(index.ccol, index.block_cols())};
+GradientSchedule gradient_schedule(std::span<const GradientItem> items, const BsrIndex& index) {
+  GradientSchedule out{.items = {},
+                       .count = std::ssize(items),
+                       .panels = total_panels(items),
+                       .live_rows = lines_with_blocks(index.crow, index.block_rows()),
+                       .live_cols = lines_with_blocks(index.ccol, index.block_cols())};
+  for (const GradientItem& item : items) out.most = std::max<std::int64_t>(out.most, item.panels);
+  return out;
 }
 
 }  // namespace hew::kernels::hopper

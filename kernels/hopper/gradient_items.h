@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "core/tensor.h"
@@ -19,6 +20,8 @@ struct GradientItem {
   static constexpr int kMaxSlots = 16;   // right panels of a warpgroup
   static constexpr int kMaxStacked = 4;  // lines of blocks in a warpgroup's left operand
 
+  static constexpr std::int64_t kWords = 192;  // int32
+
   struct Warpgroup {
     std::int32_t left = 0;   // its first left panel
     std::int32_t right = 0;  // its first right panel, counted from the first left one
@@ -34,7 +37,7 @@ struct GradientItem {
   std::array<std::array<std::array<std::int32_t, kMaxSlots>, kMaxStacked>, kWarpgroups> block{};
   std::array<std::int32_t, 19> unused{};
 };
-static_assert(sizeof(GradientItem) == 768);  // a warp moves it with three instructions
+static_assert(sizeof(GradientItem) == 4 * GradientItem::kWords);  // a warp moves 64 at a time
 
 /// All live blocks once, ordered such that items that are made at the same time share panels and
 /// take about as long. Items are smaller where there are few blocks and device memory is what
@@ -43,7 +46,7 @@ std::vector<GradientItem> gradient_items(const BsrIndex& index);
 
 /// The items where the kernel reads them.
 struct GradientSchedule {
-  Tensor items;  // int32 [count, 64]
+  Tensor items;  // int32 [count, kWords]
   std::int64_t count = 0;
   std::int64_t panels = 0;     // of all items
   std::int64_t most = 0;       // panels of one item
@@ -51,7 +54,7 @@ struct GradientSchedule {
   std::int64_t live_cols = 0;  // block columns
 };
 
-/// Of an index whose arrays lie on the host.
-GradientSchedule gradient_schedule(const BsrIndex& index, const Stream& stream);
+/// The schedule of an index and its items, but for where they are.
+GradientSchedule gradient_schedule(std::span<const GradientItem> items, const BsrIndex& index);
 
 }  // namespace hew::kernels::hopper
