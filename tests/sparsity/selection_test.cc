@@ -6,6 +6,7 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "core/rng.h"
 
 namespace hew::sparsity {
 namespace {
@@ -58,6 +59,35 @@ TEST_CASE("union adds the strongest gradients to the largest weights") {
   CHECK(prune_and_grow(input) == MaskBytes{1, 1, 1, 0, 0, 0});
   input.swap_fraction = 0.7;  // ⌊2.1⌋ = 2, but D has one block that K lacks
   CHECK(prune_and_grow(input) == MaskBytes{1, 1, 0, 0, 1, 0});
+}
+
+TEST_CASE("a matrix alone gets the mask that it gets beside an empty one") {
+  // Where matrices are pooled blocks are sorted, which is slower and needs no other choice.
+  for (const std::size_t n : {1U, 7U, 61U, 400U}) {
+    for (std::uint64_t seed = 0; seed < 40; ++seed) {
+      MaskBytes live(n);
+      std::vector<double> score(n);
+      std::vector<double> growth(n);
+      for (std::size_t b = 0; b < n; ++b) {
+        live[b] = uniform(seed, 0, b) < 0.6F ? 1 : 0;
+        score[b] = static_cast<double>(uniform_below(seed, 1, b, n));  // with ties
+        growth[b] = static_cast<double>(uniform_below(seed, 2, b, n));
+      }
+      const auto size = static_cast<std::int64_t>(n);
+      const std::vector<std::int64_t> begin{0, size, size};
+      for (const Regrow regrow : {Regrow::kNone, Regrow::kSwap, Regrow::kUnion}) {
+        RefreshInput input{.live = live,
+                           .score = score,
+                           .growth = growth,
+                           .wanted = 1 + static_cast<std::int64_t>(uniform_below(seed, 3, 0, n)),
+                           .regrow = regrow,
+                           .swap_fraction = 0.3};
+        const MaskBytes alone = prune_and_grow(input);
+        input.matrix_begin = begin;
+        CHECK(alone == prune_and_grow(input));
+      }
+    }
+  }
 }
 
 TEST_CASE("a live block that only the gradient wants stays live under union") {
