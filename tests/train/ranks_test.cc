@@ -223,7 +223,8 @@ TEST_CASE("a run resumes on another number of ranks from the same bytes") {
                                 .tokenizer = loaded.tokenizer,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
-                                .optimizer = optimizer->state()});
+                                .optimizer = optimizer->state(),
+                                .product_choices = checkpoint.product_choices()});
   CHECK(first_difference(middle, copy) == "");
 }
 
