@@ -3,7 +3,6 @@
 #include <cmath>
 
 #include "core/rng.h"
-#include "kernels/blocks.h"
 #include "kernels/elementwise.h"
 
 namespace hew::sparsity {
@@ -13,28 +12,6 @@ namespace {
 constexpr std::uint64_t kScoreStream = ~0ULL;
 
 }  // namespace
-
-std::vector<double> dense_block_norms(const Tensor& dense, const BlockGrid& grid) {
-  Tensor norms =
-      Tensor::empty({grid.block_rows(), grid.block_cols()}, DType::kFloat64, dense.stream());
-  kernels::block_norms(dense, grid.block, norms, dense.stream());
-  return norms.to_vector<double>();
-}
-
-std::vector<double> live_block_norms(const LinearWeight& weight, const Tensor& tensor) {
-  const BsrPattern& pattern = *weight.pattern();
-  if (weight.storage() == Storage::kLiveBlocks) {
-    Tensor norms = Tensor::empty({pattern.nnzb()}, DType::kFloat64, tensor.stream());
-    kernels::live_block_norms(tensor, pattern.index(), norms, tensor.stream());
-    return norms.to_vector<double>();
-  }
-  const std::vector<double> all = dense_block_norms(tensor, pattern.grid());
-  std::vector<double> live;
-  for (const std::int64_t block : pattern.live_blocks()) {
-    live.push_back(all[static_cast<std::size_t>(block)]);
-  }
-  return live;
-}
 
 std::vector<double> spread(const BsrPattern& pattern, const std::vector<double>& live) {
   std::vector<double> all(static_cast<std::size_t>(pattern.grid().blocks()), 0.0);

@@ -7,11 +7,6 @@
 
 namespace hew::sparsity {
 
-/// ‖block‖_F / √(its real elements) of every block of a dense [N, K], row-major over the grid.
-std::vector<double> dense_block_norms(const Tensor& dense, const BlockGrid& grid);
-/// The same of the live blocks only, in the pattern's order. `tensor` is the weight's parameter or
-/// something of its shape (its gradient).
-std::vector<double> live_block_norms(const LinearWeight& weight, const Tensor& tensor);
 /// One number a live block, spread over all blocks; dead ones get 0.
 std::vector<double> spread(const BsrPattern& pattern, const std::vector<double>& live);
 

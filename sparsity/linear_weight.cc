@@ -10,17 +10,9 @@
 namespace hew::sparsity {
 namespace {
 
-// Block p of the result is block source[p] of `values`; new blocks are 0, or what `fresh` has
-// there.
-Tensor move_blocks(const Tensor& values, const std::vector<std::int64_t>& source,
-                   const Tensor& fresh) {
-  const std::int64_t b = values.size(1);
-  const auto count = static_cast<std::int64_t>(source.size());
-  Tensor moved =
-      fresh.defined() ? fresh : Tensor::zeros({count, b, b}, values.dtype(), values.stream());
-  kernels::move_blocks(values, Tensor::from(source, {count}, values.stream()), moved,
-                       values.stream());
-  return moved;
+void move_blocks(const Tensor& values, const std::vector<std::int64_t>& source, Tensor& moved) {
+  const Stream& stream = values.stream();
+  kernels::move_blocks(values, Tensor::from(source, {std::ssize(source)}, stream), moved, stream);
 }
 
 }  // namespace
@@ -106,20 +98,16 @@ void LinearWeight::restore(Storage storage, const PatternPtr& pattern, const Ten
 std::vector<std::int64_t> LinearWeight::set_pattern(const PatternPtr& pattern) {
   require<Error>(pattern_ != nullptr, "[linear_weight] {} has no pattern to move from", name_);
   std::vector<std::int64_t> source = pattern->sources_in(*pattern_);
-  const Tensor dense_grad = probe_ ? probe_.grad() : Tensor();
-  const Tensor grad = weight_.var.grad();
-  if (storage_ == Storage::kMaster) {
-    const Tensor& full = dense_grad.defined() ? dense_grad : grad;
-    if (full.defined())
-      weight_.var.grad() = scatter(gather(full, *pattern), *pattern);
-  } else {
-    weight_.var = ag::Variable(move_blocks(weight_.value(), source, Tensor()),
-                               /*requires_grad=*/true);
-    if (grad.defined()) {
-      weight_.var.grad() =
-          move_blocks(grad, source, dense_grad.defined() ? gather(dense_grad, *pattern) : Tensor());
-    }
+  const Tensor gradient = next_gradient(*pattern, source);
+  if (storage_ == Storage::kLiveBlocks) {
+    const Tensor& old = weight_.value();
+    Tensor values =
+        Tensor::zeros({pattern->nnzb(), old.size(1), old.size(2)}, old.dtype(), old.stream());
+    move_blocks(old, source, values);
+    weight_.var = ag::Variable(values, /*requires_grad=*/true);
   }
+  weight_.var.grad() = gradient;
+  narrowed_ = Tensor();
   pattern_ = pattern;
   return source;
 }
@@ -133,6 +121,57 @@ void LinearWeight::request_dense_gradient() {
   const Tensor& held = weight_.value();
   probe_ = ag::Variable(Tensor::meta({out_features_, in_features_}, held.dtype(), held.stream()),
                         /*requires_grad=*/true);
+}
+
+// The parameter's gradient once `next` is the pattern; undefined if it has none.
+Tensor LinearWeight::next_gradient(const BsrPattern& next,
+                                   const std::vector<std::int64_t>& source) const {
+  const Tensor& own = weight_.var.grad();
+  const Tensor dense = probe_ ? probe_.grad() : Tensor();
+  if (storage_ == Storage::kMaster) {
+    if (narrowed_.defined())
+      return scatter(narrowed_, next);
+    const Tensor& full = dense.defined() ? dense : own;
+    return full.defined() ? scatter(gather(full, next), next) : Tensor();
+  }
+  if (!own.defined())
+    return {};
+  const Shape shape{next.nnzb(), own.size(1), own.size(2)};
+  Tensor gradient =
+      dense.defined() ? gather(dense, next) : Tensor::zeros(shape, own.dtype(), own.stream());
+  move_blocks(own, source, gradient);
+  if (narrowed_.defined()) {
+    std::vector<std::int64_t> kept(source.size(), -1);
+    std::int64_t fresh = 0;
+    for (std::size_t p = 0; p < source.size(); ++p) {
+      if (source[p] < 0)
+        kept[p] = fresh++;
+    }
+    require<ShapeError>(narrowed_.size(0) == fresh,
+                        "[linear_weight] {}: gradients of {} new blocks were kept, expected {}",
+                        name_, narrowed_.size(0), fresh);
+    move_blocks(narrowed_, kept, gradient);
+  }
+  return gradient;
+}
+
+void LinearWeight::narrow_dense_gradient(const MaskBytes& next) {
+  require<Error>(probe_ && probe_.grad().defined(), "[linear_weight] {} has no dense gradient",
+                 name_);
+  MaskBytes kept = next;
+  if (storage_ == Storage::kLiveBlocks) {
+    for (const std::int64_t block : pattern_->live_blocks())
+      kept[static_cast<std::size_t>(block)] = 0;
+  }
+  const auto count = std::count(kept.begin(), kept.end(), std::uint8_t{1});
+  const Tensor mask = Tensor::from(kept, {std::ssize(kept)}, probe_.grad().stream());
+  narrowed_ = gather(probe_.grad(), BsrPattern(pattern_->grid(), mask, count));
+  probe_.zero_grad();
+}
+
+void LinearWeight::clear_dense_gradient() {
+  probe_ = ag::Variable();
+  narrowed_ = Tensor();
 }
 
 Tensor LinearWeight::folded() const {

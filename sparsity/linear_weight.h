@@ -57,8 +57,8 @@ class LinearWeight {
   void drop_dead_blocks();
   /// Moves to another pattern on the same grid. Live blocks: values (and the gradient, if any) of
   /// blocks in both patterns are kept, new blocks start at 0 with the gradient that
-  /// dense_gradient() has for them; returns for each new block its old position or −1. Master:
-  /// only the mask moves; returns the same positions.
+  /// dense_gradient() has, or had, for them; returns for each new block its old position or −1.
+  /// Master: only the mask moves; returns the same positions.
   std::vector<std::int64_t> set_pattern(const PatternPtr& pattern);
   /// Of a master: products read the blocks of another pattern on the same grid from here on.
   /// Nothing else moves, not even a gradient, and the host does not look at the pattern.
@@ -70,9 +70,15 @@ class LinearWeight {
   /// From here to clear_dense_gradient(), backward also computes G = dYᵀ·X [N, K] in full.
   void request_dense_gradient();
   bool wants_dense_gradient() const { return static_cast<bool>(probe_); }
+  /// The leaf whose gradient G is (ag::Variable::key).
+  const void* dense_gradient_key() const { return probe_.key(); }
   /// G summed over the micro-batches since the request; undefined before backward.
   Tensor& dense_gradient() { return probe_.grad(); }
-  void clear_dense_gradient() { probe_ = ag::Variable(); }
+  /// Of G keeps what set_pattern() to the mask `next` will look at, and frees the rest: of live
+  /// blocks those that are new in it, of a master all that are in it. dense_gradient() is undefined
+  /// from here on.
+  void narrow_dense_gradient(const MaskBytes& next);
+  void clear_dense_gradient();
 
   /// The whole matrix [N, K] with zeros for dead blocks: a copy, except while dense.
   Tensor folded() const;
@@ -80,6 +86,8 @@ class LinearWeight {
   Tensor live_values() const;
 
  private:
+  Tensor next_gradient(const BsrPattern& next, const std::vector<std::int64_t>& source) const;
+
   std::string name_;
   std::int64_t out_features_ = 0;
   std::int64_t in_features_ = 0;
@@ -88,6 +96,7 @@ class LinearWeight {
   ag::Parameter scores_;
   PatternPtr pattern_;
   ag::Variable probe_;  // leaf without memory whose gradient is the dense G
+  Tensor narrowed_;     // what is kept of it [n, b, b], in the order of the next pattern
 };
 
 }  // namespace hew::sparsity

@@ -209,10 +209,11 @@ std::vector<std::int64_t> BsrPattern::sources_in(const BsrPattern& old) const {
   const std::vector<std::int64_t>& before = old.live_blocks();
   std::vector<std::int64_t> sources;
   sources.reserve(live_blocks().size());
+  std::size_t p = 0;  // both ascend
   for (const std::int64_t block : live_blocks()) {
-    const auto found = std::lower_bound(before.begin(), before.end(), block);
-    const bool held = found != before.end() && *found == block;
-    sources.push_back(held ? found - before.begin() : -1);
+    while (p < before.size() && before[p] < block) ++p;
+    const bool held = p < before.size() && before[p] == block;
+    sources.push_back(held ? static_cast<std::int64_t>(p) : -1);
   }
   return sources;
 }

@@ -48,20 +48,12 @@ PatternPtr make_pattern(const BlockGrid& grid, const MaskBytes& mask, const Stre
   return std::make_shared<const BsrPattern>(grid, mask, stream);
 }
 
-// The mask of the `keep` best scores [R, C], on their device.
-Tensor top_mask(const Tensor& scores, std::int64_t keep) {
+// mask [R·C] ← the `keep` best scores [R, C], on their device.
+void select_top(const Tensor& scores, std::int64_t keep, Tensor& mask) {
   const Stream& stream = scores.stream();
-  Tensor wide = Tensor::empty({scores.numel()}, DType::kFloat64, stream);
+  Tensor wide = Tensor::empty(mask.shape(), DType::kFloat64, stream);
   kernels::cast(scores.reshape(wide.shape()), wide, stream);
-  Tensor mask = Tensor::empty(wide.shape(), DType::kUInt8, stream);
   kernels::top_blocks(wide, keep, mask, stream);
-  return mask;
-}
-
-const Tensor& gradient_of(const LinearWeight& weight) {
-  const Tensor& gradient = weight.parameter().var.grad();
-  require<Error>(gradient.defined(), "[sparsifier] {} has no gradient", weight.name());
-  return gradient;
 }
 
 }  // namespace
@@ -154,7 +146,11 @@ void Sparsifier::choose_initial(const Pool& pool) {
       learned_scores.push_back(initial_scores(grid, weight_key(target), dense));
       own = widen(learned_scores.back());
     } else if (rule.score == Score::kMagnitude) {
-      own = dense_block_norms(dense, grid);
+      BlockNorms norms;
+      norms.add(dense, grid);
+      norms.compute();
+      norms.read(dense.stream());
+      own = norms[0];
     } else {
       own = random_block_scores(grid, weight_key(target), 0);  // before any step
     }
@@ -192,6 +188,7 @@ bool Sparsifier::may_grow(const Pool& pool, std::int64_t step) const {
 }
 
 std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
+  forget_dense_gradients();
   select_learned_masks(step);
   std::vector<StorageChange> changes;
   for (const Target& target : targets_) {
@@ -206,7 +203,10 @@ std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
     if (learned(first) || !refreshes_at(rules_[first.rule], step) || !may_grow(pool, step)) {
       continue;
     }
-    for (const std::size_t t : pool) targets_[t].weight->request_dense_gradient();
+    for (const std::size_t t : pool) {
+      targets_[t].weight->request_dense_gradient();
+      asked_.emplace(targets_[t].weight->dense_gradient_key(), t);
+    }
   }
   return changes;
 }
@@ -226,14 +226,37 @@ MaskBytes Sparsifier::pooled_mask(const Pool& pool, std::int64_t step) const {
                          .matrix_begin = begin});
 }
 
-void Sparsifier::select_learned_masks(std::int64_t step) {
-  // Where the scores are on a GPU they are sorted there, all before the first mask is waited for.
-  std::vector<Tensor> selected(pools_.size());
-  for (std::size_t p = 0; p < pools_.size(); ++p) {
-    LinearWeight& weight = *targets_[pools_[p].front()].weight;
-    if (weight.has_scores() && pools_[p].size() == 1)
-      selected[p] = top_mask(weight.scores().value(), wanted_blocks(pools_[p], step));
+Sparsifier::LearnedMasks Sparsifier::learned_masks(std::int64_t step) const {
+  LearnedMasks out;
+  for (const Pool& pool : pools_) {
+    const LinearWeight& weight = *targets_[pool.front()].weight;
+    const bool alone = weight.has_scores() && pool.size() == 1;
+    out.begin.push_back(out.begin.back() + (alone ? weight.pattern()->grid().blocks() : 0));
   }
+  const Stream& stream = targets_.front().weight->parameter().var.stream();
+  out.all = Tensor::empty({out.begin.back()}, DType::kUInt8, stream);
+  for (std::size_t p = 0; p < pools_.size(); ++p) {
+    Tensor mask = out.of(p);
+    if (mask.numel() > 0) {
+      LinearWeight& weight = *targets_[pools_[p].front()].weight;
+      select_top(weight.scores().value(), wanted_blocks(pools_[p], step), mask);
+      out.scheduled |= kernels::wants_schedule(weight.pattern()->grid().block, stream);
+    }
+  }
+  return out;
+}
+
+void Sparsifier::select_learned_masks(std::int64_t step) {
+  if (std::none_of(targets_.begin(), targets_.end(),
+                   [](const Target& target) { return target.weight->has_scores(); }))
+    return;
+  // On a GPU all are sorted before the host waits for any.
+  const LearnedMasks selected = learned_masks(step);
+  const Stream& stream = selected.all.stream();
+  const MaskBytes on_host =
+      selected.scheduled ? selected.all.to_vector<std::uint8_t>() : MaskBytes();
+  std::vector<std::size_t> changed;
+  std::vector<BlockMask> masks;
   for (std::size_t p = 0; p < pools_.size(); ++p) {
     const Pool& pool = pools_[p];
     LinearWeight& first = *targets_[pool.front()].weight;
@@ -241,141 +264,37 @@ void Sparsifier::select_learned_masks(std::int64_t step) {
       continue;
     const BlockGrid& grid = first.pattern()->grid();
     if (pool.size() > 1) {
-      set_masks(pool, pooled_mask(pool, step));
-    } else if (kernels::wants_schedule(grid.block, selected[p].stream())) {
-      set_masks(pool, selected[p].to_vector<std::uint8_t>());
+      add_changes(pool, pooled_mask(pool, step), changed, masks);
+    } else if (kernels::wants_schedule(grid.block, stream)) {
+      const std::span own(on_host.data() + selected.begin[p],
+                          static_cast<std::size_t>(grid.blocks()));
+      add_changes(pool, own, changed, masks);
     } else {
       first.set_mask(
-          std::make_shared<const BsrPattern>(grid, selected[p], wanted_blocks(pool, step)));
+          std::make_shared<const BsrPattern>(grid, selected.of(p), wanted_blocks(pool, step)));
     }
   }
+  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream);
+  for (std::size_t i = 0; i < changed.size(); ++i)
+    targets_[changed[i]].weight->set_mask(patterns[i]);
 }
 
-void Sparsifier::set_masks(const Pool& pool, const MaskBytes& pooled) {
-  auto begin = pooled.begin();
+// Adds those of the pool whose mask is another now.
+void Sparsifier::add_changes(const Pool& pool, std::span<const std::uint8_t> pooled,
+                             std::vector<std::size_t>& targets,
+                             std::vector<BlockMask>& masks) const {
   for (const std::size_t t : pool) {
-    LinearWeight& weight = *targets_[t].weight;
-    const BlockGrid& grid = weight.pattern()->grid();
-    const MaskBytes own(begin, begin + grid.blocks());
-    begin += grid.blocks();
-    if (own != weight.pattern()->mask())
-      weight.set_mask(make_pattern(grid, own, weight.parameter().var.stream()));
-  }
-}
-
-std::vector<LinearWeight*> Sparsifier::dense_gradient_weights() const {
-  std::vector<LinearWeight*> wanted;
-  for (const Target& target : targets_) {
-    if (target.weight->wants_dense_gradient())
-      wanted.push_back(target.weight);
-  }
-  return wanted;
-}
-
-void Sparsifier::update_average(const Target& target) {
-  const LinearWeight& weight = *target.weight;
-  const double decay = rules_[target.rule].ema_decay;
-  const std::vector<double> w = live_block_norms(weight, weight.parameter().value());
-  const std::vector<double> g = live_block_norms(weight, gradient_of(weight));
-  std::vector<double>& average = averages_[weight.name()];
-  for (std::size_t p = 0; p < average.size(); ++p) {
-    average[p] = decay * average[p] + (1 - decay) * w[p] * g[p];
-  }
-}
-
-std::vector<double> Sparsifier::live_scores(const Target& target, std::int64_t step) const {
-  const LinearWeight& weight = *target.weight;
-  switch (rules_[target.rule].score) {
-    case Score::kMagnitude:
-      return spread(*weight.pattern(), live_block_norms(weight, weight.parameter().value()));
-    case Score::kGradient:
-      return spread(*weight.pattern(), live_block_norms(weight, gradient_of(weight)));
-    case Score::kEma:
-      return spread(*weight.pattern(), averages_.at(weight.name()));
-    case Score::kRandom:
-      return random_block_scores(weight.pattern()->grid(), weight_key(target), 2 * (step + 1));
-    case Score::kLearned:
-      break;  // selected by select_learned_masks
-  }
-  throw Error(fmt::format("[sparsifier] {} has no score to refresh by", weight.name()));
-}
-
-std::vector<double> Sparsifier::growth_scores(const Target& target, std::int64_t step) const {
-  const SparsityRule& rule = rules_[target.rule];
-  if (rule.growth == Growth::kRandom)
-    return random_block_scores(target.weight->pattern()->grid(), weight_key(target),
-                               2 * (step + 1) + 1);
-  if (rule.growth == Growth::kNone || !target.weight->wants_dense_gradient())
-    return {};
-  return dense_block_norms(target.weight->dense_gradient(), target.weight->pattern()->grid());
-}
-
-void Sparsifier::refresh_pool(const Pool& pool, std::int64_t step,
-                              std::vector<PatternChange>& changes) {
-  const SparsityRule& rule = rules_[targets_[pool.front()].rule];
-  MaskBytes live;
-  std::vector<double> score;
-  std::vector<double> growth;
-  std::vector<std::int64_t> begin{0};
-  for (const std::size_t t : pool) {
-    const MaskBytes own = targets_[t].weight->pattern()->mask();
-    const std::vector<double> own_score = live_scores(targets_[t], step);
-    const std::vector<double> own_growth = growth_scores(targets_[t], step);
-    live.insert(live.end(), own.begin(), own.end());
-    score.insert(score.end(), own_score.begin(), own_score.end());
-    growth.insert(growth.end(), own_growth.begin(), own_growth.end());
-    begin.push_back(static_cast<std::int64_t>(live.size()));
-  }
-  const bool last = step >= rule.schedule.end.step;
-  const MaskBytes mask = prune_and_grow({.live = live,
-                                         .score = score,
-                                         .growth = growth,
-                                         .wanted = wanted_blocks(pool, step),
-                                         .regrow = last ? Regrow::kNone : rule.regrow,
-                                         .swap_fraction = swap_fraction_at(rule, step),
-                                         .matrix_begin = begin});
-  for (std::size_t i = 0; i < pool.size(); ++i) {
-    LinearWeight& weight = *targets_[pool[i]].weight;
-    const MaskBytes own(mask.begin() + begin[i], mask.begin() + begin[i + 1]);
-    if (own == weight.pattern()->mask())
+    const BsrPattern& pattern = *targets_[t].weight->pattern();
+    if (pooled.empty())
       continue;
-    PatternChange change{.weight = &weight,
-                         .source = weight.set_pattern(make_pattern(
-                             weight.pattern()->grid(), own, weight.parameter().var.stream()))};
-    if (rule.score == Score::kEma) {
-      std::vector<double>& average = averages_[weight.name()];
-      std::vector<double> moved;
-      for (const std::int64_t from : change.source) {
-        moved.push_back(from < 0 ? 0.0 : average[static_cast<std::size_t>(from)]);
-      }
-      average = std::move(moved);
-    }
-    if (weight.storage() == Storage::kLiveBlocks)
-      changes.push_back(std::move(change));
+    const auto own = pooled.first(static_cast<std::size_t>(pattern.grid().blocks()));
+    pooled = pooled.subspan(own.size());
+    MaskBytes mask(own.begin(), own.end());
+    if (mask == pattern.mask())
+      continue;
+    targets.push_back(t);
+    masks.push_back({.grid = pattern.grid(), .mask = std::move(mask)});
   }
-}
-
-bool Sparsifier::reads_gradients(std::int64_t step) const {
-  return std::any_of(targets_.begin(), targets_.end(), [&](const Target& target) {
-    return rules_[target.rule].score == Score::kEma ||
-           (!learned(target) && refreshes_at(rules_[target.rule], step));
-  });
-}
-
-std::vector<PatternChange> Sparsifier::refresh(std::int64_t step) {
-  for (const Target& target : targets_) {
-    if (rules_[target.rule].score == Score::kEma)
-      update_average(target);
-  }
-  std::vector<PatternChange> changes;
-  for (const Pool& pool : pools_) {
-    const Target& first = targets_[pool.front()];
-    if (!learned(first) && refreshes_at(rules_[first.rule], step)) {
-      refresh_pool(pool, step, changes);
-    }
-  }
-  for (const Target& target : targets_) target.weight->clear_dense_gradient();
-  return changes;
 }
 
 }  // namespace hew::sparsity

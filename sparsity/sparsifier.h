@@ -1,10 +1,17 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <memory>
+#include <optional>
+#include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
+#include "core/cuda_device.h"
+#include "sparsity/block_norms.h"
 #include "sparsity/linear_weight.h"
 #include "sparsity/rule.h"
 #include "sparsity/selection.h"
@@ -29,10 +36,15 @@ struct StorageChange {
 /// which blocks, when. Decides from averaged gradients and from weights that are equal on every
 /// rank, so that all ranks decide alike without talking.
 ///
-/// One training step: begin_step → forward and backward → average gradients, and dense gradients of
-/// dense_gradient_weights() → refresh → the optimizer follows the changes, then steps.
+/// One training step: begin_step → forward and backward; as each dense gradient is complete, it is
+/// averaged and dense_gradient_done() called → average the other gradients → refresh → the
+/// optimizer follows the changes, then steps.
 class Sparsifier {
  public:
+  /// Dense gradients that a GPU may hold, beside the newest, while the host chooses masks: enough
+  /// that it has work queued for longer than the host takes.
+  static constexpr std::int64_t kHeldBytes = std::int64_t{256} << 20U;
+
   struct Target {
     LinearWeight* weight = nullptr;
     std::size_t rule = 0;
@@ -61,8 +73,17 @@ class Sparsifier {
   /// mask, or several matrices compete in one top-k, since how many blocks each of them keeps is
   /// then up to the scores.
   void select_learned_masks(std::int64_t step);
-  /// Weights whose dense_gradient() this step's backward computes.
-  std::vector<LinearWeight*> dense_gradient_weights() const;
+  /// The weight whose dense gradient that leaf is for (ag::BackwardHooks), or null. It was asked
+  /// for by begin_step() for this step's backward.
+  LinearWeight* dense_gradient_weight(const void* leaf) const;
+  /// That weight's dense gradient is complete and averaged. Where used_up_early(), the new mask is
+  /// chosen from here on, and of the gradient only what refresh() then needs is kept: on the CPU at
+  /// once, on a GPU when more than kHeldBytes wait, so that it goes on with backward while the host
+  /// waits for norms and chooses. Without this call refresh() finds whole gradients, and does the
+  /// same with them.
+  void dense_gradient_done(const LinearWeight& weight, std::int64_t step);
+  /// Whether a matrix under the rule is a top-k of its own whose scores need no other gradients.
+  static bool used_up_early(const SparsityRule& rule);
   /// Whether refresh() of this step looks at or moves gradients of parameters.
   bool reads_gradients(std::int64_t step) const;
   /// After backward, with averaged gradients: moving averages of scores are updated and, where
@@ -76,16 +97,60 @@ class Sparsifier {
  private:
   // Targets that compete in one top-k.
   using Pool = std::vector<std::size_t>;
+  // What prune_and_grow looks at, of the matrices of a pool end to end.
+  struct PoolScores {
+    MaskBytes live;
+    std::vector<double> score;
+    std::vector<double> growth;
+    std::vector<std::int64_t> begin{0};
+  };
+  // By learned scores, of each pool that is one matrix, the mask [R·C] on their device.
+  struct LearnedMasks {
+    Tensor all;
+    std::vector<std::int64_t> begin{0};  // of each pool, then the end
+    bool scheduled = false;              // some kernel wants a schedule
+
+    Tensor of(std::size_t pool) const {
+      return all.rows(begin[pool], begin[pool + 1] - begin[pool]);
+    }
+  };
+  // Norms that a target's refresh looks at, as entries of one BlockNorms.
+  struct Looks {
+    std::optional<std::size_t> weight = {};    // of live blocks
+    std::optional<std::size_t> gradient = {};  // of live blocks
+    std::optional<std::size_t> growth = {};    // of all
+  };
+  // A target whose mask is chosen before refresh().
+  struct Ahead {
+    std::size_t target = 0;
+    std::int64_t step = 0;
+    std::int64_t bytes = 0;  // of the dense gradient
+    BlockNorms norms = {};
+    Looks looks = {};
+    std::unique_ptr<cuda::Mark> computed = nullptr;  // the norms; on a GPU
+  };
 
   void build_pools();
   void choose_initial(const Pool& pool);
   bool may_grow(const Pool& pool, std::int64_t step) const;
   std::int64_t wanted_blocks(const Pool& pool, std::int64_t step) const;
-  std::vector<double> live_scores(const Target& target, std::int64_t step) const;
-  std::vector<double> growth_scores(const Target& target, std::int64_t step) const;
-  void update_average(const Target& target);
-  void refresh_pool(const Pool& pool, std::int64_t step, std::vector<PatternChange>& changes);
-  void set_masks(const Pool& pool, const MaskBytes& pooled);
+  bool refreshes(const Target& target, std::int64_t step) const;
+  Looks looks(const Target& target, bool refreshes, BlockNorms& norms) const;
+  std::vector<double> live_scores(const Target& target, std::int64_t step, const Looks& looks,
+                                  const BlockNorms& norms) const;
+  std::vector<double> growth_scores(const Target& target, std::int64_t step, const Looks& looks,
+                                    const BlockNorms& norms) const;
+  void add_scores(std::size_t target, std::int64_t step, const Looks& looks,
+                  const BlockNorms& norms, PoolScores& out) const;
+  MaskBytes refreshed_mask(const Pool& pool, const PoolScores& scores, std::int64_t step) const;
+  std::vector<MaskBytes> refreshed_masks(std::int64_t step);
+  void choose_next();
+  void forget_dense_gradients();
+  void update_average(const Target& target, const Looks& looks, const BlockNorms& norms);
+  void move_average(const PatternChange& change);
+  LearnedMasks learned_masks(std::int64_t step) const;
+  void add_changes(const Pool& pool, std::span<const std::uint8_t> pooled,
+                   std::vector<std::size_t>& targets, std::vector<BlockMask>& masks) const;
   MaskBytes pooled_mask(const Pool& pool, std::int64_t step) const;
   bool learned(const Target& target) const;
   std::uint64_t weight_key(const Target& target) const;
@@ -96,6 +161,11 @@ class Sparsifier {
   std::vector<Pool> pools_;
   std::uint64_t seed_ = 0;
   std::map<std::string, std::vector<double>> averages_;
+  // Of the step that goes on:
+  std::unordered_map<const void*, std::size_t> asked_;  // targets by their dense gradient's leaf
+  std::deque<std::unique_ptr<Ahead>> ahead_;
+  std::map<std::size_t, MaskBytes> chosen_;  // by target, before refresh()
+  Stream reading_;                           // beside the weights' stream; once it is needed
 };
 
 }  // namespace hew::sparsity

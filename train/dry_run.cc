@@ -85,7 +85,8 @@ StoredParameter stored_parameter(const sparsity::Sparsifier& sparsifier, const R
   return {.stored = masked ? all + scores : live,
           .live = live,
           .masked = masked,
-          .dense_gradient = grows_at(rule, step) ? all : 0};
+          .dense_gradient = grows_at(rule, step) ? all : 0,
+          .used_up_early = sparsity::Sparsifier::used_up_early(rule)};
 }
 
 // The model as it is stored at `step`.

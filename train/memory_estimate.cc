@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "sparsity/sparsifier.h"
 #include "train/model_setup.h"
 
 namespace hew::train {
@@ -65,6 +66,25 @@ double bytes_in_passing(const Recipe& recipe, const StoredModel& stored, double 
   return std::max(loss, mlp);
 }
 
+// Bytes of dense gradients at a time, `width` an element. Where micro-batches add up, all of them.
+double bytes_of_dense_gradients(const Recipe& recipe, const StoredModel& model, bool adds_up,
+                                double width) {
+  double kept = 0;
+  double passing = 0;
+  double largest = 0;
+  for (const StoredParameter& p : model.parameters) {
+    if (adds_up || !p.used_up_early) {
+      kept += p.dense_gradient * width;
+    } else if (p.dense_gradient > 0) {
+      kept += std::min(p.live, p.dense_gradient - p.live) * width;  // blocks that grow, at most
+      passing += p.dense_gradient * width;
+      largest = std::max(largest, p.dense_gradient * width);
+    }
+  }
+  const double waiting = recipe.run.device.is_cpu() ? 0 : sparsity::Sparsifier::kHeldBytes;
+  return kept + std::min(passing, waiting + largest);
+}
+
 double bytes_of_moment_element(const Recipe& recipe) {
   const double master = width_of(weight_dtype(recipe.train.precision));
   if (recipe.optim.kind == optim::OptimizerKind::kSgd)
@@ -84,7 +104,6 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
   double elements = 0;
   for (const StoredParameter& p : model.parameters) {
     elements += p.stored;
-    out.dense_gradients += p.dense_gradient * master;
     if (p.masked || copied)
       out.copies += p.live * size;
   }
@@ -97,6 +116,7 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
   out.passing = bytes_in_passing(recipe, model, tokens);
   out.libraries = recipe.run.device.is_cpu() ? 0 : kLibraries;
   const bool adds_up = micro_batch * ranks < recipe.train.batch;
+  out.dense_gradients = bytes_of_dense_gradients(recipe, model, adds_up, master);
   const double all_gradients = out.gradients + out.dense_gradients;
   const double first = adds_up ? all_gradients : model.head_elements * master;
   out.most = out.weights + out.copies + out.moments + out.passing + out.libraries +

@@ -9,10 +9,11 @@ namespace hew::train {
 
 /// What one parameter stores and takes part with, in elements.
 struct StoredParameter {
-  double stored = 0;          // of its value, its gradient and each moment
-  double live = 0;            // of what products read
-  bool masked = false;        // products read a copy of the live blocks
-  double dense_gradient = 0;  // of the gradient that a mask refresh asks for
+  double stored = 0;           // of its value, its gradient and each moment
+  double live = 0;             // of what products read
+  bool masked = false;         // products read a copy of the live blocks
+  double dense_gradient = 0;   // of the gradient that a mask refresh asks for
+  bool used_up_early = false;  // of that only blocks that grow are kept until the refresh
 };
 
 /// The model beside its parameters' sizes, at one step of a run.

@@ -46,7 +46,7 @@ void RunLog::step(const StepRecord& record, bool milestone) {
   begin(progress.steps);
 }
 
-void RunLog::refresh(const sparsity::Sparsifier& sparsifier, std::int64_t step) {
+void RunLog::refresh(const sparsity::Sparsifier& sparsifier, const RefreshRecord& record) {
   if (!metrics_)
     return;
   nlohmann::ordered_json weights = nlohmann::ordered_json::object();
@@ -55,9 +55,12 @@ void RunLog::refresh(const sparsity::Sparsifier& sparsifier, std::int64_t step) 
     weights[target.weight->name()] = {{"live", pattern.nnzb()},
                                       {"blocks", pattern.grid().blocks()},
                                       {"sparsity", pattern.sparsity()},
-                                      {"wanted", sparsifier.wanted_sparsity(target, step)}};
+                                      {"wanted", sparsifier.wanted_sparsity(target, record.step)}};
   }
-  metrics_->write({{"kind", "refresh"}, {"step", step + 1}, {"weights", weights}});
+  metrics_->write({{"kind", "refresh"},
+                   {"step", record.step + 1},
+                   {"seconds", record.seconds},
+                   {"weights", weights}});
 }
 
 void RunLog::evaluation(const Evaluation& result, std::int64_t steps) {

@@ -24,6 +24,12 @@ struct StepRecord {
   std::int64_t bytes_reduced = 0;  // over the network, so far
 };
 
+/// What it says of a mask refresh beside the masks.
+struct RefreshRecord {
+  std::int64_t step = 0;  // from 0
+  double seconds = 0;     // from the end of backward to the last block moved
+};
+
 /// What rank 0 tells of a run as it goes on: on the console and in the run's log and metrics.jsonl.
 class RunLog {
  public:
@@ -41,8 +47,8 @@ class RunLog {
   void say(const std::string& text) { console_.say(text); }
   /// A progress line; with `milestone` it is kept, a record is written, and the time begins anew.
   void step(const StepRecord& record, bool milestone);
-  /// Live blocks after the refresh of step `step`, counted from 0.
-  void refresh(const sparsity::Sparsifier& sparsifier, std::int64_t step);
+  /// Live blocks after a refresh.
+  void refresh(const sparsity::Sparsifier& sparsifier, const RefreshRecord& record);
   void evaluation(const Evaluation& result, std::int64_t steps);
   /// Leaves the line that overwrites itself, if there is one.
   void end_live_line() { console_.end_live_line(); }

@@ -17,7 +17,13 @@ namespace hew::train {
 ag::BackwardHooks Trainer::reduce_when_done() {
   const bool slices = optimizer_->sharded() && !sparsifier().reads_gradients(progress_.steps);
   reducer_.begin(model().parameters(), slices ? dist::Share::kSlices : dist::Share::kWhole);
-  return {.leaf_done = [this](const void* leaf) { reducer_.ready(leaf); }};
+  return {.leaf_done = [this, step = progress_.steps](const void* leaf) {
+    reducer_.ready(leaf);
+    if (sparsity::LinearWeight* weight = sparsifier().dense_gradient_weight(leaf)) {
+      reducer_.average(weight->dense_gradient());
+      sparsifier().dense_gradient_done(*weight, step);
+    }
+  }};
 }
 
 Tensor Trainer::accumulate_gradients(std::int64_t step) {
@@ -57,19 +63,17 @@ void Trainer::follow(const std::vector<sparsity::StorageChange>& changes) {
   optimizer_->set_parameters(model().parameters());
 }
 
-void Trainer::follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step) {
+void Trainer::refresh_masks(std::int64_t step) {
+  const RunLog::Clock::time_point start = RunLog::Clock::now();
+  const std::vector<sparsity::PatternChange> changes = sparsifier().refresh(step);
   for (const sparsity::PatternChange& change : changes) {
     optimizer_->remap(change.weight->name(), change.source);
   }
-  if (!changes.empty())
-    log_.refresh(sparsifier(), step);
-}
-
-void Trainer::refresh_masks(std::int64_t step) {
-  for (sparsity::LinearWeight* weight : sparsifier().dense_gradient_weights()) {
-    reducer_.average(weight->dense_gradient());
-  }
-  follow(sparsifier().refresh(step), step);
+  if (changes.empty())
+    return;
+  synchronize(stream_);
+  const std::chrono::duration<double> taken = RunLog::Clock::now() - start;
+  log_.refresh(sparsifier(), {.step = step, .seconds = taken.count()});
 }
 
 void Trainer::require_finite(const Tensor& own_loss, std::int64_t step) {

@@ -61,7 +61,6 @@ class Trainer {
   void refresh_masks(std::int64_t step);
   void require_finite(const Tensor& own_loss, std::int64_t step);
   void follow(const std::vector<sparsity::StorageChange>& changes);
-  void follow(const std::vector<sparsity::PatternChange>& changes, std::int64_t step);
   void check_ranks_agree();
   // Reads what the last steps have left, where this step is one to do so.
   void settle(bool stop);

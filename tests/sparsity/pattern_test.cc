@@ -46,7 +46,8 @@ void check_same(const BsrPattern& a, const BsrPattern& b) {
         {.x = x, .values = values, .index = pattern.index(), .bias = {}, .y = y, .pre = {}},
         stream);
     Tensor dx = Tensor::empty(x.shape(), x.dtype(), stream);
-    kernels::bsr_input_gradient(dy, values, pattern.index(), dx, stream);
+    kernels::bsr_input_gradient({.dy = dy, .values = values, .index = pattern.index(), .dx = dx},
+                                stream);
     return std::array{y, dx};
   };
   const auto [y, dx] = products(a);

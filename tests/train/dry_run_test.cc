@@ -135,6 +135,13 @@ TEST_CASE("dead blocks need no memory, where they are not stored") {
   CHECK(weights_at_last < 0.6 * weights);
   CHECK(memory_of(report, "dense gradients").first > 0);
   CHECK(memory_of(report, "dense gradients").second == 0);
+  // Where no micro-batches add up one matrix at a time, and blocks that grow: none, all are live.
+  const double one_by_one = memory_of(report, "dense gradients").first;
+  const double all =
+      memory_of(report_of("gpt-tiny-blast", {"train.micro_batch=1"}), "dense gradients").first;
+  const double matrix = 4.0 * 256 * 1024 / (1 << 30);
+  CHECK(near(all, 8 * matrix));
+  CHECK(near(one_by_one, matrix));
 }
 
 TEST_CASE("ranks that cannot share the batch are refused") {

@@ -158,6 +158,38 @@ TEST_CASE("BLaST in float64 takes the same losses and masks over any number of r
   }
 }
 
+TEST_CASE("masks chosen while backward goes on are those chosen afterwards, to the last byte") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  const std::string slots =
+      "block: 8, every: 10, method: blast, regrow: swap, "
+      "schedule: {name: cubic, initial: 0.1, final: 0.7, end: 75%}";
+  // Groups are chosen afterwards, even those of one matrix.
+  std::string groups;
+  for (const char* name :
+       {"blocks.0.mlp.up", "blocks.0.mlp.down", "blocks.1.mlp.up", "blocks.1.mlp.down"}) {
+    groups += fmt::format("{}{{match: {}.weight, scope: group, group: {}, {}}}",
+                          groups.empty() ? "" : ", ", name, name, slots);
+  }
+  for (const int micro_batch : {0, 1}) {
+    const std::vector<std::string> common{"train.steps=40",
+                                          fmt::format("train.micro_batch={}", micro_batch)};
+    auto checkpoint = [&](const std::string& run, const std::string& rules) {
+      std::vector<std::string> overrides = common;
+      overrides.push_back("sparsity=[" + rules + "]");
+      run_together(runs.recipe(fmt::format("{}-{}", run, micro_batch), overrides));
+      return runs.directory(fmt::format("{}-{}", run, micro_batch)) /
+             "checkpoints/step-00000040.h5";
+    };
+    const auto ahead = checkpoint("ahead", "{match: blocks.*.mlp.*.weight, " + slots + "}");
+    const auto afterwards = checkpoint("afterwards", groups);
+    CHECK(first_difference(ahead, afterwards) == "");
+    const std::vector<double> seconds = refreshes_of(ahead.parent_path().parent_path());
+    CHECK(seconds.size() == 4);  // after steps 1, 11, 21 and 31
+    for (const double s : seconds) CHECK(s > 0);
+  }
+}
+
 TEST_CASE("BLaST and shared moments in float32 take the same losses over any number of ranks") {
   const SharedScratch scratch;
   const TinyRuns runs(scratch.path(), world());

@@ -119,6 +119,14 @@ std::vector<double> losses_of(const std::filesystem::path& run) {
   return losses;
 }
 
+std::vector<double> refreshes_of(const std::filesystem::path& run) {
+  std::vector<double> seconds;
+  for (const nlohmann::json& record : metrics_of(run, "refresh")) {
+    seconds.push_back(record["seconds"].get<double>());
+  }
+  return seconds;
+}
+
 std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run) {
   std::vector<train::Evaluation> evaluations;
   for (const nlohmann::json& record : metrics_of(run, "eval")) {

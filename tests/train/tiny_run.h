@@ -34,6 +34,9 @@ void run_training(const train::Recipe& recipe, dist::Communicator& comm,
 /// Losses of the steps in a run's metrics.jsonl, in order.
 std::vector<double> losses_of(const std::filesystem::path& run);
 
+/// What its mask refreshes took in seconds, in order.
+std::vector<double> refreshes_of(const std::filesystem::path& run);
+
 /// Its evaluations, in order.
 std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run);
 
