@@ -7,7 +7,6 @@
 #include <set>
 
 #include "core/error.h"
-#include "data/bpe_tokenizer.h"
 #include "data/corpus_writer.h"
 #include "data/sentencepiece_tokenizer.h"
 #include "io/atomic_file.h"
@@ -19,22 +18,6 @@ namespace {
 // over the text are taken.
 constexpr std::int64_t kTrainingBytes = std::int64_t{64} << 20U;
 constexpr std::int64_t kNoSplit = std::numeric_limits<std::int64_t>::max();
-
-void check_tokenizer_options(const TokenizerChoice& choice) {
-  const bool pieces = choice.kind == "sentencepiece";
-  const bool gpt2 = choice.kind == "gpt2";
-  require<ConfigError>(pieces || gpt2 || choice.kind == "bytes",
-                       "tokenizer '{}', expected bytes, sentencepiece or gpt2", choice.kind);
-  const bool load = !choice.sentencepiece_model.empty();
-  require<ConfigError>(!pieces || load != (choice.vocab_size > 0),
-                       "sentencepiece takes either --vocab-size or --sentencepiece-model");
-  require<ConfigError>(pieces || (!load && choice.vocab_size == 0 && choice.save_model.empty()),
-                       "tokenizer {} takes no SentencePiece option", choice.kind);
-  const bool files = !choice.encoder_json.empty() && !choice.vocab_bpe.empty();
-  const bool no_files = choice.encoder_json.empty() && choice.vocab_bpe.empty();
-  require<ConfigError>(gpt2 ? files : no_files,
-                       "tokenizer gpt2, and no other, takes --gpt2-encoder and --gpt2-merges");
-}
 
 void check_outputs(const PrepareOptions& options) {
   require<ConfigError>(options.valid_fraction >= 0 && options.valid_fraction < 1,
@@ -59,13 +42,6 @@ void check_outputs(const PrepareOptions& options) {
   }
 }
 
-std::string read_file(const std::string& path) {
-  const FileDescriptor file = open_to_read(path);
-  std::string bytes(static_cast<std::size_t>(size_of_file(file, path)), '\0');
-  read_at(file, path, 0, std::as_writable_bytes(std::span(bytes)));
-  return bytes;
-}
-
 std::string train_model(const PrepareOptions& options, const TextInputs& inputs,
                         std::int64_t split) {
   const std::int64_t bytes = std::min(inputs.bytes(), split);
@@ -88,21 +64,9 @@ std::string train_model(const PrepareOptions& options, const TextInputs& inputs,
 
 std::unique_ptr<Tokenizer> make(const PrepareOptions& options, const TextInputs& inputs,
                                 std::int64_t split) {
-  const TokenizerChoice& choice = options.tokenizer;
-  if (choice.kind == "bytes")
-    return std::make_unique<ByteTokenizer>();
-  if (choice.kind == "gpt2") {
-    return std::make_unique<BpeTokenizer>(
-        read_gpt2_vocabulary(choice.encoder_json, choice.vocab_bpe));
-  }
-  if (choice.sentencepiece_model.empty()) {
+  if (options.tokenizer.vocab_size > 0)
     return std::make_unique<SentencePieceTokenizer>(train_model(options, inputs, split));
-  }
-  try {
-    return std::make_unique<SentencePieceTokenizer>(read_file(choice.sentencepiece_model));
-  } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", choice.sentencepiece_model, error.what()));
-  }
+  return load_tokenizer(options.tokenizer);
 }
 
 /// Sends each line to the training or the held-out corpus.
@@ -137,7 +101,7 @@ void commit_all(const std::vector<std::pair<std::string, std::function<void()>>>
 }  // namespace
 
 PrepareResult prepare_corpus(const PrepareOptions& options) {
-  check_tokenizer_options(options.tokenizer);
+  check_tokenizer_choice(options.tokenizer);
   check_outputs(options);
   require<ConfigError>(!options.inputs.empty(), "no input file is named");
   const TextInputs inputs(options.inputs);

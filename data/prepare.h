@@ -7,19 +7,9 @@
 
 #include "data/corpus_file.h"
 #include "data/text_lines.h"
+#include "data/tokenizer_choice.h"
 
 namespace hew {
-
-/// Which tokenizer prepare_corpus uses.
-struct TokenizerChoice {
-  std::string kind = "bytes";
-  std::string sentencepiece_model;  // an existing .model file; empty: one is trained
-  std::int64_t vocab_size = 0;      // of a SentencePiece model to train
-  std::string model_type = "unigram";
-  std::string save_model;    // where to put a SentencePiece model as a file of its own
-  std::string encoder_json;  // GPT-2
-  std::string vocab_bpe;     // GPT-2
-};
 
 struct PrepareOptions {
   std::vector<std::string> inputs;  // "-" is standard input
