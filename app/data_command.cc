@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "app/recipe_choice.h"
+#include "app/tokenizer_options.h"
 #include "core/error.h"
 #include "data/prepare.h"
 #include "data/token_corpus.h"
@@ -65,16 +66,11 @@ void add_tokenize(CLI::App& data) {
                    "What ends a document: a line <|endoftext|> (separator), a file, or a line")
       ->transform(CLI::CheckedTransformer(documents));
   command->add_flag("--force", options->force, "Overwrite outputs that exist");
-  command->add_option("--tokenizer", tokenizer.kind, "bytes, sentencepiece or gpt2")
-      ->check(CLI::IsMember({"bytes", "sentencepiece", "gpt2"}));
+  add_tokenizer_options(*command, tokenizer);
   command->add_option("--vocab-size", tokenizer.vocab_size,
                       "Train a SentencePiece model with so many pieces, on the training part");
   command->add_option("--model-type", tokenizer.model_type, "Of that model: unigram or bpe");
   command->add_option("--save-model", tokenizer.save_model, "Keep that model as a file too");
-  command->add_option("--sentencepiece-model", tokenizer.sentencepiece_model,
-                      "Use an existing SentencePiece model");
-  command->add_option("--gpt2-encoder", tokenizer.encoder_json, "GPT-2's encoder.json");
-  command->add_option("--gpt2-merges", tokenizer.vocab_bpe, "GPT-2's vocab.bpe");
   command->callback([options] { tokenize(*options); });
 }
 

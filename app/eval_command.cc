@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "app/eval_task.h"
 #include "app/open_model.h"
 #include "app/rank_device.h"
 #include "core/error.h"
@@ -21,6 +22,7 @@ struct EvalArguments {
   std::string device = "cpu";
   bool json = false;
   std::string dump_logits;
+  TaskArguments task;
 };
 
 std::shared_ptr<const TokenCorpus> open_corpus(const EvalArguments& arguments,
@@ -55,7 +57,18 @@ void dump_logits(const std::string& path, const layers::LanguageModel& model,
   writer.commit();
 }
 
-void run_eval(const EvalArguments& arguments, const AppContext& context) {
+void run_task(const EvalArguments& arguments, const AppContext& context) {
+  const TaskItems items = read_task_items(arguments.task, arguments.data);
+  const RankDevice device(parse_device(arguments.device), context.comm);
+  const train::TrainedModel trained = open_model(arguments.run, context, device.stream());
+  const std::string report = report_task(
+      arguments.task, items,
+      {.trained = trained, .device = device, .batch = arguments.batch, .json = arguments.json});
+  if (context.root())
+    fmt::print("{}\n", report);
+}
+
+void run_loss(const EvalArguments& arguments, const AppContext& context) {
   const RankDevice device(parse_device(arguments.device), context.comm);
   const Stream& stream = device.stream();
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
@@ -84,19 +97,26 @@ void run_eval(const EvalArguments& arguments, const AppContext& context) {
 }  // namespace
 
 void add_eval_command(CLI::App& app, const AppContext& context) {
-  CLI::App* command = app.add_subcommand("eval", "Validation loss of a trained model");
+  CLI::App* command = app.add_subcommand("eval", "Validation loss of a trained model, or a task");
   auto arguments = std::make_shared<EvalArguments>();
   command->add_option("run", arguments->run, "Run directory, checkpoint or exported model")
       ->required();
-  command->add_option("--data", arguments->data, "Corpora instead of the recipe's data.valid");
-  command->add_option("--batch", arguments->batch, "Windows computed at a time")
+  command->add_option("--data", arguments->data,
+                      "Corpora instead of the recipe's data.valid; of a task its file or folder");
+  command
+      ->add_option("--batch", arguments->batch,
+                   "Windows computed at a time; of shorter texts as many tokens")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");
-  command->add_option("--dump-logits", arguments->dump_logits,
-                      "Also write ids and logits of the first window to this safetensors file");
-  command->callback([arguments, &context] { run_eval(*arguments, context); });
+  CLI::Option* dump =
+      command->add_option("--dump-logits", arguments->dump_logits,
+                          "Also write ids and logits of the first window to this safetensors file");
+  add_task_options(*command, arguments->task)->excludes(dump);
+  command->callback([arguments, &context] {
+    arguments->task.name.empty() ? run_loss(*arguments, context) : run_task(*arguments, context);
+  });
 }
 
 }  // namespace hew

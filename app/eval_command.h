@@ -6,8 +6,9 @@
 
 namespace hew {
 
-/// Adds `eval RUN [--data corpus…] [--batch N] [--json] [--dump-logits FILE]`. RUN is a run
-/// directory, a checkpoint or an exported model. Parsing the command line runs it; it throws Error.
+/// Adds `eval RUN [--data corpus…] [--batch N] [--device D] [--json] [--dump-logits FILE]` and
+/// `eval RUN --task NAME --data PATH [--limit N] [--tokenizer …] …`. RUN is a run directory, a
+/// checkpoint or an exported model. Parsing the command line runs it; it throws Error.
 void add_eval_command(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

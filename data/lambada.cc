@@ -11,9 +11,11 @@ namespace {
 
 LastWord split_last_word(const std::string& text, const std::string& where) {
   const std::size_t space = text.rfind(' ');
-  require<DataError>(space != std::string::npos && space > 0 && space + 1 < text.size(),
+  const std::size_t last =
+      space == std::string::npos ? space : text.find_last_not_of(" \t\r\n", space);
+  require<DataError>(last != std::string::npos && space + 1 < text.size(),
                      "{}: expected a passage, a space and its last word", where);
-  return {.passage = text.substr(0, space), .word = text.substr(space), .where = where};
+  return {.passage = text.substr(0, last + 1), .word = text.substr(last + 1), .where = where};
 }
 
 // Takes a passage; false: that is enough.

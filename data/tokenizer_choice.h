@@ -11,12 +11,12 @@ namespace hew {
 /// A tokenizer as a command line names it.
 struct TokenizerChoice {
   std::string kind = "bytes";
-  std::string sentencepiece_model;  // an existing .model file; empty: one is trained
-  std::int64_t vocab_size = 0;      // of a SentencePiece model to train
+  std::string sentencepiece_model = {};  // an existing .model file; empty: one is trained
+  std::int64_t vocab_size = 0;           // of a SentencePiece model to train
   std::string model_type = "unigram";
-  std::string save_model;    // where to put a SentencePiece model as a file of its own
-  std::string encoder_json;  // GPT-2
-  std::string vocab_bpe;     // GPT-2
+  std::string save_model = {};    // where to put a SentencePiece model as a file of its own
+  std::string encoder_json = {};  // GPT-2
+  std::string vocab_bpe = {};     // GPT-2
 };
 
 /// Throws ConfigError for an unknown kind, and for options that its kind does not take or lacks.

@@ -7,14 +7,14 @@
 
 namespace hew::test {
 
-TEST_CASE("the last word begins at the last space, in JSON lines and in plain text") {
+TEST_CASE("the last word follows the last space, in JSON lines and in plain text") {
   const Scratch scratch;
   const std::string json = scratch / "test.jsonl";
   write_bytes(json, "{\"text\": \"A \\\"b\\\"\\n\\nc  word\"}\n\n{\"text\": \"x y\", \"id\": 1}");
   auto passages = read_lambada(json);
   REQUIRE(passages.size() == 2);
-  CHECK(passages[0].passage == "A \"b\"\n\nc ");
-  CHECK(passages[0].word == " word");
+  CHECK(passages[0].passage == "A \"b\"\n\nc");
+  CHECK(passages[0].word == "  word");
   CHECK(passages[1].passage == "x");
   CHECK(passages[1].where == json + ":3");
   CHECK(read_lambada(json, /*limit=*/1).size() == 1);
@@ -42,6 +42,8 @@ TEST_CASE("a broken passage is an error that names file and line") {
   CHECK(error("\n{\"txt\": \"a b\"}\n") == path + ":2: has no text 'text'");
   CHECK(error("{\"text\": 5}\n") == path + ":1: has no text 'text'");
   CHECK(error("{\"text\": \"word\"}") ==
+        path + ":1: expected a passage, a space and its last word");
+  CHECK(error("{\"text\": \" word\"}") ==
         path + ":1: expected a passage, a space and its last word");
   CHECK(error("{\"text\": \"word \"}") ==
         path + ":1: expected a passage, a space and its last word");

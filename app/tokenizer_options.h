@@ -1,0 +1,13 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+#include "data/tokenizer_choice.h"
+
+namespace hew {
+
+/// Adds the options that name a tokenizer which exists: --tokenizer, --sentencepiece-model,
+/// --gpt2-encoder, --gpt2-merges. Returns the first. `choice` must outlive the parsing.
+CLI::Option* add_tokenizer_options(CLI::App& command, TokenizerChoice& choice);
+
+}  // namespace hew
