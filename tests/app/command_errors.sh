@@ -42,6 +42,9 @@ head -c 2000 model.h5 > short.h5
 (head -c 1500 model.h5; printf 'x'; tail -c +1502 model.h5) > flipped.h5
 head -c 3000 model.safetensors > short.safetensors
 echo text > file.txt
+printf '{"text": "a b"}\n{"text": ' > bad.jsonl
+head -c 400 /dev/zero > zeros.bin
+"$hew" train recipe.yaml data.train=zeros.bin model.vocab=9 run.dir=zeros > /dev/null 2>&1
 mkdir folder
 
 expect "nowhere: no such run, checkpoint or exported model" eval nowhere
@@ -77,6 +80,20 @@ expect "which recipe?" data batches train.steps=1 --steps 2 new.bin
 expect "RECIPE.yaml [key=value" data batches recipe.yaml --steps 2
 expect "no/new.bin: cannot write" data batches recipe.yaml --steps 2 no/new.bin
 expect "train.batch=none: got" data batches recipe.yaml train.batch=none --steps 2 new.bin
+expect "nowhere.txt: " eval run --task lambada --data nowhere.txt
+expect "bad.jsonl:2: not a JSON object" eval run --task lambada --data bad.jsonl
+expect "bad.jsonl:1: has no text 'sentence_good'" eval run --task blimp --data bad.jsonl
+expect "folder: a folder without .jsonl files" eval run --task blimp --data folder
+expect "--task wikitext2 takes one file: --data PATH" eval run --task wikitext2
+expect "--task" eval run --task squad --data file.txt
+expect "--task" eval run --limit 3
+expect "--limit" eval run --task lambada --data bad.jsonl --limit 0
+expect "--dump-logits excludes --task" \
+  eval run --task lambada --data bad.jsonl --dump-logits new.h5
+expect ".h5: holds no tokenizer; name it by --tokenizer" \
+  eval zeros --task wikitext2 --data file.txt
+expect "has a vocabulary of 9, the bytes tokenizer one of 257" \
+  eval zeros --task wikitext2 --data file.txt --tokenizer bytes
 for command in "eval run --data corpus.h5" "generate run --prompt 1"; do
   # shellcheck disable=SC2086
   expect "[cuda] failed" $command --device cuda:99

@@ -13,6 +13,7 @@
 #include "tests/support/mpi_world.h"
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
+#include "train/sequence_scores.h"
 #include "train/trained_model.h"
 
 namespace hew::test {
@@ -130,6 +131,34 @@ TEST_CASE("an evaluation sees the same windows on any number of ranks") {
     CHECK(together[i].tokens == alone[i].tokens);
     CHECK(std::abs(together[i].loss - alone[i].loss) <= 1e-5 * alone[i].loss);
   }
+}
+
+TEST_CASE("scores of sequences are the same on any number of ranks") {
+  std::vector<train::ScoredTokens> sequences;
+  for (std::int32_t length = 2; length <= 17; ++length) {
+    std::vector<std::int32_t> tokens;
+    for (std::int32_t i = 0; i < length; ++i) tokens.push_back((i * i + length) % 11);
+    sequences.push_back({.tokens = std::move(tokens), .scored = 1 + length / 3});
+  }
+  on_ranks([&](dist::Communicator& comm, const Stream& stream) {
+    const layers::LanguageModel model({.layers = 1,
+                                       .heads = 2,
+                                       .kv_heads = 2,
+                                       .width = 12,
+                                       .mlp_width = 20,
+                                       .context = 16,
+                                       .vocab = 11,
+                                       .init_std = 0.5},
+                                      {.seed = 3, .dtype = DType::kFloat64, .stream = stream});
+    dist::LocalCommunicator alone;
+    const train::ScoringOptions options{.batch = 1, .greedy = true};
+    const auto wanted = train::score_sequences(model, sequences, options, alone, stream);
+    const auto got = train::score_sequences(model, sequences, options, comm, stream);
+    for (std::size_t i = 0; i < sequences.size(); ++i) {
+      CHECK(got[i].log_probability == wanted[i].log_probability);
+      CHECK(got[i].greedy == wanted[i].greedy);
+    }
+  });
 }
 
 TEST_CASE("micro-batches do not change a step") {
