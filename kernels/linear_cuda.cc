@@ -46,8 +46,12 @@ bool library_reaches(const ConstView& vector) {
   return vector && alignment_of(vector.data) == kVectorAlignment;
 }
 
+const ProductSettings& settings_of(Cuda backend) {
+  return backend.stream.state->get<ProductSettings>(backend.stream);
+}
+
 bool uses_tf32(Cuda backend) {
-  return backend.stream.state->get<ProductSettings>(backend.stream).tf32;
+  return settings_of(backend).tf32;
 }
 
 template <class T>
@@ -140,8 +144,10 @@ class InputGradient final : public ProductCall {
   Ways ways() const override {
     static constexpr std::array kGelu{CUBLASLT_EPILOGUE_DGELU_BGRAD, CUBLASLT_EPILOGUE_DGELU,
                                       kPlain};
-    // What is made again on the way costs our kernel one more store, and the library's a kernel.
-    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || args_.activated)
+    // What is made again on the way costs our kernel one more store, and the library's a kernel. In
+    // deterministic mode the bits do not depend on whether something is.
+    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || args_.activated ||
+        settings_of(backend_).deterministic)
       return Ways(kGelu).last(1);
     const bool sums = library_reaches(args_.dbias) && !std::is_same_v<T, BFloat16>;
     return sums ? Ways(kGelu) : Ways(kGelu).last(2);
@@ -194,7 +200,7 @@ class InputGradient final : public ProductCall {
             .tf32 = tf32_ ? 1 : 0,
             .activation = static_cast<std::int64_t>(args_.activation),
             .accumulate = args_.accumulate ? 1 : 0,
-            .remake = args_.activated ? 1 : 0,
+            .remake = args_.activated && !settings_of(backend_).deterministic ? 1 : 0,
             .m = args_.dy.shape[0],
             .n = args_.dy.shape[1],
             .k = args_.w.shape[1],

@@ -36,7 +36,7 @@ std::size_t BlockNorms::add_live(const LinearWeight& weight, const Tensor& tenso
 void BlockNorms::compute() {
   if (entries_.empty())
     return;
-  const Stream& stream = entries_.front().tensor.stream();
+  const Stream stream = entries_.front().tensor.stream();  // which the loop gives up
   norms_ = Tensor::empty({total_}, DType::kFloat64, stream);
   for (Entry& entry : entries_) {
     const Tensor part = norms_.rows(entry.begin, entry.count);

@@ -142,7 +142,7 @@ void Sparsifier::dense_gradient_done(const LinearWeight& weight, std::int64_t st
   if (!refreshes(target, step) || !used_up_early(rules_[target.rule]))
     return;
   const Tensor& gradient = target.weight->dense_gradient();
-  const Stream& stream = gradient.stream();
+  const Stream stream = gradient.stream();  // choose_next() may give the gradient up
   auto ahead =
       std::make_unique<Ahead>(Ahead{.target = t, .step = step, .bytes = gradient.nbytes()});
   ahead->looks = looks(target, /*refreshes=*/true, ahead->norms);
@@ -163,9 +163,8 @@ void Sparsifier::choose_next() {
   const std::unique_ptr<Ahead> ahead = std::move(ahead_.front());
   ahead_.pop_front();
   LinearWeight& weight = *targets_[ahead->target].weight;
-  const Stream& stream = weight.parameter().var.stream();
   if (reading_.allocator == nullptr)
-    reading_ = reading_stream(stream);
+    reading_ = reading_stream(weight.parameter().var.stream());
   if (ahead->computed != nullptr)
     ahead->computed->hold(reading_);
   ahead->norms.read(reading_);

@@ -154,7 +154,7 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
       .add("recompute", &TrainConfig::recompute,
            "What the backward pass computes once more instead of keeping it: nothing, the "
            "activations of dense MLPs, these and the outputs of norms, or the insides of "
-           "transformer blocks. Results are the same.")
+           "transformer blocks. Bits are the same; on a GPU where `run.deterministic` is on.")
       .defaults_to("`run.device` cpu: none, cuda: activations", [](Recipe& r, const Written&) {
         r.train.recompute = r.run.device.is_cpu() ? Recompute::kNone : Recompute::kActivations;
       });

@@ -1,6 +1,7 @@
 // GPT-2 and Llama against the numpy models of tests/python/reference_models.py.
 
 #include "layers/language_model.h"
+#include "kernels/product_settings.h"
 
 #include <doctest/doctest.h>
 
@@ -283,7 +284,25 @@ TEST_CASE("a whole model's gradients on a GPU are those of the CPU in float64") 
   }
 }
 
+// Else the two may find different algorithms of the library to be the fastest.
+struct DeterministicProducts {
+  explicit DeterministicProducts(const Stream& stream)
+      : settings(stream.device.is_cpu() ? nullptr
+                                        : &stream.state->get<kernels::ProductSettings>(stream)) {
+    if (settings != nullptr)
+      settings->deterministic = true;
+  }
+  DeterministicProducts(const DeterministicProducts&) = delete;
+  DeterministicProducts& operator=(const DeterministicProducts&) = delete;
+  ~DeterministicProducts() {
+    if (settings != nullptr)
+      settings->deterministic = false;
+  }
+  kernels::ProductSettings* settings;
+};
+
 TEST_CASE("blocks computed once more, and norms made again, give the same bits") {
+  const DeterministicProducts deterministic(test::test_stream());
   std::vector<std::optional<DType>> activations{DType::kFloat32};
   if (test::on_gpu())
     activations.emplace_back(DType::kBFloat16);  // on the CPU that is storage
