@@ -73,7 +73,7 @@ bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
 TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
   const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
   const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
-  const std::int64_t run = (cached ? 2 : 4) * 256 / tokens;
+  const std::int64_t run = std::int64_t{cached ? 2 : 4} * 256 / tokens;
   // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
   const std::int64_t longest = groups.longest * size.multiprocessors;
   const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));
