@@ -9,14 +9,14 @@ namespace {
 // Measured on an H100.
 constexpr double kMemory = 2.6e12;   // bytes/s of device memory that products reach
 constexpr double kLaunch = 4e-6;     // s
-constexpr double kScatter = 2.2e12;  // bytes/s of scatter_blocks and gather_blocks
+constexpr double kScatter = 3.6e12;  // bytes/s of scatter_blocks and gather_blocks
 constexpr std::int64_t kGroupRows = 128;
 constexpr std::int64_t kTokenTile = 256;
 
 // FLOP/s of the library's dense products, and of the plain kernels.
 double dense_rate(const BsrProblem& p) {
   if (p.dtype == DType::kBFloat16)
-    return 680e12;
+    return 760e12;
   if (p.dtype == DType::kFloat32)
     return p.tf32 ? 340e12 : 50e12;
   return 50e12;
@@ -24,7 +24,7 @@ double dense_rate(const BsrProblem& p) {
 
 double plain_rate(const BsrProblem& p) {
   if (p.dtype == DType::kBFloat16)
-    return p.block >= 64 ? 120e12 : p.block >= 32 ? 90e12 : p.block >= 16 ? 45e12 : 8e12;
+    return p.block >= 64 ? 120e12 : p.block >= 32 ? 90e12 : p.block >= 16 ? 40e12 : 8e12;
   return p.dtype == DType::kFloat32 ? 25e12 : 15e12;
 }
 
@@ -33,9 +33,9 @@ double hopper_rate(const BsrProblem& p) {
   return p.product == BsrProduct::kWeightGradient ? 0.85 * rate : rate;
 }
 
-// Bytes/s from L2 into all shared memories; the short rows of b = 32 reach less.
+// Bytes/s from L2 into all shared memories; short rows reach less.
 double shared_memory_rate(const BsrProblem& p) {
-  return p.block >= 64 ? 7.8e12 : 5.7e12;
+  return p.block >= 64 ? 7.8e12 : p.block >= 32 ? 5.7e12 : 3.5e12;
 }
 
 double element_bytes(const BsrProblem& p) {
