@@ -7,6 +7,16 @@
 #include "kernels/product_settings.h"
 
 namespace hew::kernels {
+namespace {
+
+// W [N, K] with zeros for dead blocks.
+Tensor folded(const ConstView& values, const BsrIndex& index, const Stream& stream) {
+  Tensor w = Tensor::empty({index.rows, index.cols}, values.dtype, stream);
+  scatter_blocks(values, index, w, stream);
+  return w;
+}
+
+}  // namespace
 
 bool folding_is_cheaper(Cuda backend, BsrProblem problem) {
   problem.tf32 = backend.stream.state->get<ProductSettings>(backend.stream).tf32;
@@ -14,30 +24,23 @@ bool folding_is_cheaper(Cuda backend, BsrProblem problem) {
 }
 
 void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
-  const Stream& stream = backend.stream;
-  const BsrIndex& index = args.index;
-  Tensor w = Tensor::empty({index.rows, index.cols}, args.values.dtype, stream);
-  scatter_blocks(args.values, index, w, stream);
   linear_forward({.x = args.x,
-                  .w = w,
+                  .w = folded(args.values, args.index, backend.stream),
                   .bias = args.bias,
                   .activation = args.activation,
                   .y = args.y,
                   .pre = args.pre},
-                 stream);
+                 backend.stream);
 }
 
 void bsr_input_gradient_folded(Cuda backend, const BsrInputGradientArgs& args) {
-  const Stream& stream = backend.stream;
-  Tensor w = Tensor::empty({args.index.rows, args.index.cols}, args.values.dtype, stream);
-  scatter_blocks(args.values, args.index, w, stream);
   linear_input_gradient({.dy = args.dy,
-                         .w = w,
+                         .w = folded(args.values, args.index, backend.stream),
                          .dx = args.dx,
                          .activation = args.activation,
                          .pre = args.pre,
                          .dbias = args.dbias},
-                        stream);
+                        backend.stream);
 }
 
 void bsr_weight_gradient_folded(Cuda backend, const BsrWeightGradientArgs& args) {

@@ -8,29 +8,13 @@
 #include "core/error.h"
 #include "tests/support/device.h"
 #include "tests/support/sizes.h"
+#include "tests/support/small_model.h"
 
 namespace hew::test {
 namespace {
 
-constexpr std::int64_t kVocab = 37;
+constexpr std::int64_t kVocab = SmallModel::kVocab;
 constexpr std::int64_t kContext = 11;
-
-layers::LanguageModel make_model(layers::ModelFamily family) {
-  const bool llama = family == layers::ModelFamily::kLlama;
-  return {{.family = family,
-           .layers = 2,
-           .heads = 2,
-           .kv_heads = llama ? 1 : 2,
-           .width = 12,
-           .mlp_width = 20,
-           .context = kContext,
-           .vocab = kVocab,
-           .bias = !llama,
-           .activation = llama ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh,
-           .dropout = 0.3,
-           .init_std = 0.3},
-          {.seed = 5, .dtype = DType::kFloat64, .stream = test_stream()}};
-}
 
 std::vector<std::int32_t> generated(const layers::LanguageModel& model,
                                     const std::vector<std::int32_t>& prompt,
@@ -73,7 +57,7 @@ std::string error_of(const std::function<void()>& action) {
 
 TEST_CASE("greedy tokens with the cache are those without, also past the context") {
   for (const auto family : {layers::ModelFamily::kGpt2, layers::ModelFamily::kLlama}) {
-    const layers::LanguageModel model = make_model(family);
+    const layers::LanguageModel model = make_model({.family = family, .context = kContext});
     for (const std::int64_t length : {std::int64_t{1}, std::int64_t{4}, kContext}) {
       std::vector<std::int32_t> prompt;
       for (std::int64_t i = 0; i < length; ++i) {
@@ -86,7 +70,8 @@ TEST_CASE("greedy tokens with the cache are those without, also past the context
 }
 
 TEST_CASE("draws depend on the seed alone") {
-  const layers::LanguageModel model = make_model(layers::ModelFamily::kGpt2);
+  const layers::LanguageModel model =
+      make_model({.family = layers::ModelFamily::kGpt2, .context = kContext});
   const auto with_seed = [&](std::uint64_t seed) {
     return generated(model, {1, 2, 3}, {.tokens = 30, .sampling = {.seed = seed}});
   };
@@ -95,7 +80,8 @@ TEST_CASE("draws depend on the seed alone") {
 }
 
 TEST_CASE("end of text ends, and tokens past the tokenizer's are never drawn") {
-  const layers::LanguageModel model = make_model(layers::ModelFamily::kGpt2);
+  const layers::LanguageModel model =
+      make_model({.family = layers::ModelFamily::kGpt2, .context = kContext});
   const train::SamplingOptions hot{.temperature = 50, .top_k = 0};
   const auto tokens = generated(model, {1}, {.tokens = 200, .sampling = hot, .vocab = 9});
   CHECK(tokens.size() == 200);
@@ -138,7 +124,8 @@ TEST_CASE("draws follow softmax(z / temperature) within top-k and top-p") {
 }
 
 TEST_CASE("what cannot be continued is an error") {
-  const layers::LanguageModel model = make_model(layers::ModelFamily::kGpt2);
+  const layers::LanguageModel model =
+      make_model({.family = layers::ModelFamily::kGpt2, .context = kContext});
   const auto refused = [&](const std::vector<std::int32_t>& prompt) {
     return error_of([&] { generated(model, prompt, {}); });
   };

@@ -7,29 +7,13 @@
 
 #include "core/error.h"
 #include "tests/support/device.h"
+#include "tests/support/small_model.h"
 
 namespace hew::test {
 namespace {
 
-constexpr std::int64_t kVocab = 37;
+constexpr std::int64_t kVocab = SmallModel::kVocab;
 constexpr std::int64_t kContext = 53;
-
-layers::LanguageModel make_model(layers::ModelFamily family, DType dtype) {
-  const bool llama = family == layers::ModelFamily::kLlama;
-  return {{.family = family,
-           .layers = 2,
-           .heads = 2,
-           .kv_heads = llama ? 1 : 2,
-           .width = 12,
-           .mlp_width = 20,
-           .context = kContext,
-           .vocab = kVocab,
-           .bias = !llama,
-           .activation = llama ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh,
-           .dropout = 0.3,
-           .init_std = 0.5},
-          {.seed = 5, .dtype = dtype, .stream = test_stream()}};
-}
 
 // Sequences of all lengths that fit, most of them scored in part.
 std::vector<train::ScoredTokens> all_lengths() {
@@ -77,7 +61,8 @@ std::vector<train::SequenceScore> scored(const layers::LanguageModel& model,
 
 TEST_CASE("scores of sequences of all lengths are those of each by itself") {
   for (const auto family : {layers::ModelFamily::kGpt2, layers::ModelFamily::kLlama}) {
-    const layers::LanguageModel model = make_model(family, DType::kFloat64);
+    const layers::LanguageModel model = make_model(
+        {.family = family, .context = kContext, .init_std = 0.5, .dtype = DType::kFloat64});
     std::vector<train::ScoredTokens> sequences = all_lengths();
     // Some that the model would continue so itself.
     for (std::size_t i = 0; i < sequences.size(); i += 3) {
@@ -105,10 +90,16 @@ TEST_CASE("scores of sequences of all lengths are those of each by itself") {
 
 TEST_CASE("a model in float32 gives the scores of float64, nearly") {
   const auto sequences = all_lengths();
-  const auto single =
-      scored(make_model(layers::ModelFamily::kGpt2, DType::kFloat32), sequences, /*batch=*/2);
-  const auto twice =
-      scored(make_model(layers::ModelFamily::kGpt2, DType::kFloat64), sequences, /*batch=*/2);
+  const auto single = scored(make_model({.family = layers::ModelFamily::kGpt2,
+                                         .context = kContext,
+                                         .init_std = 0.5,
+                                         .dtype = DType::kFloat32}),
+                             sequences, /*batch=*/2);
+  const auto twice = scored(make_model({.family = layers::ModelFamily::kGpt2,
+                                        .context = kContext,
+                                        .init_std = 0.5,
+                                        .dtype = DType::kFloat64}),
+                            sequences, /*batch=*/2);
   for (std::size_t i = 0; i < sequences.size(); ++i) {
     // A few hundred roundings of float32 in each token's logits, of size 10.
     const double tolerance = 1e-4 * static_cast<double>(sequences[i].scored);
@@ -117,7 +108,10 @@ TEST_CASE("a model in float32 gives the scores of float64, nearly") {
 }
 
 TEST_CASE("of equal logits the first is the greedy choice") {
-  layers::LanguageModel model = make_model(layers::ModelFamily::kLlama, DType::kFloat32);
+  layers::LanguageModel model = make_model({.family = layers::ModelFamily::kLlama,
+                                            .context = kContext,
+                                            .init_std = 0.5,
+                                            .dtype = DType::kFloat32});
   for (ag::Parameter* parameter : model.parameters()) {
     if (parameter->name == "final_norm.weight")
       parameter->var.mutable_value().fill_zero();
@@ -150,7 +144,10 @@ TEST_CASE("rolling windows predict every token once, the last with all the conte
 }
 
 TEST_CASE("what cannot be scored is an error") {
-  layers::LanguageModel model = make_model(layers::ModelFamily::kGpt2, DType::kFloat32);
+  layers::LanguageModel model = make_model({.family = layers::ModelFamily::kGpt2,
+                                            .context = kContext,
+                                            .init_std = 0.5,
+                                            .dtype = DType::kFloat32});
   const auto refused = [&](const train::ScoredTokens& sequence) {
     CHECK_THROWS_AS(scored(model, {sequence}, 1), ShapeError);
   };
