@@ -69,7 +69,10 @@ class Forward final : public ProductCall {
     static constexpr std::array kGeluPreBias{CUBLASLT_EPILOGUE_GELU_AUX_BIAS,
                                              CUBLASLT_EPILOGUE_BIAS, kPlain};
     const bool biased = library_reaches(args_.bias);
-    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || (args_.bias && !biased))
+    // In deterministic mode the bits do not depend on whether `pre` is kept, for which the library
+    // has kernels of their own.
+    if (!library_activates<T>(args_.activation, tf32_, args_.pre) || (args_.bias && !biased) ||
+        settings_of(backend_).deterministic)
       return biased ? Ways(kBias) : Ways(kBias).last(1);
     if (args_.pre)
       return biased ? Ways(kGeluPreBias) : Ways(kGeluPre);
