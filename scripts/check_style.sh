@@ -23,16 +23,6 @@ check_format() {
   git ls-files -z '*.h' '*.cc' '*.cuh' '*.cu' | xargs -0 clang-format --dry-run --Werror
 }
 
-# GCC wrote the compile commands: clang is told to look after its own headers for omp.h, to pass
-# over warnings it does not know, and where to find a <source_location> that it understands.
-check_tidy() {
-  printf '%s\0' "$@" | xargs -0 --max-args=1 --max-procs="$(nproc)" \
-    clang-tidy -p "$build" --quiet \
-    --extra-arg-before=-isystem"$PWD/cmake/clang_tidy" \
-    --extra-arg=-idirafter"$(g++ -print-file-name=include)" \
-    --extra-arg=-Wno-unknown-warning-option 2> "$build/clang-tidy.log"
-}
-
 # The newest build knows how files are compiled; one without CUDA does not know some.
 build=build-cuda
 [[ -f $build/compile_commands.json ]] || build=build
@@ -46,6 +36,6 @@ fi
 
 check format check_format
 check "include order" python3 scripts/check_layers.py
-check clang-tidy check_tidy "${files[@]}"
+check clang-tidy python3 scripts/tidy.py "$build" "${files[@]}"
 echo "$passed passed, $failed failed, 0 skipped"
 exit $((failed > 0))
