@@ -8,6 +8,7 @@
 #include "app/bench_bsr_weights.h"
 #include "core/error.h"
 #include "train/model_setup.h"
+#include "train/workload.h"
 
 namespace hew {
 namespace {
@@ -44,10 +45,7 @@ void check(const BenchTuneOptions& o) {
 
 TunedLayers layers_of_recipe(const BenchTuneOptions& o) {
   train::Recipe recipe = train::load_recipe(o.recipe, o.overrides);
-  if (recipe.model.vocab == 0) {
-    recipe.model.vocab =
-        train::resolve_vocab(recipe, train::open_corpus(recipe.data.train, /*vocab=*/0)->info());
-  }
+  train::complete_model(recipe);
   const train::SparseModel parts =
       train::build_model(recipe, make_cpu_stream(), train::Build::kShapesOnly);
   const std::int64_t tokens =

@@ -33,8 +33,8 @@ std::shared_ptr<const TokenCorpus> open_corpus(const EvalArguments& arguments,
                        "{}: its recipe names no data.valid; give --data corpus.h5", arguments.run);
   auto corpus =
       std::make_shared<const TokenCorpus>(TokenCorpus::open(patterns, trained.recipe.model.vocab));
-  if (!trained.tokenizer.sha256.empty())
-    corpus->require_tokenizer(trained.tokenizer.sha256);
+  if (!trained.data.tokenizer.sha256.empty())
+    corpus->require_tokenizer(trained.data.tokenizer.sha256);
   return corpus;
 }
 
@@ -73,24 +73,20 @@ void run_loss(const EvalArguments& arguments, const AppContext& context) {
   const Stream& stream = device.stream();
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
   const std::shared_ptr<const TokenCorpus> corpus = open_corpus(arguments, trained);
-  const train::Evaluation result = train::evaluate(
-      *trained.parts.model, corpus, {.batch = arguments.batch}, device.comm(), stream);
+  const layers::LanguageModel& model = layers::as_language_model(*trained.parts.model);
+  const train::Evaluation result =
+      train::evaluate(model, corpus, {.batch = arguments.batch}, device.comm(), stream);
   if (!context.root())
     return;
   if (!arguments.dump_logits.empty()) {
-    dump_logits(arguments.dump_logits, *trained.parts.model, corpus, stream);
+    dump_logits(arguments.dump_logits, model, corpus, stream);
   }
   if (!arguments.json) {
     fmt::print("{}  step {}\n{}\n", trained.file, trained.progress.steps, to_string(result));
     return;
   }
-  nlohmann::ordered_json object{{"file", trained.file},
-                                {"step", trained.progress.steps},
-                                {"loss", result.loss},
-                                {"perplexity", result.perplexity()},
-                                {"tokens", result.tokens}};
-  if (result.bits_per_byte)
-    object["bits_per_byte"] = *result.bits_per_byte;
+  nlohmann::ordered_json object{{"file", trained.file}, {"step", trained.progress.steps}};
+  object.update(numbers_of(result));
   fmt::print("{}\n", object.dump());
 }
 

@@ -16,7 +16,7 @@ using Json = nlohmann::ordered_json;
 
 std::unique_ptr<Tokenizer> tokenizer_of(const TokenizerChoice& choice,
                                         const train::TrainedModel& trained) {
-  const train::TokenizerRecord& own = trained.tokenizer;
+  const train::TokenizerRecord& own = trained.data.tokenizer;
   require<ConfigError>(!choice.kind.empty() || !own.kind.empty(),
                        "{}: holds no tokenizer; name it by --tokenizer", trained.file);
   std::unique_ptr<Tokenizer> tokenizer =
@@ -121,7 +121,7 @@ std::string report_task(const TaskArguments& arguments, const TaskItems& items,
                         const TaskRun& run) {
   const train::TrainedModel& trained = run.trained;
   const std::unique_ptr<Tokenizer> tokenizer = tokenizer_of(arguments.tokenizer, trained);
-  const train::TextModel model{.model = *trained.parts.model,
+  const train::TextModel model{.model = layers::as_language_model(*trained.parts.model),
                                .tokenizer = *tokenizer,
                                .comm = run.device.comm(),
                                .stream = run.device.stream(),

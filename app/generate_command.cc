@@ -48,7 +48,7 @@ void generate_text(const GenerateArguments& arguments, const train::TrainedModel
     first = false;
   };
   train::generate(
-      *trained.parts.model, prompt, options,
+      layers::as_language_model(*trained.parts.model), prompt, options,
       [&](std::int32_t token) {
         print_prompt();
         print_now(tokenizer.piece(token));
@@ -64,7 +64,7 @@ void generate_tokens(const GenerateArguments& arguments, const train::TrainedMod
                        "{}: holds no tokenizer; give --prompt-tokens instead of --prompt",
                        trained.file);
   train::generate(
-      *trained.parts.model, arguments.prompt_tokens, arguments.options,
+      layers::as_language_model(*trained.parts.model), arguments.prompt_tokens, arguments.options,
       [](std::int32_t token) { print_now(fmt::format("{} ", token)); }, stream);
   print_now("\n");
 }
@@ -74,7 +74,7 @@ void run_generate(const GenerateArguments& arguments, const AppContext& context)
     return;
   const Stream stream = make_stream(parse_device(arguments.device));
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
-  const train::TokenizerRecord& record = trained.tokenizer;
+  const train::TokenizerRecord& record = trained.data.tokenizer;
   if (record.kind.empty()) {
     generate_tokens(arguments, trained, stream);
   } else {

@@ -69,7 +69,8 @@ void print_json(const train::TrainedModel& trained) {
       {"family", name_of(trained.recipe.model.family)},
       {"step", trained.progress.steps},
       {"flops", trained.progress.flops},
-      {"tokenizer", {{"kind", trained.tokenizer.kind}, {"sha256", trained.tokenizer.sha256}}},
+      {"tokenizer",
+       {{"kind", trained.data.tokenizer.kind}, {"sha256", trained.data.tokenizer.sha256}}},
       {"vocab", trained.recipe.model.vocab},
       {"parameters_stored", totals.parameters.stored},
       {"parameters_dense", totals.parameters.dense},
@@ -97,7 +98,7 @@ void print_table(const train::TrainedModel& trained) {
              "out x in", "storage", "block", "live/blocks", "sparsity", "live a row", "norm");
   for (const train::WeightInspection& w : weights) print_weight(w, name_width);
   const Totals totals = totals_of(trained);
-  const train::TokenizerRecord& tokenizer = trained.tokenizer;
+  const train::TokenizerRecord& tokenizer = trained.data.tokenizer;
   fmt::print("\nfile        {}, {} bytes\n", trained.file, totals.file_bytes);
   fmt::print("model       {}, {} layers, width {}, context {}, vocabulary {}\n",
              name_of(trained.recipe.model.family), trained.recipe.model.layers,

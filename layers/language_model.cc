@@ -1,5 +1,7 @@
 #include "layers/language_model.h"
 
+#include <utility>
+
 #include "autograd/cross_entropy.h"
 #include "autograd/dropout.h"
 #include "autograd/elementwise.h"
@@ -193,6 +195,18 @@ std::vector<sparsity::LinearWeight*> LanguageModel::linear_weights() {
   if (head_)
     out.push_back(&head_->weight());
   return out;
+}
+
+const LanguageModel& as_language_model(const Model& model) {
+  const auto* language = dynamic_cast<const LanguageModel*>(&model);
+  require<ConfigError>(language != nullptr, "[model] a {} is no language model",
+                       name_of(model.config().family));
+  return *language;
+}
+
+LanguageModel& as_language_model(Model& model) {
+  as_language_model(std::as_const(model));  // throws
+  return static_cast<LanguageModel&>(model);
 }
 
 }  // namespace hew::layers

@@ -7,6 +7,7 @@
 #include "layers/attention.h"
 #include "layers/config.h"
 #include "layers/mlp.h"
+#include "layers/model.h"
 #include "layers/norm.h"
 
 namespace hew::layers {
@@ -44,13 +45,13 @@ class TransformerBlock {
 /// GPT-2 (learned positions, LayerNorm, GELU) or Llama (rotary positions, RMSNorm, SwiGLU).
 /// Parameters: token_embedding.weight [V, C], position_embedding.weight [context, C] (GPT-2),
 /// blocks.N.…, final_norm.…, head.weight [V, C] (absent when tied to the token embedding).
-class LanguageModel {
+class LanguageModel final : public Model {
  public:
   /// Starting values depend on init.seed and parameter names alone. Throws ConfigError where the
   /// sizes do not fit one another.
   LanguageModel(const ModelConfig& config, const Initializer& init);
 
-  const ModelConfig& config() const { return config_; }
+  const ModelConfig& config() const override { return config_; }
 
   /// ids int32 [B, T], T ≤ context → logits [B·T, V]. With a cache B is 1 and ids continue what it
   /// holds; it grows by T. Throws ShapeError past the context.
@@ -61,10 +62,8 @@ class LanguageModel {
   ag::Variable loss(const Tensor& ids, const Tensor& targets, double scale,
                     ag::ForwardContext& context) const;
 
-  /// All parameters by walking the layers, in a fixed order; pointers stay valid with the model.
-  std::vector<ag::Parameter*> parameters();
-  /// The linear weights that sparsity may select by name, in the same order.
-  std::vector<sparsity::LinearWeight*> linear_weights();
+  std::vector<ag::Parameter*> parameters() override;
+  std::vector<sparsity::LinearWeight*> linear_weights() override;
 
  private:
   ag::Variable embed(const Tensor& ids, const SequenceShape& shape,
@@ -81,5 +80,9 @@ class LanguageModel {
   Norm final_norm_;
   std::unique_ptr<Linear> head_;  // null when tied
 };
+
+/// The model as a language model. Throws ConfigError where it is of another family.
+LanguageModel& as_language_model(Model& model);
+const LanguageModel& as_language_model(const Model& model);
 
 }  // namespace hew::layers

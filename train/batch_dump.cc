@@ -4,9 +4,8 @@
 #include <span>
 #include <vector>
 
-#include "data/loader.h"
 #include "io/atomic_file.h"
-#include "train/model_setup.h"
+#include "train/text_workload.h"
 
 namespace hew::train {
 namespace {

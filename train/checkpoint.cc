@@ -71,7 +71,7 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   writer.attribute("/", "recipe", to_yaml(source.recipe));
   writer.attribute("/", "vocab", source.model.config().vocab);
   write_progress(writer, source.progress);
-  write_tokenizer(writer, source.tokenizer);
+  write_tokenizer(writer, source.data.tokenizer);
   if (!source.product_choices.empty())
     write_text(writer, kProductChoices, source.product_choices);
   if (!source.bsr_routes.empty())
@@ -117,11 +117,11 @@ Progress Checkpoint::progress() const {
           .flops = reader_.attribute_double("/progress", "flops")};
 }
 
-TokenizerRecord Checkpoint::tokenizer() const {
+DataRecord Checkpoint::data() const {
   const auto bytes = reader_.read_vector<std::uint8_t>("tokenizer/blob");
-  return {.kind = reader_.attribute_string("/tokenizer", "kind"),
-          .blob = std::string(bytes.begin(), bytes.end()),
-          .sha256 = reader_.attribute_string("/tokenizer", "sha256")};
+  return {.tokenizer = {.kind = reader_.attribute_string("/tokenizer", "kind"),
+                        .blob = std::string(bytes.begin(), bytes.end()),
+                        .sha256 = reader_.attribute_string("/tokenizer", "sha256")}};
 }
 
 std::string Checkpoint::text(const char* name) const {
@@ -196,8 +196,7 @@ void Checkpoint::restore_weight(sparsity::LinearWeight& weight, const Stream& st
                  std::make_shared<const sparsity::BsrPattern>(grid, mask, stream), values, scores);
 }
 
-void Checkpoint::restore_model(layers::LanguageModel& model,
-                               sparsity::Sparsifier& sparsifier) const {
+void Checkpoint::restore_model(layers::Model& model, sparsity::Sparsifier& sparsifier) const {
   std::set<std::string> done;
   for (sparsity::LinearWeight* weight : model.linear_weights()) {
     restore_weight(*weight, weight->parameter().var.stream());

@@ -9,9 +9,10 @@
 
 #include "io/hdf5.h"
 #include "kernels/bsr_routes.h"
-#include "layers/language_model.h"
+#include "layers/model.h"
 #include "optim/optimizer.h"
 #include "sparsity/sparsifier.h"
+#include "train/data_record.h"
 #include "train/rank_optimizer.h"
 #include "train/recipe.h"
 
@@ -28,19 +29,12 @@ struct Progress {
   friend bool operator==(const Progress&, const Progress&) = default;
 };
 
-/// The tokenizer a model was trained with; kind is empty where the corpus did not say.
-struct TokenizerRecord {
-  std::string kind;
-  std::string blob;
-  std::string sha256;
-};
-
 /// Everything a checkpoint is made from.
 struct CheckpointSource {
   const Recipe& recipe;
   const Progress& progress;
-  const TokenizerRecord& tokenizer;
-  layers::LanguageModel& model;
+  const DataRecord& data;
+  layers::Model& model;
   sparsity::Sparsifier& sparsifier;
   const optim::NamedTensors& optimizer;  // RankOptimizer::state()
   std::string product_choices = {};      // of the run's stream; empty where it has made none
@@ -62,7 +56,7 @@ class Checkpoint {
   /// The recipe it was written with, its vocabulary filled in.
   Recipe recipe() const;
   Progress progress() const;
-  TokenizerRecord tokenizer() const;
+  DataRecord data() const;
   /// ProductSettings::export_choices() of the rank that wrote it; empty where there are none.
   std::string product_choices() const;
   /// Lets a GPU's stream compute products as the run did; leaves the CPU's as it is.
@@ -71,7 +65,7 @@ class Checkpoint {
   std::optional<kernels::BsrRoutes> bsr_routes() const;
   /// Puts weights, patterns, scores and their averages into a freshly built model of the
   /// checkpoint's recipe. Throws where names, shapes or dtypes do not fit.
-  void restore_model(layers::LanguageModel& model, sparsity::Sparsifier& sparsifier) const;
+  void restore_model(layers::Model& model, sparsity::Sparsifier& sparsifier) const;
   /// Moments and births, into an optimizer made after restore_model.
   void restore_optimizer(optim::Optimizer& optimizer) const;
   void restore_optimizer(RankOptimizer& optimizer) const;

@@ -8,12 +8,12 @@
 #include <vector>
 
 #include "core/error.h"
-#include "data/token_corpus.h"
 #include "sparsity/schedule.h"
 #include "sparsity/selection.h"
 #include "train/flops.h"
 #include "train/memory_estimate.h"
 #include "train/model_setup.h"
+#include "train/workload.h"
 
 namespace hew::train {
 namespace {
@@ -183,16 +183,11 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
   return text;
 }
 
-std::int64_t open_vocab(const Recipe& recipe) {
-  return resolve_vocab(recipe, TokenCorpus::open(recipe.data.train).info());
-}
-
 }  // namespace
 
 std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   sequences_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
-  if (recipe.model.vocab == 0)
-    recipe.model.vocab = open_vocab(recipe);
+  complete_model(recipe);
   const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
   const std::vector<Row> rows = collect_rows(parts);
   std::string text = layer_table(recipe, parts, rows);

@@ -35,6 +35,15 @@ std::string to_string(const Evaluation& evaluation) {
   return text + fmt::format("  ({} tokens)", evaluation.tokens);
 }
 
+nlohmann::ordered_json numbers_of(const Evaluation& evaluation) {
+  nlohmann::ordered_json numbers{{"loss", evaluation.loss},
+                                 {"perplexity", evaluation.perplexity()},
+                                 {"tokens", evaluation.tokens}};
+  if (evaluation.bits_per_byte)
+    numbers["bits_per_byte"] = *evaluation.bits_per_byte;
+  return numbers;
+}
+
 Evaluation evaluate(const layers::LanguageModel& model,
                     const std::shared_ptr<const TokenCorpus>& corpus, const EvaluationSize& size,
                     dist::Communicator& comm, const Stream& stream) {

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 
@@ -22,6 +23,8 @@ struct Evaluation {
 
 /// "loss 1.2345 nats/token  perplexity 3.437  1.7810 bits/byte  (12345 tokens)"
 std::string to_string(const Evaluation& evaluation);
+/// Its members, and the perplexity, by their names.
+nlohmann::ordered_json numbers_of(const Evaluation& evaluation);
 
 struct EvaluationSize {
   std::int64_t batch = 1;           // windows computed at a time on each rank

@@ -27,8 +27,8 @@ void save_dense(const std::filesystem::path& path, const TrainedModel& trained, 
   SafetensorsWriter writer(folder.temporary() / "model.safetensors", specs, {{"format", "pt"}});
   for (const NamedValues& tensor : tensors) writer.write(tensor.spec.name, tensor.values());
   writer.commit();
-  if (trained.tokenizer.kind == "sentencepiece")
-    write_text(folder.temporary() / "tokenizer.model", trained.tokenizer.blob);
+  if (trained.data.tokenizer.kind == "sentencepiece")
+    write_text(folder.temporary() / "tokenizer.model", trained.data.tokenizer.blob);
   folder.commit();
 }
 

@@ -46,7 +46,7 @@ Source joined(const std::array<Source, 3>& parts) {
 // The model's tensors by hew's names, and those of the state dict as they are added.
 class Translation {
  public:
-  Translation(layers::LanguageModel& model, DType dtype) : dtype_(dtype) {
+  Translation(layers::Model& model, DType dtype) : dtype_(dtype) {
     for (const ag::Parameter* p : model.parameters()) {
       sources_[p->name] = {.shape = p->value().shape(), .values = [p] { return p->value(); }};
     }
@@ -224,7 +224,7 @@ std::string hugging_face_config(const TrainedModel& trained, DType dtype) {
   nlohmann::ordered_json object =
       config.family == layers::ModelFamily::kLlama ? llama_config(config) : gpt2_config(config);
   object["tie_word_embeddings"] = config.tied_embeddings;
-  object["bos_token_id"] = end_of_text(trained.tokenizer);
+  object["bos_token_id"] = end_of_text(trained.data.tokenizer);
   object["eos_token_id"] = object["bos_token_id"];
   object["pad_token_id"] = nullptr;
   object["use_cache"] = true;

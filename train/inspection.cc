@@ -40,7 +40,7 @@ WeightInspection inspect(const sparsity::LinearWeight& weight) {
 
 }  // namespace
 
-std::vector<WeightInspection> inspect_weights(layers::LanguageModel& model) {
+std::vector<WeightInspection> inspect_weights(layers::Model& model) {
   std::vector<WeightInspection> out;
   for (const sparsity::LinearWeight* weight : model.linear_weights()) {
     out.push_back(inspect(*weight));
@@ -48,7 +48,7 @@ std::vector<WeightInspection> inspect_weights(layers::LanguageModel& model) {
   return out;
 }
 
-ParameterCount count_parameters(layers::LanguageModel& model) {
+ParameterCount count_parameters(layers::Model& model) {
   ParameterCount count;
   for (const ag::Parameter* parameter : model.parameters()) {
     count.stored += parameter->value().numel();

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "layers/language_model.h"
+#include "layers/model.h"
 
 namespace hew::train {
 
@@ -23,14 +23,14 @@ struct WeightInspection {
   double norm = 0;  // Frobenius, of what is live
 };
 
-std::vector<WeightInspection> inspect_weights(layers::LanguageModel& model);
+std::vector<WeightInspection> inspect_weights(layers::Model& model);
 
 /// Elements of all parameters, as they are held and with every block stored.
 struct ParameterCount {
   std::int64_t stored = 0;
   std::int64_t dense = 0;
 };
-ParameterCount count_parameters(layers::LanguageModel& model);
+ParameterCount count_parameters(layers::Model& model);
 
 /// One character a block, `#` live and `·` dead, one line a block row.
 std::string draw_mask(const sparsity::BsrPattern& pattern);

@@ -38,7 +38,8 @@ std::string description_of(const TrainedModel& trained) {
       {"config", shape_description(trained.recipe.model)},
       {"steps", trained.progress.steps},
       {"flops", trained.progress.flops},
-      {"tokenizer", {{"kind", trained.tokenizer.kind}, {"sha256", trained.tokenizer.sha256}}},
+      {"tokenizer",
+       {{"kind", trained.data.tokenizer.kind}, {"sha256", trained.data.tokenizer.sha256}}},
       {"recipe", to_yaml(trained.recipe)}};
   return object.dump();
 }
@@ -55,7 +56,7 @@ ConstView bytes_of(const std::string& text) {
 
 // Calls `sparse` with each weight under a mask and `dense` with each other parameter.
 template <class Sparse, class Dense>
-void for_each_parameter(layers::LanguageModel& model, const Sparse& sparse, const Dense& dense) {
+void for_each_parameter(layers::Model& model, const Sparse& sparse, const Dense& dense) {
   std::set<std::string> masked;
   for (const sparsity::LinearWeight* weight : model.linear_weights()) {
     if (weight->pattern() == nullptr)
@@ -135,7 +136,7 @@ void fill_weight(const Reader& reader, sparsity::LinearWeight& weight) {
 }
 
 template <class Reader>
-void fill_model(const Reader& reader, layers::LanguageModel& model) {
+void fill_model(const Reader& reader, layers::Model& model) {
   std::set<std::string> left = parameter_names(reader);
   std::set<std::string> filled;
   for (sparsity::LinearWeight* weight : model.linear_weights()) {
@@ -177,9 +178,9 @@ TrainedModel describe(const Reader& reader) {
     trained.recipe = parse_recipe(object.at("recipe").get<std::string>(), reader.file());
     trained.progress.steps = object.at("steps").get<std::int64_t>();
     trained.progress.flops = object.at("flops").get<double>();
-    trained.tokenizer = {.kind = object.at("tokenizer").at("kind").get<std::string>(),
-                         .blob = tokenizer_blob(reader),
-                         .sha256 = object.at("tokenizer").at("sha256").get<std::string>()};
+    trained.data.tokenizer = {.kind = object.at("tokenizer").at("kind").get<std::string>(),
+                              .blob = tokenizer_blob(reader),
+                              .sha256 = object.at("tokenizer").at("sha256").get<std::string>()};
     trained.file = reader.file();
     return trained;
   } catch (const nlohmann::json::exception& error) {
@@ -209,8 +210,8 @@ Tensor converted(const Tensor& values, DType dtype) {
 void save_model_hdf5(const std::filesystem::path& path, const TrainedModel& trained, DType dtype) {
   H5Writer writer(path, kBsrKind, kBsrVersion);
   writer.attribute("/", kDescription, description_of(trained));
-  if (!trained.tokenizer.blob.empty())
-    writer.write(kTokenizer, bytes_of(trained.tokenizer.blob));
+  if (!trained.data.tokenizer.blob.empty())
+    writer.write(kTokenizer, bytes_of(trained.data.tokenizer.blob));
   for_each_parameter(
       *trained.parts.model,
       [&](const sparsity::LinearWeight& weight) { write_bsr(writer, record_of(weight, dtype)); },
@@ -224,10 +225,10 @@ void save_model_safetensors(const std::filesystem::path& path, const TrainedMode
                             DType dtype) {
   SafetensorsMetadata metadata{{kDescriptionInMetadata, description_of(trained)}};
   std::vector<TensorSpec> tensors;
-  const std::string& blob = trained.tokenizer.blob;
+  const std::string& blob = trained.data.tokenizer.blob;
   if (!blob.empty())
     tensors.push_back({kTokenizer, DType::kUInt8, {std::ssize(blob)}});
-  layers::LanguageModel& model = *trained.parts.model;
+  layers::Model& model = *trained.parts.model;
   for_each_parameter(
       model,
       [&](const sparsity::LinearWeight& weight) {

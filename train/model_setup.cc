@@ -1,10 +1,9 @@
 #include "train/model_setup.h"
 
-#include <optional>
-
 #include "core/error.h"
 #include "kernels/attention_settings.h"
 #include "kernels/product_settings.h"
+#include "layers/language_model.h"
 
 namespace hew::train {
 
@@ -49,24 +48,6 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build)
   parts.sparsifier = std::make_unique<sparsity::Sparsifier>(
       recipe.sparsity, parts.model->linear_weights(), recipe.model.layers, seed);
   return parts;
-}
-
-std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
-                                               std::int64_t vocab) {
-  if (patterns.empty())
-    return nullptr;
-  return std::make_shared<const TokenCorpus>(
-      TokenCorpus::open(patterns, vocab > 0 ? std::optional<std::int64_t>(vocab) : std::nullopt));
-}
-
-std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus) {
-  const std::int64_t known = corpus.vocab_size.value_or(0);
-  const std::int64_t wanted = recipe.model.vocab;
-  require<ConfigError>(wanted > 0 || known > 0,
-                       "model.vocab: the corpus does not know its vocabulary; give the number");
-  require<ConfigError>(wanted == 0 || wanted >= known,
-                       "model.vocab: {} is below the corpus's vocabulary of {}", wanted, known);
-  return wanted > 0 ? wanted : known;
 }
 
 Checkpoint open_newest_checkpoint(const RunDirectory& directory,

@@ -4,8 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "data/token_corpus.h"
-#include "layers/language_model.h"
+#include "layers/model.h"
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
 #include "train/recipe.h"
@@ -15,7 +14,7 @@ namespace hew::train {
 
 /// A model with the sparsity rules that act on it; the sparsifier points into the model.
 struct SparseModel {
-  std::unique_ptr<layers::LanguageModel> model;
+  std::unique_ptr<layers::Model> model;
   std::unique_ptr<sparsity::Sparsifier> sparsifier;
 };
 
@@ -41,15 +40,6 @@ enum class Build : std::uint8_t { kWhole, kShapesOnly };
 /// filled in. Sparsity is not applied yet: Sparsifier::initialise or Checkpoint::restore_model does
 /// that.
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
-
-/// The corpora of one key of a recipe; null where it names none. With `vocab` > 0 every token must
-/// be below it. Throws DataError.
-std::shared_ptr<const TokenCorpus> open_corpus(const std::vector<std::string>& patterns,
-                                               std::int64_t vocab);
-
-/// The vocabulary a recipe's model has over this corpus: the recipe's where it says, else the
-/// corpus's. Throws ConfigError where neither knows, or the recipe's is the smaller one.
-std::int64_t resolve_vocab(const Recipe& recipe, const CorpusInfo& corpus);
 
 /// Opens the newest checkpoint of a run that is whole. Broken ones are passed over, each with a
 /// line in `reports`. Throws DataError if there is none.

@@ -63,17 +63,12 @@ void RunLog::refresh(const sparsity::Sparsifier& sparsifier, const RefreshRecord
                    {"weights", weights}});
 }
 
-void RunLog::evaluation(const Evaluation& result, std::int64_t steps) {
+void RunLog::evaluation(const EvaluationReport& report, std::int64_t steps) {
   if (!metrics_)
     return;
-  console_.say("validation  " + to_string(result));
-  nlohmann::ordered_json record{{"kind", "eval"},
-                                {"step", steps},
-                                {"loss", result.loss},
-                                {"perplexity", result.perplexity()},
-                                {"tokens", result.tokens}};
-  if (result.bits_per_byte)
-    record["bits_per_byte"] = *result.bits_per_byte;
+  console_.say("validation  " + report.text);
+  nlohmann::ordered_json record{{"kind", "eval"}, {"step", steps}};
+  record.update(report.numbers);
   metrics_->write(record);
 }
 

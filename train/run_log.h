@@ -7,11 +7,11 @@
 
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
-#include "train/evaluation.h"
 #include "train/metrics.h"
 #include "train/recipe.h"
 #include "train/run_directory.h"
 #include "train/step_outcomes.h"
+#include "train/workload.h"
 
 namespace hew::train {
 
@@ -49,7 +49,7 @@ class RunLog {
   void step(const StepRecord& record, bool milestone);
   /// Live blocks after a refresh.
   void refresh(const sparsity::Sparsifier& sparsifier, const RefreshRecord& record);
-  void evaluation(const Evaluation& result, std::int64_t steps);
+  void evaluation(const EvaluationReport& report, std::int64_t steps);
   /// Leaves the line that overwrites itself, if there is one.
   void end_live_line() { console_.end_live_line(); }
 

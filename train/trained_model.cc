@@ -13,7 +13,7 @@ namespace {
 TrainedModel restore(const Checkpoint& checkpoint, const Stream& stream) {
   TrainedModel trained{.recipe = checkpoint.recipe(),
                        .progress = checkpoint.progress(),
-                       .tokenizer = checkpoint.tokenizer(),
+                       .data = checkpoint.data(),
                        .file = checkpoint.file(),
                        .warnings = {},
                        .parts = {}};

@@ -13,7 +13,7 @@ namespace hew::train {
 struct TrainedModel {
   Recipe recipe;
   Progress progress;  // from an export: steps and flops only
-  TokenizerRecord tokenizer;
+  DataRecord data;
   std::string file;
   std::vector<std::string> warnings;  // broken checkpoints that were passed over
   SparseModel parts;

@@ -28,16 +28,16 @@ ag::BackwardHooks Trainer::reduce_when_done() {
 
 Tensor Trainer::accumulate_gradients(std::int64_t step) {
   for (ag::Parameter* parameter : model().parameters()) parameter->var.zero_grad();
-  const std::vector<Batch> batches = loader_->next();
+  const std::vector<MicroBatch> batches = workload_->next(model());
   const double share = 1.0 / static_cast<double>(batches.size());
   Tensor total = Tensor::zeros({1}, DType::kFloat64, stream_);
-  for (const Batch& batch : batches) {
+  for (const MicroBatch& batch : batches) {
     ag::ForwardContext context = forward_context(recipe_);
     context.training = true;
     context.seed = progress_.rng_seed;
     context.step = progress_.rng_step;
     context.first_sample = batch.first_sample - step * recipe_.train.batch;
-    const ag::Variable loss = model().loss(batch.inputs, batch.targets, share, context);
+    const ag::Variable loss = batch.loss(share, context);
     // A GPU takes only so many launches at once; with two steps of them behind a collective that
     // some rank leaves out, the host would not get to the roll call.
     if (step_end_ && &batch == &batches.front())
@@ -105,7 +105,7 @@ bool Trainer::train_step() {
     step_end_->record(stream_);
   ++progress_.steps;
   ++progress_.rng_step;
-  progress_.samples = loader_->position();
+  progress_.samples = workload_->position();
   return stop;
 }
 
@@ -219,17 +219,11 @@ void Trainer::log_step(bool stop) {
 }
 
 void Trainer::evaluate_now() {
-  if (!valid_corpus_)
+  if (!workload_->evaluates())
     return;
   sparsifier().select_learned_masks(progress_.steps);
   const RunLog::Clock::time_point start = RunLog::Clock::now();
-  const Evaluation result =
-      evaluate(model(), valid_corpus_,
-               {.batch = micro_batch_,
-                .max_windows = recipe_.train.eval_batches * recipe_.train.batch,
-                .dtype = activation_dtype(recipe_.train.precision)},
-               comm_, stream_);
-  log_.evaluation(result, progress_.steps);
+  log_.evaluation(workload_->evaluate(model()), progress_.steps);
   log_.leave_out(start);
 }
 
@@ -246,7 +240,7 @@ void Trainer::checkpoint_now() {
     save_checkpoint(directory_.checkpoint(progress_.steps),
                     {.recipe = recipe_,
                      .progress = progress_,
-                     .tokenizer = tokenizer_,
+                     .data = workload_->record(),
                      .model = model(),
                      .sparsifier = sparsifier(),
                      .optimizer = optimizer,

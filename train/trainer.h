@@ -7,13 +7,11 @@
 #include <vector>
 
 #include "core/cuda_device.h"
-#include "data/loader.h"
 #include "dist/comm.h"
 #include "dist/reducer.h"
-#include "layers/language_model.h"
+#include "layers/model.h"
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
-#include "train/evaluation.h"
 #include "train/model_setup.h"
 #include "train/rank_optimizer.h"
 #include "train/recipe.h"
@@ -22,6 +20,7 @@
 #include "train/step_outcomes.h"
 #include "train/step_profile.h"
 #include "train/stop_signal.h"
+#include "train/workload.h"
 
 namespace hew::train {
 
@@ -72,7 +71,7 @@ class Trainer {
   void checkpoint_now();
   double sparsity_now() const;
   double flops_of_this_step() const;
-  layers::LanguageModel& model() const { return *parts_.model; }
+  layers::Model& model() const { return *parts_.model; }
   sparsity::Sparsifier& sparsifier() const { return *parts_.sparsifier; }
   bool root() const { return comm_.rank() == 0; }
 
@@ -82,14 +81,10 @@ class Trainer {
   const StopSignal& stop_signal_;
   Stream stream_;
   RunDirectory directory_;
-  std::int64_t micro_batch_;
-  std::shared_ptr<const TokenCorpus> train_corpus_;
-  std::shared_ptr<const TokenCorpus> valid_corpus_;  // null without one
-  TokenizerRecord tokenizer_;
+  std::unique_ptr<Workload> workload_;
   Progress progress_;
   SparseModel parts_;
   std::unique_ptr<RankOptimizer> optimizer_;
-  std::unique_ptr<BatchLoader> loader_;
   dist::GradientReducer reducer_;
   std::optional<cuda::Mark> step_end_;  // of the newest step, where several ranks have GPUs
   RunLog log_;                          // silent but for rank 0

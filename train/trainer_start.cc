@@ -8,19 +8,6 @@
 
 /// How a run begins: everything that may refuse it, then its folder.
 namespace hew::train {
-namespace {
-
-TokenizerRecord tokenizer_of(const TokenCorpus& corpus) {
-  const std::unique_ptr<Tokenizer> tokenizer = corpus.tokenizer();
-  if (tokenizer == nullptr)
-    return {};
-  return {.kind = std::string(tokenizer->kind()),
-          .blob = tokenizer->serialized(),
-          .sha256 = tokenizer->sha256()};
-}
-
-}  // namespace
-
 Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
                  const StopSignal& stop_signal, const Stream& stream)
     : recipe_(recipe),
@@ -29,34 +16,19 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       stop_signal_(stop_signal),
       stream_(stream),
       directory_(recipe.run.dir),
-      micro_batch_(sequences_at_a_time(recipe.train, comm.size())),
       reducer_(comm),
       profile_(options.profile, stream) {
   if (comm.size() > 1 && !stream.device.is_cpu())
     step_end_.emplace();
+  sequences_at_a_time(recipe_.train, comm.size());  // refuses what cannot be shared out
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
-  train_corpus_ = open_corpus(recipe_.data.train, recipe_.model.vocab);
-  recipe_.model.vocab = resolve_vocab(recipe_, train_corpus_->info());
-  valid_corpus_ = open_corpus(recipe_.data.valid, recipe_.model.vocab);
-  tokenizer_ = tokenizer_of(*train_corpus_);
-  if (valid_corpus_ && !tokenizer_.sha256.empty()) {
-    valid_corpus_->require_tokenizer(tokenizer_.sha256);
-  }
+  workload_ = open_workload(recipe_, comm_, stream_);
   if (!options_.resume)
     directory_.require_free();
-  // Refuses a corpus shorter than a window before the model is made.
-  const auto dataset = std::make_shared<const TokenDataset>(train_corpus_, recipe_.model.context);
   const std::vector<std::string> news = options_.resume ? resume() : start();
   profile_.require_reached(progress_.steps, last_step());
-  loader_ = std::make_unique<BatchLoader>(
-      BatchLoaderArgs{.dataset = dataset,
-                      .stream = stream_,
-                      .seed = progress_.rng_seed,
-                      .global_batch = recipe_.train.batch,
-                      .micro_batch = micro_batch_,
-                      .ranks = {.rank = comm_.rank(), .world = comm_.size()},
-                      .position = progress_.samples});
+  workload_->start(progress_.rng_seed, progress_.samples);
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
   if (root())
     open_directory(news);
@@ -78,9 +50,7 @@ std::vector<std::string> Trainer::resume() {
   for (std::string& line : news) line.insert(0, "warning: ");
   const std::vector<std::string> conflicts = resume_conflicts(checkpoint.recipe(), recipe_);
   require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
-  const TokenizerRecord saved = checkpoint.tokenizer();
-  if (!saved.sha256.empty())
-    train_corpus_->require_tokenizer(saved.sha256);
+  workload_->require_record(checkpoint.data());
   progress_ = checkpoint.progress();
   const std::vector<std::string> missed =
       missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);

@@ -73,10 +73,10 @@ TEST_CASE("a task's report is one JSON object, or text") {
 TEST_CASE("a tokenizer that is missing, not the model's or too large is an error") {
   Tried tried;
   CHECK(tried.error_of({.kind = "bytes"}).empty());
-  tried.trained().tokenizer.sha256[0] = 'x';
+  tried.trained().data.tokenizer.sha256[0] = 'x';
   CHECK(tried.error_of({.kind = "bytes"}).find("trained with another tokenizer (bytes x") !=
         std::string::npos);
-  tried.trained().tokenizer = {};
+  tried.trained().data.tokenizer = {};
   CHECK(tried.error_of({.kind = ""}).ends_with("holds no tokenizer; name it by --tokenizer"));
   CHECK(tried.error_of({.kind = "bytes"}).empty());
   CHECK(tried.error_of({.kind = "gpt2"}).find("--gpt2-encoder") != std::string::npos);

@@ -99,7 +99,7 @@ TEST_CASE("a damaged table in a checkpoint names the file") {
   const auto path = scratch / "with.h5";
   train::save_checkpoint(path, {.recipe = loaded.recipe,
                                 .progress = loaded.progress,
-                                .tokenizer = loaded.tokenizer,
+                                .data = loaded.data,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
                                 .optimizer = {},

@@ -41,7 +41,10 @@ Tensor window() {
 
 std::vector<float> logits_of(const train::TrainedModel& trained) {
   ag::ForwardContext context;
-  return trained.parts.model->forward(window(), context).value().to_vector<float>();
+  return layers::as_language_model(*trained.parts.model)
+      .forward(window(), context)
+      .value()
+      .to_vector<float>();
 }
 
 bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
@@ -117,7 +120,7 @@ TEST_CASE("an exported model gives the run's logits to the last bit") {
       CHECK(loaded.recipe == run.recipe);
       CHECK(loaded.progress.steps == 12);
       CHECK(loaded.progress.flops == run.progress.flops);
-      CHECK(loaded.tokenizer.sha256 == run.tokenizer.sha256);
+      CHECK(loaded.data.tokenizer.sha256 == run.data.tokenizer.sha256);
       // Exporting the export gives the same file again.
       train::export_model(loaded, out / ("again-" + file), {.format = format});
       CHECK(read_bytes(out / file) == read_bytes(out / ("again-" + file)));

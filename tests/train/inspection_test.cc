@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include "layers/language_model.h"
+
 namespace hew::test {
 
 TEST_CASE("an inspection counts live blocks, rows and norms as the mask has them") {

@@ -14,6 +14,7 @@
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
 #include "train/sequence_scores.h"
+#include "train/text_workload.h"
 #include "train/trained_model.h"
 
 namespace hew::test {
@@ -281,7 +282,7 @@ TEST_CASE("a run resumes on another number of ranks from the same bytes") {
   const auto copy = scratch.path() / ("copy-of-rank-" + std::to_string(world().rank()) + ".h5");
   train::save_checkpoint(copy, {.recipe = loaded.recipe,
                                 .progress = loaded.progress,
-                                .tokenizer = loaded.tokenizer,
+                                .data = loaded.data,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
                                 .optimizer = optimizer->state(),
@@ -294,7 +295,10 @@ TEST_CASE("an evaluation that some rank leaves out ends with its name" * doctest
   const Nameless run = nameless_run({});
   on_ranks([&](dist::Communicator& comm, const Stream& stream) {
     const train::SparseModel parts = train::build_model(run.recipe, stream);
-    auto evaluate = [&] { train::evaluate(*parts.model, run.corpus, {.batch = 4}, comm, stream); };
+    auto evaluate = [&] {
+      train::evaluate(layers::as_language_model(*parts.model), run.corpus, {.batch = 4}, comm,
+                      stream);
+    };
     evaluate();
     leave_out_last_rank(comm, evaluate);
   });

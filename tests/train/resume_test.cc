@@ -27,7 +27,7 @@ void rewrite(const std::filesystem::path& path,
   change(progress);
   train::save_checkpoint(path, {.recipe = loaded.recipe,
                                 .progress = progress,
-                                .tokenizer = loaded.tokenizer,
+                                .data = loaded.data,
                                 .model = *loaded.parts.model,
                                 .sparsifier = *loaded.parts.sparsifier,
                                 .optimizer = optimizer->state(),
@@ -131,7 +131,7 @@ TEST_CASE("choices of products come back from a checkpoint, and damaged ones nam
     const auto path = scratch / "with.h5";
     train::save_checkpoint(path, {.recipe = loaded.recipe,
                                   .progress = loaded.progress,
-                                  .tokenizer = loaded.tokenizer,
+                                  .data = loaded.data,
                                   .model = *loaded.parts.model,
                                   .sparsifier = *loaded.parts.sparsifier,
                                   .optimizer = {},
@@ -172,7 +172,7 @@ TEST_CASE("metrics hold the loss of an evaluation, not that of the step before i
       train::load_trained_model(runs.directory("run"), test_stream());
   const auto valid = std::make_shared<const TokenCorpus>(TokenCorpus::open(recipe.data.valid));
   const train::Evaluation expected =
-      train::evaluate(*trained.parts.model, valid,
+      train::evaluate(layers::as_language_model(*trained.parts.model), valid,
                       {.batch = 8, .max_windows = recipe.train.eval_batches * recipe.train.batch},
                       alone, test_stream());
   const std::vector<train::Evaluation> logged = evaluations_of(runs.directory("run"));

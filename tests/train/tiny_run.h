@@ -5,6 +5,7 @@
 
 #include "dist/comm.h"
 #include "tests/io/scratch.h"
+#include "train/evaluation.h"
 #include "train/trainer.h"
 
 namespace hew::test {

@@ -1,0 +1,19 @@
+#pragma once
+
+#include <string>
+
+namespace hew::train {
+
+/// The tokenizer a model was trained with; kind is empty where the corpus did not say.
+struct TokenizerRecord {
+  std::string kind;
+  std::string blob;
+  std::string sha256;
+};
+
+/// What must be known of the training data to use a model.
+struct DataRecord {
+  TokenizerRecord tokenizer;  // of text
+};
+
+}  // namespace hew::train
