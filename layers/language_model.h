@@ -4,43 +4,10 @@
 #include <string>
 #include <vector>
 
-#include "layers/attention.h"
-#include "layers/config.h"
-#include "layers/mlp.h"
 #include "layers/model.h"
-#include "layers/norm.h"
+#include "layers/transformer_block.h"
 
 namespace hew::layers {
-
-/// The residual stream x + branch, not yet added: the next norm does that in passing. The branch
-/// may be undefined.
-struct Residual {
-  ag::Variable x;
-  ag::Variable branch;
-};
-
-/// One pre-norm transformer block: x += attn(norm1(x)); x += mlp(norm2(x)), dropout on both
-/// branches.
-class TransformerBlock {
- public:
-  TransformerBlock(const std::string& name, const ModelConfig& config, const Initializer& init);
-
-  Residual forward(const Residual& in, const SequenceShape& shape, KvCache::Layer* cache,
-                   std::int64_t cache_capacity, ag::ForwardContext& context) const;
-  void collect_parameters(std::vector<ag::Parameter*>& out);
-  void collect_weights(std::vector<sparsity::LinearWeight*>& out);
-  const std::string& name() const { return name_; }
-
-  static constexpr std::uint64_t kDropoutCalls = 2;
-
- private:
-  std::string name_;
-  double dropout_;
-  Norm norm1_;
-  SelfAttention attention_;
-  Norm norm2_;
-  Mlp mlp_;
-};
 
 /// GPT-2 (learned positions, LayerNorm, GELU) or Llama (rotary positions, RMSNorm, SwiGLU).
 /// Parameters: token_embedding.weight [V, C], position_embedding.weight [context, C] (GPT-2),
@@ -70,13 +37,11 @@ class LanguageModel final : public Model {
                      ag::ForwardContext& context) const;
   // The last norm's output [B·T, C].
   ag::Variable hidden(const Tensor& ids, ag::ForwardContext& context, KvCache* cache) const;
-  Residual recomputed_block(const TransformerBlock& block, const Residual& in,
-                            const SequenceShape& shape, ag::ForwardContext& context) const;
 
   ModelConfig config_;
   ag::Parameter token_embedding_;
   ag::Parameter position_embedding_;  // undefined for Llama
-  std::vector<std::unique_ptr<TransformerBlock>> blocks_;
+  TransformerBlocks blocks_;
   Norm final_norm_;
   std::unique_ptr<Linear> head_;  // null when tied
 };
