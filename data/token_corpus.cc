@@ -1,29 +1,13 @@
 #include "data/token_corpus.h"
 
-#include <glob.h>
-
 #include <algorithm>
-#include <filesystem>
 #include <limits>
 
 #include "core/error.h"
+#include "data/path_pattern.h"
 
 namespace hew {
 namespace {
-
-/// The files a pattern names, sorted. A name that exists is itself, whatever signs it has.
-std::vector<std::string> expand(const std::string& pattern) {
-  std::error_code ignored;
-  if (std::filesystem::exists(pattern, ignored))
-    return {pattern};
-  glob_t matches{};
-  const int code = ::glob(pattern.c_str(), 0, nullptr, &matches);
-  std::vector<std::string> paths(matches.gl_pathv, matches.gl_pathv + matches.gl_pathc);
-  ::globfree(&matches);
-  require<DataError>(code == 0, "{}: no such file", pattern);
-  std::sort(paths.begin(), paths.end());
-  return paths;
-}
 
 std::optional<std::int64_t> sum(std::optional<std::int64_t> a, std::optional<std::int64_t> b) {
   if (!a || !b)
@@ -44,7 +28,7 @@ TokenCorpus TokenCorpus::open(const std::vector<std::string>& patterns,
   require<DataError>(!patterns.empty(), "[corpus] no file is named");
   TokenCorpus corpus(vocab_size);
   for (const std::string& pattern : patterns) {
-    for (const std::string& path : expand(pattern)) corpus.add(open_corpus_file(path));
+    for (const std::string& path : expand_pattern(pattern)) corpus.add(open_corpus_file(path));
   }
   return corpus;
 }
