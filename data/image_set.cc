@@ -1,0 +1,158 @@
+#include "data/image_set.h"
+
+#include <fmt/ranges.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/error.h"
+#include "data/cifar_images.h"
+#include "data/idx_images.h"
+#include "data/path_pattern.h"
+#include "io/atomic_file.h"
+
+namespace hew {
+namespace {
+
+namespace fs = std::filesystem;
+using Opened = std::shared_ptr<const ImageSet>;
+
+/// One after another.
+class SeveralImages final : public ImageSet {
+ public:
+  SeveralImages(Info info, std::vector<Opened> parts)
+      : ImageSet(std::move(info)), parts_(std::move(parts)) {
+    for (const Opened& part : parts_) {
+      size_ += part->size();
+      ends_.push_back(size_);
+    }
+  }
+
+  std::int64_t size() const override { return size_; }
+  std::int64_t label(std::int64_t i) const override {
+    const auto [part, at] = find(i);
+    return part->label(at);
+  }
+  DecodedImage read(std::int64_t i) const override {
+    const auto [part, at] = find(i);
+    return part->read(at);
+  }
+  std::string name(std::int64_t i) const override {
+    const auto [part, at] = find(i);
+    return part->name(at);
+  }
+  std::vector<std::uint8_t> encoded(std::int64_t i) const override {
+    const auto [part, at] = find(i);
+    return part->encoded(at);
+  }
+
+ private:
+  std::pair<const ImageSet*, std::int64_t> find(std::int64_t i) const {
+    const auto end = std::upper_bound(ends_.begin(), ends_.end(), i);
+    const auto& part = parts_[static_cast<std::size_t>(end - ends_.begin())];
+    return {part.get(), i - (*end - part->size())};
+  }
+
+  std::vector<Opened> parts_;
+  std::vector<std::int64_t> ends_;  // images up to the end of each part
+  std::int64_t size_ = 0;
+};
+
+/// The longer of two lists of classes, of which one must begin with the other: files without names
+/// know only the labels that occur in them.
+std::vector<std::string> join_classes(const std::vector<std::string>& known, const ImageSet& next,
+                                      const std::string& first_path) {
+  const auto& classes = next.classes();
+  const bool longer = classes.size() > known.size();
+  const auto& shorter = longer ? known : classes;
+  require<DataError>(std::equal(shorter.begin(), shorter.end(), (longer ? classes : known).begin()),
+                     "{}: its classes are not those of {}", next.path(), first_path);
+  return longer ? classes : known;
+}
+
+Opened join(std::vector<Opened> parts, const std::string& path) {
+  if (parts.size() == 1)
+    return parts.front();
+  const ImageSet& first = *parts.front();
+  ImageSet::Info info{
+      .path = path, .format = first.format(), .classes = first.classes(), .shape = first.shape()};
+  for (const Opened& part : parts) {
+    info.classes = join_classes(info.classes, *part, first.path());
+    if (part->format() != info.format)
+      info.format = "several";
+    if (part->shape() != info.shape)
+      info.shape = std::nullopt;
+  }
+  return std::make_shared<SeveralImages>(std::move(info), std::move(parts));
+}
+
+std::vector<std::string> files_in(const std::string& folder) {
+  std::vector<std::string> files;
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    if (entry.is_regular_file() && !entry.path().filename().string().starts_with('.'))
+      files.push_back(entry.path().string());
+  }
+  std::ranges::sort(files);
+  return files;
+}
+
+/// A folder's only set; CIFAR batches are one together, unless some of them are for testing.
+Opened open_folder(const std::string& folder) {
+  std::vector<std::string> sets;
+  std::vector<std::string> names;
+  bool batches = true;
+  for (const std::string& file : files_in(folder)) {
+    const bool cifar = is_cifar(file);
+    if (!cifar && idx_kind(file) != IdxKind::kImages)
+      continue;
+    sets.push_back(file);
+    names.push_back(fs::path(file).filename().string());
+    batches = batches && cifar && names.back().starts_with("data_batch");
+  }
+  require<DataError>(!sets.empty(), "{}: no images that hew knows are in this folder", folder);
+  require<DataError>(sets.size() == 1 || batches,
+                     "{}: there are several sets of images in this folder, name one of {}", folder,
+                     fmt::join(names, ", "));
+  std::vector<Opened> parts;
+  for (const std::string& file : sets) {
+    parts.push_back(is_cifar(file) ? open_cifar_images(file) : open_idx_images(file));
+  }
+  return join(std::move(parts), folder);
+}
+
+Opened open_file(const std::string& path) {
+  const IdxKind idx = idx_kind(path);
+  require<DataError>(idx != IdxKind::kLabels, "{}: holds labels, name the file of the images",
+                     path);
+  if (idx == IdxKind::kImages)
+    return open_idx_images(path);
+  require<DataError>(size_of_file(open_to_read(path), path) > 0, "{}: empty", path);
+  require<DataError>(path.ends_with(".bin"),
+                     "{}: not a set of images: expected an IDX file of images, a CIFAR batch "
+                     "(.bin), a pack of hew data images, or a folder",
+                     path);
+  return open_cifar_images(path);
+}
+
+}  // namespace
+
+std::vector<std::uint8_t> ImageSet::encoded(std::int64_t /*i*/) const {
+  return {};
+}
+
+Opened open_image_set(const std::string& pattern) {
+  return open_image_set(std::span(&pattern, 1));
+}
+
+Opened open_image_set(std::span<const std::string> patterns) {
+  require<DataError>(!patterns.empty(), "[images] no file is named");
+  std::vector<Opened> parts;
+  for (const std::string& pattern : patterns) {
+    for (const std::string& path : expand_pattern(pattern)) {
+      parts.push_back(fs::is_directory(path) ? open_folder(path) : open_file(path));
+    }
+  }
+  return join(std::move(parts), patterns.front());
+}
+
+}  // namespace hew
