@@ -3,11 +3,14 @@
 #include <fmt/ranges.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 
 #include "core/error.h"
 #include "data/cifar_images.h"
 #include "data/idx_images.h"
+#include "data/image_codec.h"
+#include "data/image_folder.h"
 #include "data/path_pattern.h"
 #include "io/atomic_file.h"
 
@@ -32,6 +35,10 @@ class SeveralImages final : public ImageSet {
   std::int64_t label(std::int64_t i) const override {
     const auto [part, at] = find(i);
     return part->label(at);
+  }
+  ImageShape shape_of(std::int64_t i) const override {
+    const auto [part, at] = find(i);
+    return part->shape_of(at);
   }
   DecodedImage read(std::int64_t i) const override {
     const auto [part, at] = find(i);
@@ -109,7 +116,8 @@ Opened open_folder(const std::string& folder) {
     names.push_back(fs::path(file).filename().string());
     batches = batches && cifar && names.back().starts_with("data_batch");
   }
-  require<DataError>(!sets.empty(), "{}: no images that hew knows are in this folder", folder);
+  if (sets.empty())
+    return open_image_folder(folder);
   require<DataError>(sets.size() == 1 || batches,
                      "{}: there are several sets of images in this folder, name one of {}", folder,
                      fmt::join(names, ", "));
@@ -126,7 +134,14 @@ Opened open_file(const std::string& path) {
                      path);
   if (idx == IdxKind::kImages)
     return open_idx_images(path);
-  require<DataError>(size_of_file(open_to_read(path), path) > 0, "{}: empty", path);
+  std::array<std::uint8_t, 4> first{};
+  const FileDescriptor file = open_to_read(path);
+  const auto size = static_cast<std::size_t>(size_of_file(file, path));
+  require<DataError>(size > 0, "{}: empty", path);
+  const auto known = std::span(first).first(std::min(first.size(), size));
+  read_at(file, path, 0, std::as_writable_bytes(known));
+  require<DataError>(image_format(known) == ImageFormat::kOther,
+                     "{}: is one image; a set has a folder of them for each class", path);
   require<DataError>(path.ends_with(".bin"),
                      "{}: not a set of images: expected an IDX file of images, a CIFAR batch "
                      "(.bin), a pack of hew data images, or a folder",

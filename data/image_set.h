@@ -34,7 +34,7 @@ class ImageSet {
     std::string path = {};    // what it was opened by, for errors
     std::string format = {};  // "idx", "cifar10", "cifar100", "folder", "hew-h5" or "several"
     std::vector<std::string> classes = {};  // name of each label; numbers where none are known
-    std::optional<ImageShape> shape = {};   // of all images, where they are known to be equal
+    std::optional<ImageShape> shape = {};   // of all images, where they are equal
   };
   explicit ImageSet(Info info) : info_(std::move(info)) {}
   ImageSet(const ImageSet&) = delete;
@@ -49,6 +49,8 @@ class ImageSet {
   virtual std::int64_t size() const = 0;
   /// In [0, classes().size()).
   virtual std::int64_t label(std::int64_t i) const = 0;
+  /// Of read(i), without reading it.
+  virtual ImageShape shape_of(std::int64_t i) const = 0;
   /// Throws DataError `<name(i)>: <reason>`.
   virtual DecodedImage read(std::int64_t i) const = 0;
   /// Where image i is, for people: `cats/7.png`, or `t10k-images-idx3-ubyte.gz: image 7`.

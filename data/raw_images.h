@@ -17,6 +17,7 @@ class RawImages final : public ImageSet {
 
   std::int64_t size() const override { return std::ssize(labels_); }
   std::int64_t label(std::int64_t i) const override { return labels_[static_cast<std::size_t>(i)]; }
+  ImageShape shape_of(std::int64_t /*i*/) const override { return image_; }
   DecodedImage read(std::int64_t i) const override;
   std::string name(std::int64_t i) const override;
 

@@ -9,7 +9,8 @@ packages=(
   g++ cmake ninja-build pkg-config
   libeigen3-dev libyaml-cpp-dev libhdf5-dev libssl-dev libopenmpi-dev openmpi-bin
   libcli11-dev libfmt-dev libspdlog-dev nlohmann-json3-dev libsentencepiece-dev libpcre2-dev
-  doctest-dev bible-kjv
+  zlib1g-dev libpng-dev libjpeg-dev
+  doctest-dev bible-kjv dataset-fashion-mnist
 )
 case "${1:-}" in
   "") ;;

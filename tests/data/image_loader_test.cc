@@ -77,6 +77,7 @@ class OneIsBroken final : public ImageSet {
         broken_(broken) {}
   std::int64_t size() const override { return images_->size(); }
   std::int64_t label(std::int64_t i) const override { return images_->label(i); }
+  ImageShape shape_of(std::int64_t i) const override { return images_->shape_of(i); }
   std::string name(std::int64_t i) const override { return "set/" + std::to_string(i); }
   DecodedImage read(std::int64_t i) const override {
     require<DataError>(i != broken_, "{}: broken", name(i));

@@ -1,0 +1,10 @@
+#include "core/error.h"
+#include "data/image_codec.h"
+
+namespace hew {
+
+DecodedImage decode_png(std::span<const std::uint8_t> /*bytes*/, const std::string& name) {
+  throw BackendError("libpng", 0, name + ": this build reads no PNG (install libpng-dev)");
+}
+
+}  // namespace hew
