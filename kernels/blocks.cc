@@ -1,6 +1,7 @@
 #include "kernels/blocks.h"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace hew::kernels {
 namespace {
@@ -83,6 +84,25 @@ void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const
   require_sums(kOp, "g", g, w.shape, w);
   dispatch(kOp, w.device, stream, w.dtype,
            [&]<class T>(auto backend) { block_dot<T>(backend, g, w, block, dots); });
+}
+
+void blend_blocks(const BlendBlocks& args, const Stream& stream) {
+  constexpr std::string_view kOp = "blend_blocks";
+  const Shape grid = grid_of(kOp, args.x, args.block);
+  require_shape(kOp, "a", args.a, grid);
+  require_dtype(kOp, "a", args.a, DType::kFloat64);
+  require_device(kOp, "a", args.a, args.x);
+  if (args.y.data != nullptr || args.b.data != nullptr) {
+    require_fits(kOp, "y", args.y, args.x.shape, args.x);
+    require_fits(kOp, "b", args.b, grid, args.a);
+  }
+  require_fits(kOp, "out", args.out, args.x.shape, args.x);
+  require<DtypeError>(args.x.dtype == accumulator_of(args.x.dtype),
+                      "[{}] x is {}, expected float32 or float64", kOp, name_of(args.x.dtype));
+  dispatch(kOp, args.x.device, stream, args.x.dtype, [&]<class T>(auto backend) {
+    if constexpr (std::is_same_v<T, Accumulator<T>>)
+      blend_blocks<T>(backend, args);
+  });
 }
 
 }  // namespace hew::kernels

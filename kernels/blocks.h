@@ -31,6 +31,19 @@ void move_blocks(const ConstView& values, const ConstView& source, const View& m
 void block_dot(const ConstView& g, const ConstView& w, std::int64_t block, const View& dots,
                const Stream& stream);
 
+/// What blend_blocks() adds up; y and b may both be empty.
+struct BlendBlocks {
+  ConstView x;  // [N, K]
+  ConstView a;  // float64 [R, C]
+  ConstView y;  // [N, K]
+  ConstView b;  // float64 [R, C]
+  std::int64_t block = 0;
+  View out;  // [N, K]; may be x or y
+};
+/// out ← a[r, c]·x + b[r, c]·y on each block (r, c), in the dtype of x, y and out, float32 or
+/// float64, to which a and b are rounded. Throws ShapeError, DtypeError.
+void blend_blocks(const BlendBlocks& args, const Stream& stream);
+
 template <class T>
 void block_norms(Cpu, const ConstView& dense, std::int64_t block, const View& norms);
 template <class T>
@@ -55,5 +68,9 @@ template <class T>
 void block_dot(Cpu, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
 template <class T>
 void block_dot(Cuda, const ConstView& g, const ConstView& w, std::int64_t block, const View& dots);
+template <class T>
+void blend_blocks(Cpu, const BlendBlocks& args);
+template <class T>
+void blend_blocks(Cuda, const BlendBlocks& args);
 
 }  // namespace hew::kernels

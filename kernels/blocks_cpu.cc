@@ -148,13 +148,37 @@ void block_dot(Cpu /*backend*/, const ConstView& g, const ConstView& w, std::int
   }
 }
 
-#define HEW_INSTANTIATE(T)                                                                \
-  template void block_norms<T>(Cpu, const ConstView&, std::int64_t, const View&);         \
-  template void live_block_norms<T>(Cpu, const ConstView&, const BsrIndex&, const View&); \
-  template void gather_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);    \
-  template void scatter_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);   \
-  template void move_blocks<T>(Cpu, const ConstView&, const ConstView&, const View&);     \
-  template void block_dot<T>(Cpu, const ConstView&, const ConstView&, std::int64_t, const View&);
+template <class T>
+void blend_blocks(Cpu /*backend*/, const BlendBlocks& args) {
+  const std::int64_t n = args.x.shape[0];
+  const std::int64_t k = args.x.shape[1];
+  const std::int64_t columns = args.a.shape[1];
+  const bool two = args.y.data != nullptr;
+#pragma omp parallel for
+  for (std::int64_t i = 0; i < n; ++i) {
+    const T* x = args.x.as<T>() + i * k;
+    const T* y = two ? args.y.as<T>() + i * k : x;
+    T* out = args.out.as<T>() + i * k;
+    for (std::int64_t c = 0; c < columns; ++c) {
+      const std::int64_t at = i / args.block * columns + c;
+      const auto a = static_cast<T>(args.a.as<double>()[at]);
+      const auto b = two ? static_cast<T>(args.b.as<double>()[at]) : T{0};
+      const std::int64_t end = std::min(k, (c + 1) * args.block);
+      for (std::int64_t j = c * args.block; j < end; ++j) {
+        out[j] = two ? a * x[j] + b * y[j] : a * x[j];
+      }
+    }
+  }
+}
+
+#define HEW_INSTANTIATE(T)                                                                        \
+  template void block_norms<T>(Cpu, const ConstView&, std::int64_t, const View&);                 \
+  template void live_block_norms<T>(Cpu, const ConstView&, const BsrIndex&, const View&);         \
+  template void gather_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);            \
+  template void scatter_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);           \
+  template void move_blocks<T>(Cpu, const ConstView&, const ConstView&, const View&);             \
+  template void block_dot<T>(Cpu, const ConstView&, const ConstView&, std::int64_t, const View&); \
+  template void blend_blocks<T>(Cpu, const BlendBlocks&);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -236,6 +236,53 @@ void launch_moves(Cuda backend, const D* values, const std::int64_t* source, D* 
   check_launch("move_blocks");
 }
 
+template <class T>
+struct Blend {
+  const T* x;
+  const double* a;
+  const T* y;  // or null
+  const double* b;
+  T* out;
+  std::int64_t rows;
+  std::int64_t cols;
+  std::int64_t block;
+  std::int64_t columns;  // C
+};
+
+// A pack lies within a block.
+template <class T, int n>
+__global__ __launch_bounds__(kThreads) void blend_kernel(const Blend<T> blend) {
+  const std::int64_t row_packs = blend.cols / n;
+  const std::int64_t packs = row_packs * blend.rows;
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t pack = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
+       pack < packs; pack += stride) {
+    const std::int64_t row = pack / row_packs;
+    const std::int64_t col = (pack - row * row_packs) * n;
+    const std::int64_t at = row / blend.block * blend.columns + col / blend.block;
+    T values[n];
+    load<T, n>(blend.x + pack * n, values);
+    const auto a = static_cast<T>(blend.a[at]);
+#pragma unroll
+    for (int i = 0; i < n; ++i) values[i] *= a;
+    if (blend.y != nullptr) {
+      T others[n];
+      load<T, n>(blend.y + pack * n, others);
+      const auto b = static_cast<T>(blend.b[at]);
+#pragma unroll
+      for (int i = 0; i < n; ++i) values[i] += b * others[i];
+    }
+    store<T, n>(blend.out + pack * n, values);
+  }
+}
+
+template <class T, int n>
+void launch_blend(Cuda backend, const Blend<T>& blend) {
+  const unsigned int grid = grid_for(backend, blend.rows * blend.cols / n, kThreads);
+  blend_kernel<T, n><<<grid, kThreads, 0, native(backend)>>>(blend);
+  check_launch("blend_blocks");
+}
+
 }  // namespace
 
 template <class T>
@@ -292,6 +339,28 @@ void block_dot(Cuda backend, const ConstView& g, const ConstView& w, std::int64_
              packable(terms.g, terms.w) && k % Terms::kPack == 0 && block % Terms::kPack == 0);
 }
 
+template <class T>
+void blend_blocks(Cuda backend, const BlendBlocks& args) {
+  if (args.x.numel() == 0)
+    return;
+  const std::int64_t k = args.x.shape[1];
+  const Blend<T> blend{.x = args.x.as<T>(),
+                       .a = args.a.as<double>(),
+                       .y = args.y.as<T>(),
+                       .b = args.b.as<double>(),
+                       .out = args.out.as<T>(),
+                       .rows = args.x.shape[0],
+                       .cols = k,
+                       .block = args.block,
+                       .columns = args.a.shape[1]};
+  if (packable(blend.x, blend.y, blend.out) && k % kPackSize<T> == 0 &&
+      args.block % kPackSize<T> == 0) {
+    launch_blend<T, kPackSize<T>>(backend, blend);
+  } else {
+    launch_blend<T, 1>(backend, blend);
+  }
+}
+
 #define HEW_BLOCKS(T)                                                                      \
   template void block_norms<T>(Cuda, const ConstView&, std::int64_t, const View&);         \
   template void live_block_norms<T>(Cuda, const ConstView&, const BsrIndex&, const View&); \
@@ -301,5 +370,7 @@ HEW_BLOCKS(float)
 HEW_BLOCKS(double)
 HEW_BLOCKS(BFloat16)
 #undef HEW_BLOCKS
+template void blend_blocks<float>(Cuda, const BlendBlocks&);
+template void blend_blocks<double>(Cuda, const BlendBlocks&);
 
 }  // namespace hew::kernels

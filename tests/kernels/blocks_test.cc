@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
@@ -141,6 +142,41 @@ TEST_CASE("block kernels refuse what does not fit") {
   CHECK_THROWS_AS(
       kernels::move_blocks(values, Tensor::zeros({6}, DType::kInt32, stream), moved, stream),
       DtypeError);
+}
+
+TEST_CASE_TEMPLATE("blocks are blended by factors of their own", T, float, double) {
+  const Stream& stream = test::test_stream();
+  for (const Grid& g : kGrids) {
+    CAPTURE(g.n);
+    const std::int64_t columns = (g.k + g.b - 1) / g.b;
+    const Shape grid{(g.n + g.b - 1) / g.b, columns};
+    const Tensor x = test::random_tensor({g.n, g.k}, kDTypeOf<T>, stream, 1);
+    const Tensor y = test::random_tensor({g.n, g.k}, kDTypeOf<T>, stream, 2);
+    const Tensor a = test::random_tensor(grid, DType::kFloat64, stream, 3);
+    const Tensor b = test::random_tensor(grid, DType::kFloat64, stream, 4);
+    const std::vector<T> xs = x.to_vector<T>();
+    const std::vector<T> ys = y.to_vector<T>();
+    const std::vector<double> as = a.to_vector<double>();
+    const std::vector<double> bs = b.to_vector<double>();
+    std::vector<T> one;
+    std::vector<T> two;
+    for (std::int64_t i = 0; i < g.n * g.k; ++i) {
+      const auto at = static_cast<std::size_t>(i);
+      const auto block = static_cast<std::size_t>(i / g.k / g.b * columns + i % g.k / g.b);
+      one.push_back(static_cast<T>(as[block] * xs[at]));
+      two.push_back(static_cast<T>(as[block] * xs[at] + bs[block] * ys[at]));
+    }
+    constexpr double kTolerance = 4 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    Tensor out = test::poisoned({g.n, g.k}, kDTypeOf<T>, stream);
+    kernels::blend_blocks({.x = x, .a = a, .y = {}, .b = {}, .block = g.b, .out = out}, stream);
+    HEW_CHECK_CLOSE(out, Tensor::from(one, out.shape(), stream), kTolerance, kTolerance);
+    kernels::blend_blocks({.x = x, .a = a, .y = y, .b = b, .block = g.b, .out = out}, stream);
+    HEW_CHECK_CLOSE(out, Tensor::from(two, out.shape(), stream), kTolerance, kTolerance);
+    Tensor in_place = y.clone();
+    kernels::blend_blocks({.x = x, .a = a, .y = in_place, .b = b, .block = g.b, .out = in_place},
+                          stream);
+    CHECK(test::same_bytes(in_place, out));
+  }
 }
 
 }  // namespace hew
