@@ -52,6 +52,7 @@ ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bi
            .probe = context.training ? probe_ : ag::Variable(),
            .bias = bias,
            .pattern = pattern_,
+           .soft = soft_,
            .activation = activation});
   }
   throw Error("[linear_weight] unknown storage");
@@ -77,15 +78,17 @@ void LinearWeight::mask_master(const PatternPtr& pattern, const Tensor& scores) 
   restore(Storage::kMaster, pattern, weight_.value(), scores);
 }
 
-void LinearWeight::drop_dead_blocks() {
+void LinearWeight::drop_dead_blocks(const PatternPtr& pattern) {
   require<Error>(storage_ == Storage::kMaster, "[linear_weight] {} has no master", name_);
-  restore(Storage::kLiveBlocks, pattern_, gather(weight_.value(), *pattern_), Tensor());
+  pattern_ = pattern;
+  restore(Storage::kLiveBlocks, pattern, live_values(), Tensor());
 }
 
 void LinearWeight::restore(Storage storage, const PatternPtr& pattern, const Tensor& values,
                            const Tensor& scores) {
   storage_ = storage;
   pattern_ = pattern;
+  soft_ = {};
   weight_.var = ag::Variable(values, /*requires_grad=*/true);
   scores_ = {};
   if (scores.defined()) {
@@ -112,9 +115,10 @@ std::vector<std::int64_t> LinearWeight::set_pattern(const PatternPtr& pattern) {
   return source;
 }
 
-void LinearWeight::set_mask(const PatternPtr& pattern) {
+void LinearWeight::set_mask(const PatternPtr& pattern, const SoftMask& soft) {
   require<Error>(storage_ == Storage::kMaster, "[linear_weight] {} has no master", name_);
   pattern_ = pattern;
+  soft_ = soft;
 }
 
 void LinearWeight::request_dense_gradient() {
@@ -182,7 +186,11 @@ Tensor LinearWeight::folded() const {
 
 Tensor LinearWeight::live_values() const {
   require<Error>(pattern_ != nullptr, "[linear_weight] {} is dense", name_);
-  return storage_ == Storage::kLiveBlocks ? weight_.value() : gather(weight_.value(), *pattern_);
+  if (storage_ == Storage::kLiveBlocks)
+    return weight_.value();
+  const Tensor& master = weight_.value();
+  return gather(soft_.defined() ? softened(master, soft_, pattern_->grid().block) : master,
+                *pattern_);
 }
 
 }  // namespace hew::sparsity

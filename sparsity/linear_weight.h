@@ -12,6 +12,7 @@
 #include "core/named_enum.h"
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
+#include "sparsity/soft_mask.h"
 #include "sparsity/sparse_feed_forward.h"
 
 namespace hew::sparsity {
@@ -19,7 +20,9 @@ namespace hew::sparsity {
 /// How a weight matrix is held.
 ///   kDense       one parameter `name` [N, K]
 ///   kLiveBlocks  one parameter `name` [nnzb, b, b]: what is dead is not stored anywhere
-///   kMaster      `name` [N, K] dense under a mask; with learned scores also `name.scores` [R, C]
+///   kMaster      `name` [N, K] dense under a mask, which may be soft (W is then W ⊙ m ⊙ mask);
+///   with
+///                learned scores also `name.scores` [R, C]
 enum class Storage : std::uint8_t { kDense, kLiveBlocks, kMaster };
 
 /// The weight W [N, K] of one linear layer in whichever storage sparsity has put it.
@@ -35,6 +38,9 @@ class LinearWeight {
   /// Which blocks are live; null while dense.
   const PatternPtr& pattern() const { return pattern_; }
   bool has_scores() const { return static_cast<bool>(scores_.var); }
+  /// Whether every backward computes the dense gradient, since it moves the mask too.
+  bool trains_mask() const { return has_scores() || soft_.defined(); }
+  const SoftMask& soft_mask() const { return soft_; }
   ag::Parameter& parameter() { return weight_; }
   const ag::Parameter& parameter() const { return weight_; }
   ag::Parameter& scores() { return scores_; }
@@ -53,16 +59,18 @@ class LinearWeight {
   /// From dense to a masked master. Scores [R, C] may be undefined: then the mask is moved by
   /// set_pattern alone.
   void mask_master(const PatternPtr& pattern, const Tensor& scores);
-  /// From master to live blocks; scores end.
-  void drop_dead_blocks();
+  /// From master to live blocks, those of the pattern; scores end, and a soft mask becomes part of
+  /// the values.
+  void drop_dead_blocks(const PatternPtr& pattern);
   /// Moves to another pattern on the same grid. Live blocks: values (and the gradient, if any) of
   /// blocks in both patterns are kept, new blocks start at 0 with the gradient that
   /// dense_gradient() has, or had, for them; returns for each new block its old position or −1.
   /// Master: only the mask moves; returns the same positions.
   std::vector<std::int64_t> set_pattern(const PatternPtr& pattern);
-  /// Of a master: products read the blocks of another pattern on the same grid from here on.
-  /// Nothing else moves, not even a gradient, and the host does not look at the pattern.
-  void set_mask(const PatternPtr& pattern);
+  /// Of a master: products read the blocks of another pattern on the same grid from here on, times
+  /// the soft mask if there is one. Nothing else moves, not even a gradient, and the host does not
+  /// look at the pattern.
+  void set_mask(const PatternPtr& pattern, const SoftMask& soft = {});
   /// Takes values and pattern as loaded from a file, whatever was held before.
   void restore(Storage storage, const PatternPtr& pattern, const Tensor& values,
                const Tensor& scores);
@@ -95,6 +103,7 @@ class LinearWeight {
   ag::Parameter weight_;
   ag::Parameter scores_;
   PatternPtr pattern_;
+  SoftMask soft_;       // of a master; may be undefined
   ag::Variable probe_;  // leaf without memory whose gradient is the dense G
   Tensor narrowed_;     // what is kept of it [n, b, b], in the order of the next pattern
 };

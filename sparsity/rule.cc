@@ -15,11 +15,13 @@ struct Preset {
   std::int64_t every;
 };
 
-constexpr std::array<Preset, 6> kPresets{{
+constexpr std::array<Preset, 7> kPresets{{
     {Method::kBlast, Score::kMagnitude, Growth::kGradient, Regrow::kUnion, ScheduleKind::kCubic,
      Weights::kLive, 100},
-    // A learned score selects anew in every forward.
+    // What training moves selects anew in every forward.
     {Method::kSupermask, Score::kLearned, Growth::kNone, Regrow::kNone, ScheduleKind::kConstant,
+     Weights::kDense, 1},
+    {Method::kSpartan, Score::kSoftMagnitude, Growth::kNone, Regrow::kNone, ScheduleKind::kLinear,
      Weights::kDense, 1},
     {Method::kMagnitude, Score::kMagnitude, Growth::kNone, Regrow::kNone, ScheduleKind::kCubic,
      Weights::kLive, 100},
@@ -31,7 +33,15 @@ constexpr std::array<Preset, 6> kPresets{{
      Weights::kLive, 0},
 }};
 
+// The published phases of Spartan's ViT-B/16: warm-up in the first fifth, fixed masks in the last.
+constexpr double kSpartanWarmUp = 20;
+constexpr double kSpartanFreeze = 80;
+
 }  // namespace
+
+bool selects_every_step(const SparsityRule& rule) {
+  return rule.score == Score::kLearned || rule.score == Score::kSoftMagnitude;
+}
 
 void apply_method(SparsityRule& rule) {
   const Preset& preset = kPresets[static_cast<std::size_t>(rule.method)];
@@ -41,6 +51,10 @@ void apply_method(SparsityRule& rule) {
   rule.schedule.kind = preset.schedule;
   rule.weights = preset.weights;
   rule.every = preset.every;
+  if (rule.method == Method::kSpartan) {
+    rule.schedule.end = StepMark::percent(kSpartanWarmUp);
+    rule.freeze_scores_at = StepMark::percent(kSpartanFreeze);
+  }
 }
 
 std::optional<std::size_t> find_rule(const std::vector<SparsityRule>& rules,

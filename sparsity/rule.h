@@ -14,10 +14,11 @@
 namespace hew::sparsity {
 
 /// A named choice in every slot; a rule may then override single slots.
-enum class Method : std::uint8_t { kBlast, kSupermask, kMagnitude, kRigl, kSet, kStatic };
+enum class Method : std::uint8_t { kBlast, kSupermask, kSpartan, kMagnitude, kRigl, kSet, kStatic };
 /// What a live block is ranked by: ‖W[r,c]‖_F, a trained score, ‖G[r,c]‖_F, a moving average of
-/// ‖W[r,c]‖·‖G[r,c]‖, or chance.
-enum class Score : std::uint8_t { kMagnitude, kLearned, kGradient, kEma, kRandom };
+/// ‖W[r,c]‖·‖G[r,c]‖, chance; or ‖W[r,c]‖_F of dead blocks too, through a soft mask
+/// (sparsity/soft_mask.h).
+enum class Score : std::uint8_t { kMagnitude, kLearned, kGradient, kEma, kRandom, kSoftMagnitude };
 /// What a dead block is ranked by.
 enum class Growth : std::uint8_t { kNone, kGradient, kRandom };
 /// How grown blocks join the k best live ones: not at all; by giving way, k stays; on top of them.
@@ -48,6 +49,15 @@ struct SparsitySchedule {
   friend bool operator==(const SparsitySchedule&, const SparsitySchedule&) = default;
 };
 
+/// Sharpness β of a soft mask: a straight line from `initial` at step 0 to `final` at `end`, which
+/// it keeps.
+struct Sharpness {
+  double initial = 1;
+  double final = 20;
+  StepMark end = StepMark::percent(80);
+  friend bool operator==(const Sharpness&, const Sharpness&) = default;
+};
+
 /// One entry of a recipe's `sparsity` list, every slot filled, every step resolved.
 struct SparsityRule {
   std::vector<std::string> match;  // globs over parameter names; the first rule that fits wins
@@ -63,14 +73,19 @@ struct SparsityRule {
   Scope scope = Scope::kMatrix;
   std::string group;  // of scope: group
   Weights weights = Weights::kLive;
-  std::optional<StepMark> freeze_scores_at;  // of score: learned
+  std::optional<StepMark> freeze_scores_at;  // of score: learned and soft_magnitude
+  Sharpness sharpness;                       // of score: soft_magnitude
   std::int64_t keep_dense_first = 0;         // transformer blocks at either end left dense
   std::int64_t keep_dense_last = 0;
   friend bool operator==(const SparsityRule&, const SparsityRule&) = default;
 };
 
-/// The rule's slots as its method fills them: score, growth, regrow, schedule kind, every, weights.
-/// Other members keep their values.
+/// Whether masks are selected anew in every forward, among all blocks of a dense master, by what
+/// training moves: until the scores freeze, if they do.
+bool selects_every_step(const SparsityRule& rule);
+
+/// The rule's slots as its method fills them: score, growth, regrow, schedule kind, every, weights;
+/// of spartan also the schedule's end and freeze_scores_at. Other members keep their values.
 void apply_method(SparsityRule& rule);
 
 /// Index of the first rule with a pattern that fits the parameter name, or nothing.
@@ -86,6 +101,7 @@ struct EnumNames<sparsity::Method> {
   static constexpr auto kTable =
       std::to_array<std::pair<E, std::string_view>>({{E::kBlast, "blast"},
                                                      {E::kSupermask, "supermask"},
+                                                     {E::kSpartan, "spartan"},
                                                      {E::kMagnitude, "magnitude"},
                                                      {E::kRigl, "rigl"},
                                                      {E::kSet, "set"},
@@ -99,7 +115,8 @@ struct EnumNames<sparsity::Score> {
                                                      {E::kLearned, "learned"},
                                                      {E::kGradient, "gradient"},
                                                      {E::kEma, "ema"},
-                                                     {E::kRandom, "random"}});
+                                                     {E::kRandom, "random"},
+                                                     {E::kSoftMagnitude, "soft_magnitude"}});
 };
 template <>
 struct EnumNames<sparsity::Growth> {

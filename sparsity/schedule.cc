@@ -51,6 +51,12 @@ bool refreshes_at(const SparsityRule& rule, std::int64_t step) {
   return step == end || (step - begin) % rule.every == 0;
 }
 
+double sharpness_at(const Sharpness& sharpness, std::int64_t step) {
+  const auto end = static_cast<double>(std::max<std::int64_t>(sharpness.end.step, 1));
+  const double x = std::clamp(static_cast<double>(step) / end, 0.0, 1.0);
+  return sharpness.initial + (sharpness.final - sharpness.initial) * x;
+}
+
 double swap_fraction_at(const SparsityRule& rule, std::int64_t step) {
   if (step >= rule.schedule.end.step)
     return 0;

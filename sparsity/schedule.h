@@ -18,6 +18,9 @@ double sparsity_at(const SparsitySchedule& schedule, std::int64_t step);
 /// mask) nowhere.
 bool refreshes_at(const SparsityRule& rule, std::int64_t step);
 
+/// β at `step`.
+double sharpness_at(const Sharpness& sharpness, std::int64_t step);
+
 /// RigL's α_i = α_0/2·(1 + cos πx), 0 from i1 on.
 double swap_fraction_at(const SparsityRule& rule, std::int64_t step);
 

@@ -86,7 +86,10 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
 }
 
 ag::Variable masked_linear(const MaskedLinearArgs& args) {
-  const Tensor values = cast(gather(args.weight.value(), *args.pattern), args.x.dtype());
+  const BlockGrid& grid = args.pattern->grid();
+  const Tensor& master = args.weight.value();
+  const Tensor masked = args.soft.defined() ? softened(master, args.soft, grid.block) : master;
+  const Tensor values = cast(gather(masked, *args.pattern), args.x.dtype());
   const SparseForward out = sparse_forward(
       {.x = args.x.value(),
        .values = values,
@@ -94,8 +97,9 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
        .pattern = *args.pattern,
        .activation = args.activation,
        .keep_pre = taped({args.x, args.weight, args.scores, args.probe, args.bias})});
-  auto rule = [x = ag::Saved(args.x), weight = args.weight.value(), values, pattern = args.pattern,
-               activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
+  auto rule = [x = ag::Saved(args.x), weight = master, values, pattern = args.pattern,
+               soft = args.soft, activation = args.activation,
+               pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_weight, needs_scores, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3], needs[4]);
     const auto [d, dbias] = through_activation(activation, pre, dy, needs_bias);
@@ -103,9 +107,11 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
     if (needs_x)
       grads[0] = sparse_input_gradient(d, values, *pattern);
     Tensor g;
-    if (needs_scores || needs_probe)
+    if (needs_scores || needs_probe || soft.defined())
       g = dense_gradient(d, x.get());
-    if (needs_weight) {
+    if (needs_weight && soft.defined()) {
+      grads[1] = soft_gradient(g, weight, soft, pattern->grid());
+    } else if (needs_weight) {
       const Tensor live =
           g.defined()
               ? gather(g, *pattern)

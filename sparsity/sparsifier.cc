@@ -5,7 +5,6 @@
 
 #include "core/error.h"
 #include "core/name_hash.h"
-#include "kernels/bsr_schedule.h"
 #include "kernels/elementwise.h"
 #include "kernels/top_blocks.h"
 #include "sparsity/block_scores.h"
@@ -48,12 +47,18 @@ PatternPtr make_pattern(const BlockGrid& grid, const MaskBytes& mask, const Stre
   return std::make_shared<const BsrPattern>(grid, mask, stream);
 }
 
-// mask [R·C] ← the `keep` best scores [R, C], on their device.
-void select_top(const Tensor& scores, std::int64_t keep, Tensor& mask) {
+// The `keep` best of scores [R, C], on their device: the host does not wait.
+PatternPtr top_pattern(const BlockGrid& grid, const Tensor& scores, std::int64_t keep) {
   const Stream& stream = scores.stream();
-  Tensor wide = Tensor::empty(mask.shape(), DType::kFloat64, stream);
+  Tensor wide = Tensor::empty({grid.blocks()}, DType::kFloat64, stream);
   kernels::cast(scores.reshape(wide.shape()), wide, stream);
+  Tensor mask = Tensor::empty(wide.shape(), DType::kUInt8, stream);
   kernels::top_blocks(wide, keep, mask, stream);
+  return std::make_shared<const BsrPattern>(grid, mask, keep);
+}
+
+const Stream& stream_of(const Sparsifier::Target& target) {
+  return target.weight->parameter().var.stream();
 }
 
 }  // namespace
@@ -98,8 +103,8 @@ void Sparsifier::build_pools() {
   }
 }
 
-bool Sparsifier::learned(const Target& target) const {
-  return rules_[target.rule].score == Score::kLearned;
+bool Sparsifier::selects(const Target& target) const {
+  return selects_every_step(rules_[target.rule]) && target.weight->storage() == Storage::kMaster;
 }
 
 std::uint64_t Sparsifier::weight_key(const Target& target) const {
@@ -113,7 +118,7 @@ bool Sparsifier::frozen(const Target& target, std::int64_t step) const {
 
 double Sparsifier::wanted_sparsity(const Target& target, std::int64_t step) const {
   const SparsityRule& rule = rules_[target.rule];
-  if (learned(target) && frozen(target, step))
+  if (frozen(target, step))
     step = rule.freeze_scores_at->step;
   return sparsity_at(rule.schedule, step);
 }
@@ -125,7 +130,8 @@ std::int64_t Sparsifier::wanted_blocks(const Pool& pool, std::int64_t step) cons
   }
   const Target& first = targets_[pool.front()];
   const double sparsity = wanted_sparsity(first, step);
-  return learned(first) ? kept_blocks(blocks, sparsity) : live_blocks(blocks, sparsity);
+  return rules_[first.rule].score == Score::kLearned ? kept_blocks(blocks, sparsity)
+                                                     : live_blocks(blocks, sparsity);
 }
 
 void Sparsifier::initialise() {
@@ -145,7 +151,7 @@ void Sparsifier::choose_initial(const Pool& pool) {
     if (rule.score == Score::kLearned) {
       learned_scores.push_back(initial_scores(grid, weight_key(target), dense));
       own = widen(learned_scores.back());
-    } else if (rule.score == Score::kMagnitude) {
+    } else if (rule.score == Score::kMagnitude || rule.score == Score::kSoftMagnitude) {
       BlockNorms norms;
       norms.add(dense, grid);
       norms.compute();
@@ -190,17 +196,11 @@ bool Sparsifier::may_grow(const Pool& pool, std::int64_t step) const {
 std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
   forget_dense_gradients();
   select_learned_masks(step);
-  std::vector<StorageChange> changes;
-  for (const Target& target : targets_) {
-    LinearWeight& weight = *target.weight;
-    if (learned(target) && frozen(target, step) && weight.storage() == Storage::kMaster) {
-      changes.push_back({.weight = &weight, .scores_name = weight.scores().name});
-      weight.drop_dead_blocks();
-    }
-  }
+  std::vector<StorageChange> changes = freeze(step);
   for (const Pool& pool : pools_) {
     const Target& first = targets_[pool.front()];
-    if (learned(first) || !refreshes_at(rules_[first.rule], step) || !may_grow(pool, step)) {
+    if (selects_every_step(rules_[first.rule]) || !refreshes_at(rules_[first.rule], step) ||
+        !may_grow(pool, step)) {
       continue;
     }
     for (const std::size_t t : pool) {
@@ -208,6 +208,24 @@ std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
       asked_.emplace(targets_[t].weight->dense_gradient_key(), t);
     }
   }
+  return changes;
+}
+
+std::vector<StorageChange> Sparsifier::freeze(std::int64_t step) {
+  std::vector<StorageChange> changes;
+  std::vector<BlockMask> masks;
+  for (const Target& target : targets_) {
+    if (!selects(target) || !frozen(target, step))
+      continue;
+    LinearWeight& weight = *target.weight;
+    changes.push_back({.weight = &weight, .scores_name = weight.scores().name});
+    masks.push_back({.grid = weight.pattern()->grid(), .mask = weight.pattern()->mask()});
+  }
+  if (changes.empty())
+    return changes;
+  // These stay, and have what kernels want to know about them.
+  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream_of(targets_.front()));
+  for (std::size_t i = 0; i < changes.size(); ++i) changes[i].weight->drop_dead_blocks(patterns[i]);
   return changes;
 }
 
@@ -226,57 +244,47 @@ MaskBytes Sparsifier::pooled_mask(const Pool& pool, std::int64_t step) const {
                          .matrix_begin = begin});
 }
 
-Sparsifier::LearnedMasks Sparsifier::learned_masks(std::int64_t step) const {
-  LearnedMasks out;
-  for (const Pool& pool : pools_) {
-    const LinearWeight& weight = *targets_[pool.front()].weight;
-    const bool alone = weight.has_scores() && pool.size() == 1;
-    out.begin.push_back(out.begin.back() + (alone ? weight.pattern()->grid().blocks() : 0));
-  }
-  const Stream& stream = targets_.front().weight->parameter().var.stream();
-  out.all = Tensor::empty({out.begin.back()}, DType::kUInt8, stream);
-  for (std::size_t p = 0; p < pools_.size(); ++p) {
-    Tensor mask = out.of(p);
-    if (mask.numel() > 0) {
-      LinearWeight& weight = *targets_[pools_[p].front()].weight;
-      select_top(weight.scores().value(), wanted_blocks(pools_[p], step), mask);
-      out.scheduled |= kernels::wants_schedule(weight.pattern()->grid().block, stream);
-    }
-  }
-  return out;
-}
-
 void Sparsifier::select_learned_masks(std::int64_t step) {
-  if (std::none_of(targets_.begin(), targets_.end(),
-                   [](const Target& target) { return target.weight->has_scores(); }))
-    return;
-  // On a GPU all are sorted before the host waits for any.
-  const LearnedMasks selected = learned_masks(step);
-  const Stream& stream = selected.all.stream();
-  const MaskBytes on_host =
-      selected.scheduled ? selected.all.to_vector<std::uint8_t>() : MaskBytes();
+  std::vector<std::size_t> soft;
   std::vector<std::size_t> changed;
   std::vector<BlockMask> masks;
-  for (std::size_t p = 0; p < pools_.size(); ++p) {
-    const Pool& pool = pools_[p];
-    LinearWeight& first = *targets_[pool.front()].weight;
-    if (!first.has_scores())
+  for (const Pool& pool : pools_) {
+    const Target& first = targets_[pool.front()];
+    LinearWeight& weight = *first.weight;
+    if (!selects(first))
       continue;
-    const BlockGrid& grid = first.pattern()->grid();
-    if (pool.size() > 1) {
+    if (rules_[first.rule].score == Score::kSoftMagnitude) {
+      soft.push_back(pool.front());
+    } else if (pool.size() > 1) {
       add_changes(pool, pooled_mask(pool, step), changed, masks);
-    } else if (kernels::wants_schedule(grid.block, stream)) {
-      const std::span own(on_host.data() + selected.begin[p],
-                          static_cast<std::size_t>(grid.blocks()));
-      add_changes(pool, own, changed, masks);
     } else {
-      first.set_mask(
-          std::make_shared<const BsrPattern>(grid, selected.of(p), wanted_blocks(pool, step)));
+      weight.set_mask(top_pattern(weight.pattern()->grid(), weight.scores().value(),
+                                  wanted_blocks(pool, step)));
     }
   }
-  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream);
+  select_soft_masks(soft, step);
+  if (changed.empty())
+    return;
+  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream_of(targets_.front()));
   for (std::size_t i = 0; i < changed.size(); ++i)
     targets_[changed[i]].weight->set_mask(patterns[i]);
+}
+
+void Sparsifier::select_soft_masks(const std::vector<std::size_t>& targets, std::int64_t step) {
+  std::vector<SoftMaskRequest> requests;
+  for (const std::size_t t : targets) {
+    const LinearWeight& weight = *targets_[t].weight;
+    const SparsityRule& rule = rules_[targets_[t].rule];
+    requests.push_back({.weight = weight.parameter().value(),
+                        .grid = weight.pattern()->grid(),
+                        .keep = wanted_blocks({t}, step),
+                        .sharpness = sharpness_at(rule.sharpness, step)});
+  }
+  const std::vector<SoftMask> masks = soft_masks(requests);
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    const auto& [weight, grid, keep, sharpness] = requests[i];
+    targets_[targets[i]].weight->set_mask(top_pattern(grid, masks[i].norms, keep), masks[i]);
+  }
 }
 
 // Adds those of the pool whose mask is another now.

@@ -64,14 +64,15 @@ class Sparsifier {
   /// Wanted sparsity of a target's rule at `step`.
   double wanted_sparsity(const Target& target, std::int64_t step) const;
 
-  /// Before the forward of `step`: masks by learned scores are selected, masters whose scores
+  /// Before the forward of `step`: masks that training moves are selected, masters whose scores
   /// freeze now become live blocks (the optimizer must follow), and dense gradients are requested
   /// where the refresh of this step may bring dead blocks in.
   std::vector<StorageChange> begin_step(std::int64_t step);
-  /// Selects masks by learned scores as they are now (for evaluation and export after a step). The
-  /// host waits for scores on a GPU only where kernels want a schedule, which it makes from the
-  /// mask, or several matrices compete in one top-k, since how many blocks each of them keeps is
-  /// then up to the scores.
+  /// Selects the masks that training moves, by scores or soft masks, as they are now (for
+  /// evaluation and export after a step). The host waits for a GPU only where several matrices
+  /// compete in one top-k, since how many blocks each of them keeps is then up to the scores.
+  /// Otherwise patterns are made on the GPU, without a schedule, so that products take a way that
+  /// wants none (kernels/bsr_route.h).
   void select_learned_masks(std::int64_t step);
   /// The weight whose dense gradient that leaf is for (ag::BackwardHooks), or null. It was asked
   /// for by begin_step() for this step's backward.
@@ -103,16 +104,6 @@ class Sparsifier {
     std::vector<double> score;
     std::vector<double> growth;
     std::vector<std::int64_t> begin{0};
-  };
-  // By learned scores, of each pool that is one matrix, the mask [R·C] on their device.
-  struct LearnedMasks {
-    Tensor all;
-    std::vector<std::int64_t> begin{0};  // of each pool, then the end
-    bool scheduled = false;              // some kernel wants a schedule
-
-    Tensor of(std::size_t pool) const {
-      return all.rows(begin[pool], begin[pool + 1] - begin[pool]);
-    }
   };
   // Norms that a target's refresh looks at, as entries of one BlockNorms.
   struct Looks {
@@ -148,11 +139,13 @@ class Sparsifier {
   void forget_dense_gradients();
   void update_average(const Target& target, const Looks& looks, const BlockNorms& norms);
   void move_average(const PatternChange& change);
-  LearnedMasks learned_masks(std::int64_t step) const;
+  void select_soft_masks(const std::vector<std::size_t>& targets, std::int64_t step);
+  std::vector<StorageChange> freeze(std::int64_t step);
   void add_changes(const Pool& pool, std::span<const std::uint8_t> pooled,
                    std::vector<std::size_t>& targets, std::vector<BlockMask>& masks) const;
   MaskBytes pooled_mask(const Pool& pool, std::int64_t step) const;
-  bool learned(const Target& target) const;
+  // Whether its mask is selected in every forward, from now on too.
+  bool selects(const Target& target) const;
   std::uint64_t weight_key(const Target& target) const;
   bool frozen(const Target& target, std::int64_t step) const;
 

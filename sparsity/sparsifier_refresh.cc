@@ -42,7 +42,7 @@ bool Sparsifier::reads_gradients(std::int64_t step) const {
 }
 
 bool Sparsifier::refreshes(const Target& target, std::int64_t step) const {
-  return !learned(target) && refreshes_at(rules_[target.rule], step);
+  return !selects_every_step(rules_[target.rule]) && refreshes_at(rules_[target.rule], step);
 }
 
 Sparsifier::Looks Sparsifier::looks(const Target& target, bool refreshes, BlockNorms& norms) const {
@@ -82,6 +82,7 @@ std::vector<double> Sparsifier::live_scores(const Target& target, std::int64_t s
     case Score::kRandom:
       return random_block_scores(weight.pattern()->grid(), weight_key(target), 2 * (step + 1));
     case Score::kLearned:
+    case Score::kSoftMagnitude:
       break;  // selected by select_learned_masks
   }
   throw Error(fmt::format("[sparsifier] {} has no score to refresh by", weight.name()));

@@ -134,7 +134,7 @@ double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vecto
                      static_cast<double>(row.grid.blocks());
       const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
       cost.dense_gradient =
-          learned(rule) ? !frozen : grows_at(rule, step) && refreshes_at(rule, step);
+          selects_every_step(rule) ? !frozen : grows_at(rule, step) && refreshes_at(rule, step);
     }
     costs.push_back(cost);
   }

@@ -138,7 +138,7 @@ std::vector<std::string> missed_by_resume(const Recipe& saved, const Recipe& wan
     const std::int64_t end = rule.schedule.end.step;
     const bool moved =
         rule.every > 0 && saved.sparsity[i].schedule.end.step >= steps && end < steps;
-    if (moved && rule.score != sparsity::Score::kLearned) {
+    if (moved && !selects_every_step(rule)) {
       missed.push_back(fmt::format(
           "train.steps: got {}, which moves {}.{}.schedule.end to step {}, but {} steps are done",
           wanted.train.steps, kRuleList, i, end, steps));

@@ -30,21 +30,28 @@ struct RuleChecker {
 };
 
 void check_slots(const SparsityRule& rule, const RuleChecker& rules) {
-  const bool learned = rule.score == Score::kLearned;
+  const bool anew = selects_every_step(rule);
+  const bool soft = rule.score == Score::kSoftMagnitude;
+  const char* what = soft ? "a soft mask" : "a learned score";
   rules.check(
-      "weights", "score", [&] { return !learned || rule.weights == Weights::kDense; },
-      [] { return "got live, expected dense: a learned score needs the dense gradient"; });
+      "weights", "score", [&] { return !anew || rule.weights == Weights::kDense; },
+      [&] { return fmt::format("got live, expected dense: {} needs the dense gradient", what); });
   rules.check(
-      "growth", "score", [&] { return !learned || rule.growth == Growth::kNone; },
+      "growth", "score", [&] { return !anew || rule.growth == Growth::kNone; },
       [&] {
-        return fmt::format("got {}, expected none: a learned score ranks dead blocks too",
-                           name_of(rule.growth));
+        return fmt::format("got {}, expected none: {} ranks dead blocks too", name_of(rule.growth),
+                           what);
       });
   rules.check(
-      "every", "score", [&] { return !learned || rule.every == 1; },
+      "every", "score", [&] { return !anew || rule.every == 1; },
       [&] {
-        return fmt::format("got {}, expected 1: a learned score selects in every forward",
-                           rule.every);
+        return fmt::format("got {}, expected 1: {} selects in every forward", rule.every, what);
+      });
+  rules.check(
+      "scope", "score", [&] { return !soft || rule.scope == Scope::kMatrix; },
+      [&] {
+        return fmt::format("got {}, expected matrix: a soft mask is one matrix's",
+                           name_of(rule.scope));
       });
   rules.check(
       "regrow", "growth",
@@ -52,7 +59,7 @@ void check_slots(const SparsityRule& rule, const RuleChecker& rules) {
       [&] { return fmt::format("got {}, expected none as growth is none", name_of(rule.regrow)); });
   rules.check(
       "growth", "regrow",
-      [&] { return learned || rule.growth == Growth::kNone || rule.regrow != Regrow::kNone; },
+      [&] { return anew || rule.growth == Growth::kNone || rule.regrow != Regrow::kNone; },
       [&] { return fmt::format("got {}, expected none as regrow is none", name_of(rule.growth)); });
 }
 
@@ -117,6 +124,10 @@ void check_steps(const SparsityRule& rule, std::int64_t steps, const RuleChecker
   rules.check(
       "freeze_scores_at", "score", [&] { return !freeze || in_run(*freeze); },
       [&] { return explain(*freeze); });
+  rules.check(
+      "sharpness.end", "score",
+      [&] { return rule.score != Score::kSoftMagnitude || in_run(rule.sharpness.end); },
+      [&] { return explain(rule.sharpness.end); });
   if (schedule.kind != ScheduleKind::kTable || schedule.table.empty())
     return;
   const auto& table = schedule.table;

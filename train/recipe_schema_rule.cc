@@ -8,6 +8,7 @@ using sparsity::Regrow;
 using sparsity::ScheduleKind;
 using sparsity::Scope;
 using sparsity::Score;
+using sparsity::Sharpness;
 using sparsity::SparsityRule;
 using sparsity::SparsitySchedule;
 
@@ -87,10 +88,29 @@ void add_schedule_fields(Rules& fields) {
                        rule.schedule.initial = rule.schedule.table.front().sparsity;
                    });
   schedule.add("begin", &SparsitySchedule::begin, "Step of the first refresh, i0.");
-  schedule.add(
-      "end", &SparsitySchedule::end,
-      "Step of the last refresh, i1, which reaches `final` exactly; nothing grows from here "
-      "on. BLaST's decay d is -d.");
+  schedule
+      .add("end", &SparsitySchedule::end,
+           "Step of the last refresh, i1, which reaches `final` exactly; nothing grows from here "
+           "on. BLaST's decay d is -d.")
+      .defaults_to("75%; spartan: 20%", [](SparsityRule& rule, const Written&) {
+        SparsityRule filled = rule;
+        apply_method(filled);
+        rule.schedule.end = filled.schedule.end;
+      });
+}
+
+void add_sharpness_fields(Rules& fields) {
+  Section sharpness(
+      fields, "sharpness", [](auto& r) -> auto& { return r.sharpness; });
+  const auto soft = [](const SparsityRule& r) { return r.score == Score::kSoftMagnitude; };
+  sharpness
+      .add("initial", &Sharpness::initial, positive(),
+           "β of the soft mask at step 0, over the standard deviation of the blocks' norms.")
+      .only_with("score", "soft_magnitude", soft);
+  sharpness.add("final", &Sharpness::final, positive(), "β from `sharpness.end` on.")
+      .only_with("score", "soft_magnitude", soft);
+  sharpness.add("end", &Sharpness::end, "Step up to which β moves from `initial` to `final`.")
+      .only_with("score", "soft_magnitude", soft);
 }
 
 void add_selection_fields(Rules& fields) {
@@ -101,9 +121,14 @@ void add_selection_fields(Rules& fields) {
   rule.add("ema_decay", &SparsityRule::ema_decay, below_one(), "Decay of the moving average.")
       .only_with("score", "ema", [](const SparsityRule& r) { return r.score == Score::kEma; });
   rule.add("freeze_scores_at", &SparsityRule::freeze_scores_at,
-           "Step at which scores stop training and dead blocks are dropped.")
-      .only_with("score", "learned",
-                 [](const SparsityRule& r) { return r.score == Score::kLearned; });
+           "Step at which masks stop being selected, scores training, and dead blocks are dropped.")
+      .defaults_to("never; spartan: 80%",
+                   [](SparsityRule& r, const Written& written) {
+                     if (selects_every_step(r))
+                       preset (&SparsityRule::freeze_scores_at)(r, written);
+                   })
+      .only_with("score", "learned or soft_magnitude", sparsity::selects_every_step);
+  add_sharpness_fields(fields);
   rule.add("growth", &SparsityRule::growth, "What dead blocks are ranked by.")
       .defaults_to("by method; none if `regrow` is given as none",
                    [](SparsityRule& r, const Written& written) {

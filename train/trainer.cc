@@ -190,7 +190,7 @@ double Trainer::flops_of_this_step() const {
         {.out_features = weight->out_features(),
          .in_features = weight->in_features(),
          .density = weight->pattern() == nullptr ? 1 : 1 - weight->pattern()->sparsity(),
-         .dense_gradient = weight->has_scores() || weight->wants_dense_gradient()});
+         .dense_gradient = weight->trains_mask() || weight->wants_dense_gradient()});
   }
   return step_flops(recipe_.model, recipe_.train.batch, costs);
 }

@@ -14,6 +14,7 @@ from safetensors import safe_open
 
 import blast_reference
 import make_model_golden
+import spartan_reference
 from reference_models import cross_entropy, forward, loss_and_gradients
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -108,6 +109,7 @@ def main():
         for name in make_model_golden.SHAPES:
             make_model_golden.make(name, fresh)
         blast_reference.make(fresh)
+        spartan_reference.make(fresh)
         found = golden_differences(fresh)
     for name in make_model_golden.SHAPES:
         found += gradient_differences(name)

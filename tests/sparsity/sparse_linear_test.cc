@@ -2,6 +2,8 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+
 #include "autograd/gradcheck.h"
 #include "autograd/linear.h"
 #include "core/rng.h"
@@ -101,6 +103,7 @@ TEST_CASE("a masked master follows methods.md section 2") {
                                           .probe = {},
                                           .bias = bias,
                                           .pattern = pattern,
+                                          .soft = {},
                                           .activation = kernels::Activation::kGeluTanh});
     ag::backward(y, dy);
     // The same through the dense product of the folded weight.
@@ -129,6 +132,95 @@ TEST_CASE("a masked master follows methods.md section 2") {
     }
     HEW_CHECK_CLOSE(w.grad(), Tensor::from(dw, {n, k}, stream), 1e-13, 1e-13);
     HEW_CHECK_CLOSE(s.grad(), Tensor::from(ds, s.shape(), stream), 1e-12, 1e-12);
+  }
+}
+
+namespace {
+
+// The soft mask of W whose slope is that of `like`, β being what it takes.
+SoftMask with_slope_of(const SoftMask& like, const SoftMaskRequest& request) {
+  const double own = soft_masks({{request}}).front().slope.to_vector<double>().front();
+  SoftMaskRequest scaled = request;
+  scaled.sharpness *= like.slope.to_vector<double>().front() / own;
+  return soft_masks({{scaled}}).front();
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a soft mask's gradient agrees with central differences where all blocks are multiplied") {
+  const Stream& stream = test::test_stream();
+  constexpr double kStep = 1e-6;
+  const BlockGrid grid{.rows = 13, .cols = 19, .block = 8};
+  const PatternPtr all =
+      std::make_shared<const BsrPattern>(grid, MaskBytes(6, 1), stream);  // no choice of blocks
+  const Tensor x = test::random_tensor({5, 19}, DType::kFloat64, stream, 1);
+  const Tensor dy = test::random_tensor({5, 13}, DType::kFloat64, stream, 4);
+  ag::Variable w(test::random_tensor({13, 19}, DType::kFloat64, stream, 2), true);
+  SoftMaskRequest request{.weight = w.value(), .grid = grid, .keep = 2, .sharpness = 2};
+  const SoftMask soft = soft_masks({{request}}).front();
+  const auto product = [&](const ag::Variable& weight, const SoftMask& mask) {
+    return masked_linear({.x = ag::Variable(x),
+                          .weight = weight,
+                          .scores = {},
+                          .probe = {},
+                          .bias = {},
+                          .pattern = all,
+                          .soft = mask});
+  };
+  ag::backward(product(w, soft), dy);
+  const std::vector<double> gradient = w.grad().to_vector<double>();
+  const std::vector<double> values = w.value().to_vector<double>();
+  const std::vector<double> weights = dy.to_vector<double>();
+  for (std::size_t i = 0; i < values.size(); ++i) {
+    const auto loss_at = [&](double moved) {
+      std::vector<double> at = values;
+      at[i] += moved;
+      const Tensor tensor = Tensor::from(at, {13, 19}, stream);
+      request.weight = tensor;
+      const std::vector<double> y =
+          product(ag::Variable(tensor), with_slope_of(soft, request)).value().to_vector<double>();
+      double loss = 0;
+      for (std::size_t j = 0; j < y.size(); ++j) loss += y[j] * weights[j];
+      return loss;
+    };
+    const double slope = (loss_at(kStep) - loss_at(-kStep)) / (2 * kStep);
+    CHECK(std::abs(gradient[i] - slope) <= 1e-7);
+  }
+}
+
+TEST_CASE("the choice of blocks does not change a soft mask's gradient rule") {
+  const Stream& stream = test::test_stream();
+  for (const Case& c : kCases) {
+    const PatternPtr pattern = random_pattern(c, stream);
+    const std::int64_t n = c.grid.rows;
+    const std::int64_t k = c.grid.cols;
+    const Tensor x = test::random_tensor({6, k}, DType::kFloat64, stream, 1);
+    const Tensor dy = test::random_tensor({6, n}, DType::kFloat64, stream, 4);
+    ag::Variable w(test::random_tensor({n, k}, DType::kFloat64, stream, 2), true);
+    const std::vector<SoftMaskRequest> request{
+        {.weight = w.value(), .grid = c.grid, .keep = pattern->nnzb(), .sharpness = 3}};
+    const SoftMask soft = soft_masks(request).front();
+    const ag::Variable y = masked_linear({.x = ag::Variable(x),
+                                          .weight = w,
+                                          .scores = {},
+                                          .probe = {},
+                                          .bias = {},
+                                          .pattern = pattern,
+                                          .soft = soft});
+    ag::backward(y, dy);
+    const Tensor product = softened(w.value(), soft, c.grid.block);
+    Tensor expected = Tensor::empty({6, n}, DType::kFloat64, stream);
+    kernels::linear_forward({.x = x,
+                             .w = scatter(gather(product, *pattern), *pattern),
+                             .bias = {},
+                             .y = expected,
+                             .pre = {}},
+                            stream);
+    HEW_CHECK_CLOSE(y.value(), expected, 1e-13, 1e-13);
+    Tensor g = Tensor::empty({n, k}, DType::kFloat64, stream);
+    kernels::linear_weight_gradient({.dy = dy, .x = x, .dw = g}, stream);
+    HEW_CHECK_CLOSE(w.grad(), soft_gradient(g, w.value(), soft, c.grid), 1e-12, 1e-12);
   }
 }
 

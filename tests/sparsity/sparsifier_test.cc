@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "core/error.h"
+#include "kernels/blocks.h"
 #include "kernels/elementwise.h"
 #include "sparsity/block_scores.h"
 #include "sparsity/schedule.h"
@@ -370,6 +371,50 @@ TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
   CHECK_FALSE(weight.has_scores());
   HEW_CHECK_CLOSE(weight.folded(), folded, 0);
   CHECK(sparsifier.begin_step(4).empty());
+}
+
+TEST_CASE("a soft mask follows the weights, and freezes into live blocks that compute the same") {
+  Model model;
+  SparsityRule r = rule("blocks.*");
+  r.method = Method::kSpartan;
+  apply_method(r);
+  r.schedule.initial = 0;
+  r.schedule.final = 0.7;
+  r.schedule.end = StepMark::at(10);
+  r.sharpness.end = StepMark::at(20);
+  r.freeze_scores_at = StepMark::at(20);
+  Sparsifier sparsifier({r}, model.weights, 3, 1);
+  sparsifier.initialise();
+  LinearWeight& weight = *model.weights.front();
+  REQUIRE(weight.storage() == Storage::kMaster);
+  CHECK(sparsifier.begin_step(0).empty());
+  CHECK(weight.pattern()->nnzb() == 9);
+  HEW_CHECK_CLOSE(weight.folded(), weight.parameter().value(), 0);
+  CHECK(sparsifier.begin_step(10).empty());
+  CHECK(weight.pattern()->nnzb() == live_blocks(9, 0.7));
+  CHECK(weight.trains_mask());
+  CHECK_FALSE(weight.has_scores());
+  // A dead block that grows comes back at the next selection.
+  const MaskBytes before = weight.pattern()->mask();
+  const auto dead = static_cast<std::size_t>(std::ranges::find(before, 0) - before.begin());
+  std::vector<double> factors(9, 1.0);
+  factors[dead] = 100;
+  Tensor& master = weight.parameter().var.mutable_value();
+  kernels::blend_blocks({.x = master,
+                         .a = Tensor::from(factors, {3, 3}, model.stream),
+                         .y = {},
+                         .b = {},
+                         .block = 8,
+                         .out = master},
+                        model.stream);
+  sparsifier.select_learned_masks(20);
+  CHECK(weight.pattern()->mask()[dead] == 1);
+  const Tensor folded = weight.folded();
+  CHECK(sparsifier.begin_step(20).size() == 6);
+  CHECK(weight.storage() == Storage::kLiveBlocks);
+  CHECK_FALSE(weight.trains_mask());
+  HEW_CHECK_CLOSE(weight.folded(), folded, 0);
+  CHECK(sparsifier.begin_step(21).empty());
 }
 
 TEST_CASE("a pattern from a mask on the device is the one from the host's") {

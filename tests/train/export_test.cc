@@ -21,16 +21,20 @@ struct ExportCase {
 std::vector<ExportCase> export_cases() {
   const std::string mask = "schedule: {name: constant, final: 0.6}}";
   const std::string blast = ", block: 8, every: 4, method: blast, " + mask + "]";
-  return {{"blast", {"sparsity=[{match: blocks.*.mlp.*.weight" + blast}},
-          {"supermask",
-           {"sparsity=[{match: blocks.*.weight, block: 8, method: supermask, " + mask + "]"}},
-          {"llama",
-           {"model.family=llama", "model.kv_heads=1", "sparsity=[{match: blocks.*.weight" + blast}},
-          {"untied",
-           {"model.tied_embeddings=false", "model.bias=false",
-            "sparsity=[{match: [blocks.*.mlp.up.weight, head.weight], block: 16, every: 4, "
-            "method: blast, " +
-                mask + "]"}}};
+  return {
+      {"blast", {"sparsity=[{match: blocks.*.mlp.*.weight" + blast}},
+      {"supermask",
+       {"sparsity=[{match: blocks.*.weight, block: 8, method: supermask, " + mask + "]"}},
+      {"spartan",
+       {"sparsity=[{match: blocks.*.weight, block: 8, method: spartan, freeze_scores_at: never, "
+        "schedule: {final: 0.6}}]"}},
+      {"llama",
+       {"model.family=llama", "model.kv_heads=1", "sparsity=[{match: blocks.*.weight" + blast}},
+      {"untied",
+       {"model.tied_embeddings=false", "model.bias=false",
+        "sparsity=[{match: [blocks.*.mlp.up.weight, head.weight], block: 16, every: 4, "
+        "method: blast, " +
+            mask + "]"}}};
 }
 
 Tensor window() {

@@ -236,7 +236,7 @@ TEST_CASE("BLaST and shared moments in float32 take the same losses over any num
 TEST_CASE("moments that are shared out train the same run, which resumes with and without") {
   const SharedScratch scratch;
   const TinyRuns runs(scratch.path(), world());
-  for (const char* method : {"blast", "ema", "supermask"}) {
+  for (const char* method : {"blast", "ema", "supermask", "spartan"}) {
     std::vector<std::string> overrides = sparsity_overrides(method);
     overrides.emplace_back("train.precision=fp64");
     const std::string whole = fmt::format("whole-{}", method);

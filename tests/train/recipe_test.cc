@@ -107,6 +107,15 @@ TEST_CASE("a method fills the slots, and the rule's own keys come first") {
   CHECK(mask.score == Score::kLearned);
   CHECK(mask.weights == Weights::kDense);
   CHECK(mask.schedule.initial == 0.9);
+  CHECK_FALSE(mask.freeze_scores_at.has_value());
+
+  const SparsityRule soft =
+      parse_recipe(kSparse, "r.yaml", {"sparsity.0.method=spartan"}).sparsity.at(0);
+  CHECK(soft.score == Score::kSoftMagnitude);
+  CHECK(soft.schedule.initial == 0);
+  CHECK(soft.schedule.end.step == 200);
+  CHECK(soft.freeze_scores_at->step == 800);
+  CHECK(soft.sharpness.end.step == 800);
 }
 
 TEST_CASE("steps may be percentages or counted from the end") {
@@ -169,8 +178,8 @@ TEST_CASE("missing keys are named with what they should be") {
   CHECK(errors_of(replaced(kSparse, "    schedule:\n      final: 0.9\n", "")) ==
         "r.yaml:17: sparsity.0.schedule.final: missing, expected a number ≥ 0 and < 1");
   CHECK(errors_of(replaced(kSparse, "method: blast", "every: 5")) ==
-        "r.yaml:17: sparsity.0.method: missing, expected one of blast, supermask, magnitude, rigl, "
-        "set, static");
+        "r.yaml:17: sparsity.0.method: missing, expected one of blast, supermask, spartan, "
+        "magnitude, rigl, set, static");
 }
 
 TEST_CASE("values of another type or out of range are refused") {
@@ -249,6 +258,13 @@ TEST_CASE("contradictions across keys are refused") {
           "sparsity.0.weights: got live");
   refused({"sparsity.0.method=supermask", "sparsity.0.every=5"}, "sparsity.0.every");
   refused({"sparsity.0.method=supermask", "sparsity.0.schedule.initial=0.1"}, "schedule.initial");
+  refused({"sparsity.0.method=spartan", "sparsity.0.scope=global"}, "sparsity.0.scope=global");
+  refused({"sparsity.0.method=spartan", "sparsity.0.weights=live"}, "a soft mask needs the dense");
+  refused({"sparsity.0.method=spartan", "sparsity.0.every=2"}, "sparsity.0.every=2");
+  refused({"sparsity.0.method=spartan", "sparsity.0.sharpness.final=0"}, "sharpness.final");
+  refused({"sparsity.0.method=spartan", "sparsity.0.sharpness.end=2000"}, "sharpness.end");
+  refused({"sparsity.0.sharpness.final=3"}, "only applies with sparsity.0.score: soft_magnitude");
+  refused({"sparsity.0.freeze_scores_at=3"}, "sparsity.0.score: learned or soft_magnitude");
   refused({"sparsity.0.growth=none", "sparsity.0.regrow=swap"}, "sparsity.0.regrow=swap");
   refused({"sparsity.0.growth=random", "sparsity.0.regrow=none"}, "sparsity.0.growth=random");
   refused({"sparsity.0.swap_fraction=0.1"}, "only applies with sparsity.0.regrow: swap");
@@ -315,6 +331,8 @@ TEST_CASE("the effective recipe reads back equal and is complete") {
       {"optim={lr: 1e-30, name: sgd, schedule: {name: constant}}"},
       {"optim.schedule={name: wsd, decay: 12.5%}", "optim.lr=0.1234567890123456789"},
       {"sparsity.0.method=supermask", "sparsity.0.freeze_scores_at=-5"},
+      {"sparsity.0.method=spartan", "sparsity.0.sharpness={initial: 0.5, end: 90%}"},
+      {"sparsity.0.method=spartan", "sparsity.0.freeze_scores_at=never"},
       {"sparsity.0.schedule={name: table, end: -1, table: [[0, 0.25], [33.3%, 0.5], [-9, 0.75]]}"},
       {"sparsity.0={match: [a, b], method: rigl, block: 8, scope: group, group: g, score: ema, "
        "schedule: {final: 0.5}}"},

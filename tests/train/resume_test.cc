@@ -40,7 +40,7 @@ TEST_CASE("100 steps are 50 steps, a resume and 50 more, to the last byte") {
   dist::LocalCommunicator alone;
   const Scratch scratch;
   const TinyRuns runs(scratch.path(), alone);
-  for (const std::string method : {"blast", "supermask", "rigl", "ema"}) {
+  for (const std::string method : {"blast", "supermask", "spartan", "rigl", "ema"}) {
     CAPTURE(method);
     if (small_sizes() && method != "blast")
       continue;
@@ -64,7 +64,7 @@ TEST_CASE("a run that stops after 0 steps keeps the untrained model, and goes on
   dist::LocalCommunicator alone;
   const Scratch scratch;
   const TinyRuns runs(scratch.path(), alone);
-  for (const std::string method : {"blast", "supermask"}) {
+  for (const std::string method : {"blast", "supermask", "spartan"}) {
     CAPTURE(method);
     std::vector<std::string> overrides = sparsity_overrides(method);
     overrides.insert(overrides.end(), {"train.steps=10", "checkpoint.every=10"});

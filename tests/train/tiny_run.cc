@@ -157,6 +157,11 @@ std::vector<std::string> sparsity_overrides(const std::string& method) {
         "sparsity=[{match: blocks.*.mlp.*.weight, block: 8, method: supermask, "
         "schedule: {name: constant, final: 0.6}, freeze_scores_at: 70%}]"};
   }
+  if (method == "spartan") {
+    return {
+        "sparsity=[{match: blocks.*.mlp.*.weight, block: 8, method: spartan, "
+        "schedule: {final: 0.6}, freeze_scores_at: 70%, sharpness: {end: 70%}}]"};
+  }
   if (method == "rigl")
     return {"sparsity=[{" + common + "method: rigl, " + fixed + "}]"};
   if (method == "ema") {

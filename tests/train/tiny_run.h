@@ -45,7 +45,8 @@ std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run);
 /// the metrics is not compared, since it holds timings.
 std::string first_difference(const std::filesystem::path& a, const std::filesystem::path& b);
 
-/// Overrides that give the recipe a method: "blast", "supermask", "rigl", "magnitude", "ema".
+/// Overrides that give the recipe a method: "blast", "supermask", "spartan", "rigl",
+/// "magnitude", "ema".
 std::vector<std::string> sparsity_overrides(const std::string& method);
 
 }  // namespace hew::test
