@@ -1,5 +1,6 @@
 #include "io/safetensors.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 
@@ -29,6 +30,18 @@ std::uint64_t from_little_endian(std::span<const std::byte, 8> bytes) {
     value |= std::to_integer<std::uint64_t>(bytes[i]) << (8 * i);
   }
   return value;
+}
+
+// Binary16's exponent starts 112 below float32's; scaling by 2^112 is exact for its subnormal
+// numbers too.
+float widened(std::uint16_t half) {
+  const std::uint32_t sign = (half & 0x8000U) << 16U;
+  const std::uint32_t magnitude = (half & 0x7fffU) << 13U;
+  const bool finite = (half & 0x7c00U) != 0x7c00U;
+  const std::uint32_t bits =
+      finite ? std::bit_cast<std::uint32_t>(std::bit_cast<float>(magnitude) * 0x1p112F)
+             : magnitude | 0x7f800000U;
+  return std::bit_cast<float>(sign | bits);
 }
 
 }  // namespace
@@ -117,6 +130,8 @@ std::vector<std::string> SafetensorsReader::names() const {
 
 Tensor SafetensorsReader::read(const std::string& name, const Stream& stream) const {
   const TensorExtent& from = extent(name);
+  if (from.half)
+    return read_half(from, stream);
   Tensor out = Tensor::empty(from.shape, from.dtype, stream);
   const auto bytes = static_cast<std::size_t>(out.nbytes());
   if (stream.device.is_cpu()) {
@@ -127,6 +142,14 @@ Tensor SafetensorsReader::read(const std::string& name, const Stream& stream) co
   read_at(file_, path_, from.begin, host);
   copy_memory(out.view().data, out.device(), host.data(), Device{}, out.nbytes(), stream);
   return out;
+}
+
+Tensor SafetensorsReader::read_half(const TensorExtent& from, const Stream& stream) const {
+  std::vector<std::uint16_t> halves(static_cast<std::size_t>(from.shape.numel()));
+  read_at(file_, path_, from.begin, std::as_writable_bytes(std::span(halves)));
+  std::vector<float> values(halves.size());
+  std::ranges::transform(halves, values.begin(), widened);
+  return Tensor::from(values, from.shape, stream);
 }
 
 const TensorExtent& SafetensorsReader::extent(const std::string& name) const {

@@ -25,6 +25,7 @@ struct TensorExtent {
   Shape shape;
   std::int64_t begin = 0;
   std::int64_t end = 0;
+  bool half = false;  // IEEE 754's binary16 in the file, float32 once read
 };
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
@@ -57,7 +58,8 @@ class SafetensorsWriter {
 };
 
 /// Reads a safetensors file. The header is checked whole when it is opened: its length, the dtypes,
-/// and that the tensors fill the rest of the file without gap or overlap. Throws DataError.
+/// and that the tensors fill the rest of the file without gap or overlap. F16, which hew does not
+/// compute in, is read as float32 and BOOL as uint8. Throws DataError.
 class SafetensorsReader {
  public:
   explicit SafetensorsReader(const std::filesystem::path& path);
@@ -74,6 +76,7 @@ class SafetensorsReader {
 
  private:
   const TensorExtent& extent(const std::string& name) const;
+  Tensor read_half(const TensorExtent& from, const Stream& stream) const;
 
   std::filesystem::path path_;
   std::string name_;

@@ -18,13 +18,18 @@ struct DtypeName {
   std::string_view name;
 };
 
-constexpr std::array<DtypeName, 7> kNames{{{DType::kFloat32, "F32"},
+// Of two names of a dtype the first is written.
+constexpr std::array<DtypeName, 9> kNames{{{DType::kFloat32, "F32"},
                                            {DType::kFloat64, "F64"},
                                            {DType::kBFloat16, "BF16"},
                                            {DType::kInt32, "I32"},
                                            {DType::kInt64, "I64"},
                                            {DType::kUInt16, "U16"},
-                                           {DType::kUInt8, "U8"}}};
+                                           {DType::kUInt8, "U8"},
+                                           {DType::kFloat32, "F16"},
+                                           {DType::kUInt8, "BOOL"}}};
+constexpr std::string_view kHalf = "F16";
+constexpr std::int64_t kHalfBytes = 2;
 constexpr const char* kMetadata = "__metadata__";
 constexpr std::size_t kAlignment = 8;
 
@@ -84,7 +89,7 @@ std::vector<std::int64_t> parse_sizes(const json& value, const char* what, const
 
 // Bytes that shape and dtype ask for; an overflow is an error, since the file is not trusted.
 std::int64_t count_bytes(const TensorExtent& extent, const Entry& where) {
-  std::int64_t bytes = size_of(extent.dtype);
+  std::int64_t bytes = extent.half ? kHalfBytes : size_of(extent.dtype);
   for (const std::int64_t size : extent.shape) {
     require<DataError>(!__builtin_mul_overflow(bytes, size, &bytes),
                        "{}: tensor '{}' of shape {} is too large", where.file, where.tensor,
@@ -108,12 +113,13 @@ TensorExtent parse_tensor(const json& value, const Entry& where) {
   const TensorExtent extent{.dtype = parse_safetensors_dtype(value["dtype"], where),
                             .shape = Shape(shape),
                             .begin = offsets[0],
-                            .end = offsets[1]};
+                            .end = offsets[1],
+                            .half = value["dtype"] == kHalf};
   const std::int64_t wanted = count_bytes(extent, where);
   require<DataError>(extent.end - extent.begin == wanted,
                      "{}: tensor '{}' has {} bytes, its shape {} of {} needs {}", where.file,
                      where.tensor, extent.end - extent.begin, to_string(extent.shape),
-                     name_of(extent.dtype), wanted);
+                     extent.half ? "float16" : name_of(extent.dtype), wanted);
   return extent;
 }
 

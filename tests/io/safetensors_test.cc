@@ -2,6 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
+#include <limits>
+
 #include "core/error.h"
 #include "tests/io/child.h"
 #include "tests/io/counting.h"
@@ -87,6 +90,36 @@ TEST_CASE("every dtype comes back with its shape and its bits, aligned") {
   CHECK(scratch.list() == std::vector<std::string>{"a.safetensors"});
 }
 
+TEST_CASE("float16 is widened exactly, and truth values are bytes") {
+  const Scratch scratch;
+  // 1, −2, the largest, the smallest normal and subnormal, −0, ∞, and a NaN.
+  const std::vector<std::uint16_t> halves{0x3c00, 0xc000, 0x7bff, 0x0400,
+                                          0x0001, 0x8000, 0x7c00, 0x7e00};
+  std::string data;
+  for (const std::uint16_t half : halves) {
+    data += static_cast<char>(half & 0xffU);
+    data += static_cast<char>(half >> 8U);
+  }
+  test::write_bytes(scratch / "half.safetensors",
+                    file_bytes(R"({"x":{"dtype":"F16","shape":[2,4],"data_offsets":[0,16]},)"
+                               R"("y":{"dtype":"BOOL","shape":[2],"data_offsets":[16,18]}})",
+                               data + std::string("\0\1", 2)));
+  const SafetensorsReader reader(scratch / "half.safetensors");
+  CHECK(reader.dtype("x") == DType::kFloat32);
+  const Tensor x = reader.read("x", make_cpu_stream());
+  CHECK(x.shape() == Shape{2, 4});
+  const std::vector<float> values = x.to_vector<float>();
+  const std::vector<float> expected{1, -2, 65504, 0x1p-14F, 0x1p-24F, -0.0F};
+  CHECK(std::equal(expected.begin(), expected.end(), values.begin()));
+  CHECK(std::signbit(values[5]));
+  CHECK(values[6] == std::numeric_limits<float>::infinity());
+  CHECK(std::isnan(values[7]));
+  CHECK(reader.read("y", make_cpu_stream()).to_vector<std::uint8_t>() ==
+        std::vector<std::uint8_t>{0, 1});
+  CHECK(error_of_header(scratch, R"({"x":{"dtype":"F16","shape":[4],"data_offsets":[0,16]}})") ==
+        "tensor 'x' has 16 bytes, its shape [4] of float16 needs 8");
+}
+
 TEST_CASE("a file without tensors or metadata is one too") {
   const Scratch scratch;
   write_file(scratch / "a.safetensors", {});
@@ -115,8 +148,8 @@ TEST_CASE("headers that lie are refused, with the tensor's name") {
   CHECK(error(R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})").empty());
   CHECK(error(R"({"a":{"dtype":"F32","shape":[5],"data_offsets":[0,16]}})") ==
         "tensor 'a' has 16 bytes, its shape [5] of float32 needs 20");
-  CHECK(error(R"({"a":{"dtype":"F16","shape":[8],"data_offsets":[0,16]}})") ==
-        "tensor 'a' has dtype \"F16\", which hew does not read");
+  CHECK(error(R"({"a":{"dtype":"F8_E4M3","shape":[16],"data_offsets":[0,16]}})") ==
+        "tensor 'a' has dtype \"F8_E4M3\", which hew does not read");
   CHECK(error(R"({"a":{"dtype":3,"shape":[8],"data_offsets":[0,16]}})") ==
         "tensor 'a' has dtype 3, which hew does not read");
   CHECK(error(R"({"a":{"dtype":"U8","shape":[16],"data_offsets":[0,16]},)"
