@@ -1,140 +1,47 @@
 #include "train/hugging_face.h"
 
-#include <array>
 #include <map>
+#include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "core/error.h"
 #include "data/tokenizer.h"
-#include "kernels/permute.h"
+#include "train/foreign_tensors.h"
 #include "train/model_file.h"
 
 namespace hew::train {
 namespace {
 
-// Values that are made when they are asked for.
-struct Source {
-  Shape shape;
-  std::function<Tensor()> values;
-};
-
-Source transposed(const Source& matrix) {
-  return {.shape = {matrix.shape[1], matrix.shape[0]}, .values = [matrix] {
-            const Tensor in = matrix.values();
-            Tensor out = Tensor::empty({in.size(1), in.size(0)}, in.dtype(), in.stream());
-            kernels::permute(in, std::array{1, 0}, out, in.stream());
-            return out;
-          }};
-}
-
-// The rows, or elements, of three of one shape after one another.
-Source joined(const std::array<Source, 3>& parts) {
-  const Shape& one = parts.front().shape;
-  const Shape shape = one.rank() == 1 ? Shape{3 * one[0]} : Shape{3 * one[0], one[1]};
-  return {.shape = shape, .values = [parts, shape] {
-            const Tensor first = parts.front().values();
-            Tensor out = Tensor::empty(shape, first.dtype(), first.stream());
-            std::int64_t begin = 0;
-            for (const Source& part : parts) {
-              out.rows(begin, part.shape[0]).copy_from(part.values());
-              begin += part.shape[0];
-            }
-            return out;
-          }};
-}
-
-// The model's tensors by hew's names, and those of the state dict as they are added.
-class Translation {
+// The model's parameters by name, dead blocks as zeros, made when they are asked for.
+class Values {
  public:
-  Translation(layers::Model& model, DType dtype) : dtype_(dtype) {
+  explicit Values(layers::Model& model) {
+    std::map<std::string, Shape> shapes;
     for (const ag::Parameter* p : model.parameters()) {
-      sources_[p->name] = {.shape = p->value().shape(), .values = [p] { return p->value(); }};
+      shapes[p->name] = p->value().shape();
+      values_[p->name] = [p] { return p->value(); };
     }
     for (const sparsity::LinearWeight* w : model.linear_weights()) {
-      sources_[w->name()] = {.shape = {w->out_features(), w->in_features()},
-                             .values = [w] { return w->folded(); }};
+      shapes[w->name()] = {w->out_features(), w->in_features()};
+      values_[w->name()] = [w] { return w->folded(); };
     }
+    shapes_.emplace(std::move(shapes));
+    like_ = model.parameters().front()->value();
   }
 
-  const Source& matrix(const std::string& layer) const { return sources_.at(layer + ".weight"); }
-  bool has_bias(const std::string& layer) const { return sources_.contains(layer + ".bias"); }
-  // The layer's bias; zeros where it has none.
-  Source bias(const std::string& layer) const {
-    const auto found = sources_.find(layer + ".bias");
-    if (found != sources_.end())
-      return found->second;
-    const Source& weight = matrix(layer);
-    return {.shape = {weight.shape[0]}, .values = [weight] {
-              const Tensor like = weight.values();
-              return Tensor::zeros({like.size(0)}, like.dtype(), like.stream());
-            }};
+  const ParameterShapes& shapes() const { return *shapes_; }
+  // Zeros for a bias that the model lacks.
+  Tensor of(const std::string& name) const {
+    return shapes_->has(name) ? values_.at(name)()
+                              : Tensor::zeros(shapes_->of(name), like_.dtype(), like_.stream());
   }
-
-  void add(const std::string& name, const Source& source) {
-    tensors_.push_back(
-        {.spec = {.name = name, .dtype = dtype_, .shape = source.shape},
-         .values = [make = source.values, dtype = dtype_] { return converted(make(), dtype); }});
-  }
-  std::vector<NamedValues> take() { return std::move(tensors_); }
 
  private:
-  DType dtype_;
-  std::map<std::string, Source> sources_;
-  std::vector<NamedValues> tensors_;
+  std::optional<ParameterShapes> shapes_;
+  std::map<std::string, std::function<Tensor()>> values_;
+  Tensor like_;
 };
-
-void add_gpt2_layer(Translation& t, const std::string& from, const std::string& to) {
-  for (const auto& [theirs, ours] : {std::pair(".ln_1", ".norm1"), std::pair(".ln_2", ".norm2")}) {
-    t.add(to + theirs + ".weight", t.matrix(from + ours));
-    t.add(to + theirs + ".bias", t.bias(from + ours));
-  }
-  const std::string q = from + ".attn.q";
-  const std::string k = from + ".attn.k";
-  const std::string v = from + ".attn.v";
-  t.add(to + ".attn.c_attn.weight", transposed(joined({t.matrix(q), t.matrix(k), t.matrix(v)})));
-  t.add(to + ".attn.c_attn.bias", joined({t.bias(q), t.bias(k), t.bias(v)}));
-  for (const auto& [theirs, ours] :
-       {std::pair(".attn.c_proj", ".attn.out"), std::pair(".mlp.c_fc", ".mlp.up"),
-        std::pair(".mlp.c_proj", ".mlp.down")}) {
-    t.add(to + theirs + ".weight", transposed(t.matrix(from + ours)));
-    t.add(to + theirs + ".bias", t.bias(from + ours));
-  }
-}
-
-void add_gpt2(Translation& t, const layers::ModelConfig& config) {
-  t.add("transformer.wte.weight", t.matrix("token_embedding"));
-  t.add("transformer.wpe.weight", t.matrix("position_embedding"));
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    add_gpt2_layer(t, fmt::format("blocks.{}", i), fmt::format("transformer.h.{}", i));
-  }
-  t.add("transformer.ln_f.weight", t.matrix("final_norm"));
-  t.add("transformer.ln_f.bias", t.bias("final_norm"));
-}
-
-void add_llama(Translation& t, const layers::ModelConfig& config) {
-  constexpr std::array<std::pair<const char*, const char*>, 9> kLayers{{
-      {".input_layernorm", ".norm1"},
-      {".self_attn.q_proj", ".attn.q"},
-      {".self_attn.k_proj", ".attn.k"},
-      {".self_attn.v_proj", ".attn.v"},
-      {".self_attn.o_proj", ".attn.out"},
-      {".post_attention_layernorm", ".norm2"},
-      {".mlp.gate_proj", ".mlp.gate"},
-      {".mlp.up_proj", ".mlp.up"},
-      {".mlp.down_proj", ".mlp.down"},
-  }};
-  t.add("model.embed_tokens.weight", t.matrix("token_embedding"));
-  for (std::int64_t i = 0; i < config.layers; ++i) {
-    for (const auto& [theirs, ours] : kLayers) {
-      const std::string from = fmt::format("blocks.{}{}", i, ours);
-      const std::string to = fmt::format("model.layers.{}{}", i, theirs);
-      t.add(to + ".weight", t.matrix(from));
-      if (t.has_bias(from))
-        t.add(to + ".bias", t.bias(from));
-    }
-  }
-  t.add("model.norm.weight", t.matrix("final_norm"));
-}
 
 std::string_view activation_name(kernels::Activation activation) {
   switch (activation) {
@@ -207,16 +114,18 @@ nlohmann::ordered_json end_of_text(const TokenizerRecord& tokenizer) {
 }  // namespace
 
 std::vector<NamedValues> hugging_face_tensors(const TrainedModel& trained, DType dtype) {
-  const layers::ModelConfig& config = trained.recipe.model;
-  Translation translation(*trained.parts.model, dtype);
-  if (config.family == layers::ModelFamily::kLlama) {
-    add_llama(translation, config);
-  } else {
-    add_gpt2(translation, config);
+  const auto values = std::make_shared<const Values>(*trained.parts.model);
+  std::vector<NamedValues> out;
+  for (const ForeignTensor& tensor : foreign_tensors(trained.recipe.model)) {
+    out.push_back(
+        {.spec = {.name = tensor.name, .dtype = dtype, .shape = values->shapes().of(tensor)},
+         .values = [values, tensor, dtype] {
+           std::vector<Tensor> parts;
+           for (const std::string& part : tensor.parts) parts.push_back(values->of(part));
+           return converted(packed(tensor, parts), dtype);
+         }});
   }
-  if (!config.tied_embeddings)
-    translation.add("lm_head.weight", translation.matrix("head"));
-  return translation.take();
+  return out;
 }
 
 std::string hugging_face_config(const TrainedModel& trained, DType dtype) {
