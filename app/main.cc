@@ -19,6 +19,7 @@
 #include "app/eval_command.h"
 #include "app/export_command.h"
 #include "app/generate_command.h"
+#include "app/import_command.h"
 #include "app/inspect_command.h"
 #include "app/train_command.h"
 #include "core/error.h"
@@ -66,6 +67,7 @@ int run(int argc, char** argv, const AppContext& context) {
   add_generate_command(app, context);
   add_inspect_command(app, context);
   add_export_command(app, context);
+  add_import_command(app, context);
   add_data_commands(app, context);
   CLI::App* bench = app.add_subcommand("bench", "Time the kernels");
   bench->require_subcommand(1);

@@ -34,6 +34,12 @@ struct RunConfig {
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 
+/// Where the weights come from.
+struct StartConfig {
+  std::string init;  // a path, relative to the working directory; empty: new ones by seed
+  friend bool operator==(const StartConfig&, const StartConfig&) = default;
+};
+
 /// Paths or globs of corpora, relative to the working directory.
 struct DataConfig {
   std::vector<std::string> train;
@@ -65,6 +71,7 @@ struct CheckpointConfig {
 struct Recipe {
   RunConfig run;
   layers::ModelConfig model;
+  StartConfig start;  // model.init
   DataConfig data;
   TrainConfig train;
   optim::OptimConfig optim;

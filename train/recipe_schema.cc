@@ -58,6 +58,14 @@ void add_model_options(std::vector<Field<Recipe>>& fields) {
       .only_with("model.family", "llama", is_llama);
   model.add("init_std", &ModelConfig::init_std, positive(),
             "Standard deviation of the initial weights.");
+  Section start(
+      fields, "model", [](auto& r) -> auto& { return r.start; });
+  start.add(
+      "init", &StartConfig::init,
+      "A model to start from, of the same shape: what `hew import` or `hew export` wrote, a "
+      "run or a checkpoint, relative to the working directory. Masks are chosen anew from its "
+      "weights, and the optimizer starts at step 0. Without one, weights are drawn by "
+      "`run.seed`.");
 }
 
 void add_lr_schedule_fields(std::vector<Field<Recipe>>& fields) {

@@ -4,6 +4,7 @@
 #include "core/error.h"
 #include "dist/consistency.h"
 #include "train/bsr_routes_file.h"
+#include "train/start_weights.h"
 #include "train/trainer.h"
 
 /// How a run begins: everything that may refuse it, then its folder.
@@ -38,6 +39,8 @@ std::vector<std::string> Trainer::start() {
   std::vector<std::string> news = use_bsr_routes(read_bsr_routes(recipe_), stream_);
   progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
   parts_ = build_model(recipe_, stream_);
+  if (!recipe_.start.init.empty())
+    news.push_back(start_from_init(recipe_, workload_->record(), model()));
   dist::broadcast_parameters(comm_, model().parameters());
   sparsifier().initialise();
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);

@@ -54,6 +54,17 @@ expect "flipped.h5: damaged" generate flipped.h5 --prompt 1
 expect "short.safetensors: " inspect short.safetensors
 expect "file.txt: " inspect file.txt
 expect "corpus.h5: holds 'corpus'" inspect corpus.h5
+"$hew" export run --format dense-safetensors -o dense > /dev/null
+"$hew" import dense -o start.h5 > /dev/null
+"$hew" train recipe.yaml run.dir=tuned model.init=start.h5 > /dev/null 2>&1
+expect "model.h5: no such folder" import model.h5 -o new.h5
+expect "folder/config.json: " import folder -o new.h5
+expect "--output new.bin: expected a name that ends in .h5 or .safetensors" import dense -o new.bin
+expect "start.h5: exists already" import dense -o start.h5
+expect "--vocab 3: dense/config.json has a vocabulary of 257" import dense -o new.h5 --vocab 3
+expect "start.h5: model.width is 16, the recipe has 32" \
+  train recipe.yaml run.dir=new model.init=start.h5 model.width=32 model.mlp_width=64
+expect "nowhere.h5: no such run" train recipe.yaml run.dir=new model.init=nowhere.h5
 expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
   export run --format hdf6 -o new.h5
 expect "--device cpu: a CPU has one way" bench tune --device cpu --shape all --output routes.txt

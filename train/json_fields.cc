@@ -1,0 +1,80 @@
+#include "train/json_fields.h"
+
+#include <span>
+
+#include "core/error.h"
+#include "io/atomic_file.h"
+
+namespace hew::train {
+
+using nlohmann::json;
+
+JsonFields JsonFields::read(const std::filesystem::path& path) {
+  const FileDescriptor file = open_to_read(path);
+  std::string text(static_cast<std::size_t>(size_of_file(file, path)), '\0');
+  read_at(file, path, 0, std::as_writable_bytes(std::span(text)));
+  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  require<DataError>(object.is_object(), "{}: is no JSON object", path.string());
+  return {std::move(object), path.string() + ": "};
+}
+
+bool JsonFields::has(const std::string& key) const {
+  return object_.contains(key) && !object_.at(key).is_null();
+}
+
+std::int64_t JsonFields::size(const std::string& key) const {
+  if (!has(key) || !object_.at(key).is_number_integer() || object_.at(key).get<std::int64_t>() < 1)
+    refuse(key, "an integer ≥ 1");
+  return object_.at(key).get<std::int64_t>();
+}
+
+std::int64_t JsonFields::size_or(const std::string& key, std::int64_t fallback) const {
+  return has(key) ? size(key) : fallback;
+}
+
+double JsonFields::number_or(const std::string& key, double fallback) const {
+  if (!has(key))
+    return fallback;
+  if (!object_.at(key).is_number())
+    refuse(key, "a number");
+  return object_.at(key).get<double>();
+}
+
+bool JsonFields::flag_or(const std::string& key, bool fallback) const {
+  if (!has(key))
+    return fallback;
+  if (!object_.at(key).is_boolean())
+    refuse(key, "true or false");
+  return object_.at(key).get<bool>();
+}
+
+std::string JsonFields::text_or(const std::string& key, const std::string& fallback) const {
+  if (!has(key))
+    return fallback;
+  if (!object_.at(key).is_string())
+    refuse(key, "a text");
+  return object_.at(key).get<std::string>();
+}
+
+JsonFields JsonFields::object(const std::string& key) const {
+  if (!has(key))
+    return {json::object(), place_ + key + "."};
+  if (!object_.at(key).is_object())
+    refuse(key, "an object");
+  return {object_.at(key), place_ + key + "."};
+}
+
+void JsonFields::refuse(const std::string& key, const std::string& expected) const {
+  constexpr auto kReplace = json::error_handler_t::replace;
+  const std::string got = object_.contains(key)
+                              ? "got " + object_.at(key).dump(-1, ' ', false, kReplace)
+                              : std::string("missing");
+  throw DataError(fmt::format("{}{}: {}, expected {}", place_, key, got, expected));
+}
+
+void JsonFields::expect(const std::string& key, const json& only) const {
+  if (has(key) && object_.at(key) != only)
+    refuse(key, only.dump());
+}
+
+}  // namespace hew::train

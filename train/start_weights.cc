@@ -1,0 +1,64 @@
+#include "train/start_weights.h"
+
+#include <map>
+#include <set>
+#include <vector>
+
+#include "core/error.h"
+#include "train/model_file.h"
+#include "train/recipe_schema.h"
+
+namespace hew::train {
+namespace {
+
+// Keys of the model section that say how it is trained, not what it is.
+bool may_differ(const std::string& key) {
+  static const std::set<std::string> kKeys{"model.init", "model.dropout", "model.init_std"};
+  return kKeys.contains(key);
+}
+
+std::vector<std::string> differences(const Recipe& file, const Recipe& wanted) {
+  std::vector<std::string> out;
+  for (const auto& field : make_schema().recipe) {
+    if (field.section != "model" || may_differ(field.key) || !field.is_active(wanted))
+      continue;
+    const std::string there = field.write(file);
+    const std::string here = field.write(wanted);
+    if (there != here)
+      out.push_back(fmt::format("{} is {}, the recipe has {}", field.key, there, here));
+  }
+  return out;
+}
+
+}  // namespace
+
+void copy_weights(const TrainedModel& from, layers::Model& to) {
+  std::map<std::string, Tensor> values;
+  for (const ag::Parameter* parameter : from.parts.model->parameters()) {
+    values[parameter->name] = parameter->value();
+  }
+  for (const sparsity::LinearWeight* weight : from.parts.model->linear_weights()) {
+    values[weight->name()] = weight->folded();
+  }
+  for (ag::Parameter* parameter : to.parameters()) {
+    Tensor target = parameter->value();
+    target.copy_from(converted(values.at(parameter->name), target.dtype()));
+  }
+}
+
+std::string start_from_init(const Recipe& recipe, const DataRecord& data, layers::Model& model) {
+  const TrainedModel from = load_trained_model(recipe.start.init, make_cpu_stream());
+  const std::vector<std::string> odd = differences(from.recipe, recipe);
+  require<DataError>(odd.empty(), "{}: {}", recipe.start.init, fmt::join(odd, "; "));
+  const TokenizerRecord& tokenizer = data.tokenizer;
+  const std::string& known = from.data.tokenizer.sha256;
+  require<DataError>(known.empty() || tokenizer.sha256.empty() || known == tokenizer.sha256,
+                     "{}: was trained with another tokenizer ({} {:.12}) than data.train has "
+                     "({} {:.12})",
+                     recipe.start.init, from.data.tokenizer.kind, known, tokenizer.kind,
+                     tokenizer.sha256);
+  copy_weights(from, model);
+  return fmt::format("weights from {}", from.file);
+}
+
+}  // namespace hew::train
