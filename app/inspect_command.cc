@@ -5,11 +5,15 @@
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <span>
 #include <string>
 
 #include "app/open_model.h"
 #include "core/error.h"
+#include "data/image_codec.h"
+#include "io/atomic_file.h"
 #include "train/inspection.h"
+#include "train/mask_picture.h"
 
 namespace hew {
 namespace {
@@ -17,6 +21,8 @@ namespace {
 struct InspectArguments {
   std::string run;
   std::string mask;
+  std::string png;
+  bool norms = false;
   bool json = false;
 };
 
@@ -42,6 +48,26 @@ void print_mask(const train::TrainedModel& trained, const std::string& name) {
   }
   throw ConfigError(
       fmt::format("--mask {}: {} has no linear weight of this name", name, trained.file));
+}
+
+// The picture has no letters: what is where in it is told here.
+void write_picture(const train::TrainedModel& trained, const InspectArguments& arguments) {
+  const train::MaskPicture picture = train::draw_masks(
+      *trained.parts.model, arguments.norms ? train::MaskColors::kNorms : train::MaskColors::kLive);
+  const std::vector<std::uint8_t> bytes = encode_png(picture.image);
+  AtomicFile file(arguments.png);
+  file.write(std::as_bytes(std::span(bytes)));
+  file.commit();
+  fmt::print("{}: {} x {} pixels, a block is {} x {}; {}\n", arguments.png, picture.image.width,
+             picture.image.height, picture.block_pixels, picture.block_pixels,
+             arguments.norms ? "live blocks from pale to dark by their norm, dead ones grey"
+                             : "live blocks dark, dead ones grey");
+  fmt::print("{:>6}{:>6}{:>7}{:>7}{:>16}  {}\n", "x", "y", "width", "height", "live/blocks",
+             "weight");
+  for (const train::MaskPanel& panel : picture.panels) {
+    fmt::print("{:>6}{:>6}{:>7}{:>7}{:>16}  {}\n", panel.x, panel.y, panel.width, panel.height,
+               fmt::format("{}/{}", panel.live_blocks, panel.blocks), panel.name);
+  }
 }
 
 nlohmann::ordered_json json_of(const train::WeightInspection& w) {
@@ -119,6 +145,8 @@ void run_inspect(const InspectArguments& arguments, const AppContext& context) {
   const train::TrainedModel trained = open_model(arguments.run, context, make_cpu_stream());
   if (!arguments.mask.empty()) {
     print_mask(trained, arguments.mask);
+  } else if (!arguments.png.empty()) {
+    write_picture(trained, arguments);
   } else if (arguments.json) {
     print_json(trained);
   } else {
@@ -134,10 +162,18 @@ void add_inspect_command(CLI::App& app, const AppContext& context) {
   command->add_option("run", arguments->run, "Run directory, checkpoint or exported model")
       ->required();
   CLI::Option* json = command->add_flag("--json", arguments->json, "Print one JSON object");
-  command
-      ->add_option("--mask", arguments->mask,
-                   "Draw the mask of this weight: a line a block row, # live and · dead")
-      ->excludes(json);
+  CLI::Option* mask =
+      command
+          ->add_option("--mask", arguments->mask,
+                       "Draw the mask of this weight: a line a block row, # live and · dead")
+          ->excludes(json);
+  CLI::Option* png = command
+                         ->add_option("--png", arguments->png,
+                                      "Write a picture of all masks, and print where each is in it")
+                         ->excludes(json)
+                         ->excludes(mask);
+  command->add_flag("--norms", arguments->norms, "Colour the picture's live blocks by their norm")
+      ->needs(png);
   command->callback([arguments, &context] { run_inspect(*arguments, context); });
 }
 

@@ -28,6 +28,8 @@ void check_pixels(std::int64_t height, std::int64_t width, const std::string& na
 /// `jpeg_codec.cc` or `jpeg_codec_stub.cc`.
 DecodedImage decode_png(std::span<const std::uint8_t> bytes, const std::string& name);
 DecodedImage decode_jpeg(std::span<const std::uint8_t> bytes, const std::string& name);
+/// A PNG file of grey or RGB. Throws BackendError where this build lacks libpng.
+std::vector<std::uint8_t> encode_png(const DecodedImage& image);
 /// A baseline JPEG file; quality 1 to 100, colour at half the resolution below 90.
 std::vector<std::uint8_t> encode_jpeg(const DecodedImage& image, int quality);
 

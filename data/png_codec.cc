@@ -98,4 +98,25 @@ DecodedImage decode_png(std::span<const std::uint8_t> bytes, const std::string& 
   return image;
 }
 
+std::vector<std::uint8_t> encode_png(const DecodedImage& image) {
+  png_image header{};
+  header.version = PNG_IMAGE_VERSION;
+  header.width = static_cast<png_uint_32>(image.width);
+  header.height = static_cast<png_uint_32>(image.height);
+  header.format = image.channels == 1 ? PNG_FORMAT_GRAY : PNG_FORMAT_RGB;
+  std::vector<std::uint8_t> bytes;
+  png_alloc_size_t size = 0;
+  // Once for the size, once for the bytes.
+  for (const bool measured : {false, true}) {
+    bytes.resize(size);
+    const int done = png_image_write_to_memory(&header, measured ? bytes.data() : nullptr, &size,
+                                               /*convert_to_8_bit=*/0, image.pixels.data(),
+                                               /*row_stride=*/0, /*colormap=*/nullptr);
+    if (done == 0)
+      throw BackendError("libpng", header.warning_or_error, header.message);
+  }
+  bytes.resize(size);
+  return bytes;
+}
+
 }  // namespace hew

@@ -7,4 +7,8 @@ DecodedImage decode_png(std::span<const std::uint8_t> /*bytes*/, const std::stri
   throw BackendError("libpng", 0, name + ": this build reads no PNG (install libpng-dev)");
 }
 
+std::vector<std::uint8_t> encode_png(const DecodedImage& /*image*/) {
+  throw BackendError("libpng", 0, "this build writes no PNG (install libpng-dev)");
+}
+
 }  // namespace hew

@@ -65,6 +65,10 @@ expect "--vocab 3: dense/config.json has a vocabulary of 257" import dense -o ne
 expect "start.h5: model.width is 16, the recipe has 32" \
   train recipe.yaml run.dir=new model.init=start.h5 model.width=32 model.mlp_width=64
 expect "nowhere.h5: no such run" train recipe.yaml run.dir=new model.init=nowhere.h5
+"$hew" inspect run --png masks.png > legend
+grep -q 'blocks.0.mlp.up.weight$' legend && [[ $(head -c 4 masks.png | tail -c 3) == PNG ]]
+expect "--png: no matrix of the model is under a mask" inspect start.h5 --png new.png
+expect "nowhere/masks.png: " inspect run --png nowhere/masks.png
 expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
   export run --format hdf6 -o new.h5
 expect "--device cpu: a CPU has one way" bench tune --device cpu --shape all --output routes.txt

@@ -201,4 +201,18 @@ TEST_CASE("files cut off anywhere, or changed, are an error and never a picture"
   CHECK(error_of(huge).starts_with("a file: "));
 }
 
+TEST_CASE("PNG files that hew writes come back pixel for pixel") {
+  for (const std::int64_t channels : {1, 3}) {
+    for (const auto& [height, width] : {std::pair(1, 1), std::pair(7, 13), std::pair(64, 101)}) {
+      DecodedImage image{.pixels = {}, .height = height, .width = width, .channels = channels};
+      for (std::int64_t i = 0; i < height * width * channels; ++i) {
+        image.pixels.push_back(static_cast<std::uint8_t>(37 * i % 251));
+      }
+      const DecodedImage back = decode_image(encode_png(image), "a file");
+      CHECK(back.shape() == image.shape());
+      CHECK(back.pixels == image.pixels);
+    }
+  }
+}
+
 }  // namespace hew
