@@ -16,15 +16,13 @@ using Ints = std::vector<std::int32_t>;
 
 constexpr std::int64_t kTileHeight = 128;  // rows that two warpgroups make
 constexpr std::int64_t kStripHeight = 64;  // rows that one makes
-constexpr std::int64_t kMaxMembers = kTileHeight / 32;
+constexpr std::int64_t kMaxMembers = kTileHeight / 16;
 // Words of bits that the search for partners may look at, about; and rows at each step at least.
 constexpr std::int64_t kSearchWords = std::int64_t{1} << 19;
 constexpr std::int64_t kSearchRows = 32;
 
-constexpr std::int64_t kGradientOnly = 16;  // has no kernel for the other products
-
 bool has_kernel(std::int64_t block) {
-  return block == kGradientOnly || block == 32 || block == 64 || block == 128;
+  return block == 16 || block == 32 || block == 64 || block == 128;
 }
 
 std::size_t at(std::int64_t i) {
@@ -259,8 +257,6 @@ BsrPlan::BsrPlan(const BsrIndex& host) {
   words_.resize(items.size() * hopper::GradientItem::kWords);
   if (!items.empty())
     std::memcpy(words_.data(), items.data(), items.size() * sizeof(items.front()));
-  if (host.block == kGradientOnly)
-    return;
   auto placed = [this](const Lists& lists) {
     Placed out{.groups = sizes_of(lists)};
     out.rows = add(lists.rows);

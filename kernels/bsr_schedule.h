@@ -34,7 +34,7 @@ struct RowGroups {
 /// high, and one that a warpgroup makes alone, 64 high (128 where the block is).
 struct BsrWalk {
   RowGroups together;
-  RowGroups alone;  // none for b = 32
+  RowGroups alone;  // none for b < 64
 };
 
 /// A schedule on the host.
@@ -71,8 +71,8 @@ class BsrPlan {
 
 /// How Hopper's kernels go through the live blocks of a BsrIndex with b = 16, 32, 64 or 128.
 struct BsrSchedule {
-  BsrWalk by_rows;                    // forward; empty for b = 16
-  BsrWalk by_columns;                 // input gradient; empty for b = 16
+  BsrWalk by_rows;                    // forward
+  BsrWalk by_columns;                 // input gradient
   hopper::GradientSchedule gradient;  // weight gradient
 
   /// From a plan and its words [n] where the kernels read them, aligned as the plan says.

@@ -7,19 +7,44 @@
 
 namespace hew::kernels::hopper {
 
+struct BsrProductMaps {
+  CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
+  CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
+  CUtensorMap out;     // [tokens, width], boxes [kBufferTokens, kRow]
+  CUtensorMap pre;     // the same; read by the input gradient
+};
+
+template <class Element>
+struct BsrProductArgs {
+  RowGroups groups;
+  TileOrder order;
+  int* counters;
+  int nnzb;
+  int width;
+  const Element* bias;    // [width] or null
+  Activation activation;  // of the input gradient: what it goes back through
+  bool keep_pre;
+  float* sums;  // [token tiles, width] or null: of a tile's tokens, from the input gradient
+};
+
 /// The sizes of one variant of the product. A tile is kHeight features (of kMembers rows of blocks)
 /// × kTokens; a warpgroup multiplies strips of 64 features. kTogether: both warpgroups make a tile,
 /// a strip each; else each makes tiles of its own, and one's output overlaps the other's sums.
-/// kTransposed: the features are the columns of W's blocks (input gradient).
-template <int block, bool transposed, bool together>
+/// kGradient: of the input. bfloat16 blocks are read with their other side along the depth then;
+/// wgmma takes tf32 along the depth alone, so that for float the values are transposed before.
+template <class E, int block, bool gradient, bool together>
 struct BsrConfig {
+  using Element = E;  // of all matrices; float is multiplied as tf32
+  using Args = BsrProductArgs<E>;
+
   static constexpr int kBlock = block;
-  static constexpr bool kTransposed = transposed;
+  static constexpr bool kGradient = gradient;
+  static constexpr bool kTransposed = gradient && sizeof(E) == 2;
   static constexpr bool kTogether = together;
 
   static constexpr int kStrip = 64;
-  static constexpr int kBox = block < kStrip ? block : kStrip;  // edge of what TMA loads of a block
-  static constexpr int kParts = kStrip / kBox;                  // boxes on top of each other
+  static constexpr int kBox = block < kStrip ? block : kStrip;  // features of a block in a strip
+  static constexpr int kParts = kStrip / kBox;                  // blocks on top of each other
   static constexpr int kHeight = together || block == 128 ? 128 : kStrip;
   static constexpr int kMembers = kHeight / block;
   static constexpr int kStrips = kHeight / kStrip;           // of a tile
@@ -27,18 +52,28 @@ struct BsrConfig {
   static constexpr int kTokens = !together && block == 128 ? 128 : 256;
   static constexpr int kSums = kTokens / 2;  // registers of a thread for a strip
 
-  // One stage of the ring: input [kTokens, kDepth], then strips [64, kDepth] (transposed: [kDepth,
-  // 64]) of W. Several stages may make up a block's depth.
-  static constexpr int kDepth = kBox;
-  static constexpr int kStagesPerBlock = block / kDepth;
-  static constexpr int kInputBytes = kTokens * kDepth * 2;
-  static constexpr int kStripBytes = kStrip * kDepth * 2;
-  static constexpr int kStageBytes = kInputBytes + kStrips * kStripBytes;
-  static constexpr Swizzle kSwizzle = block == 32 ? Swizzle::k64 : Swizzle::k128;
+  // Tiles in shared memory have rows of 128 bytes, or of a block's if those are shorter.
+  static constexpr int kElementBytes = sizeof(E);
+  static constexpr int kRow = kBox * kElementBytes < 128 ? kBox : 128 / kElementBytes;
+  static constexpr int kRowBytes = kRow * kElementBytes;
+  static constexpr Swizzle kSwizzle = kRowBytes == 32   ? Swizzle::k32
+                                      : kRowBytes == 64 ? Swizzle::k64
+                                                        : Swizzle::k128;
 
-  // Output passes through buffers [64 tokens, 64 features] (b = 32: two of [64, 32]).
-  static constexpr int kBufferTokens = 64;
-  static constexpr int kBufferBytes = kBufferTokens * kStrip * 2;
+  // One stage of the ring: input [kTokens, kDepth], then strips [64, kDepth] (transposed: [kDepth,
+  // kBox] times kParts) of W. Several stages may make up a block's depth.
+  static constexpr int kDepth = kRow;
+  static constexpr int kStagesPerBlock = block / kDepth;
+  static constexpr int kInputBytes = kTokens * kRowBytes;
+  static constexpr int kStripBytes = kStrip * kRowBytes;
+  static constexpr int kPartBytes = kStripBytes / kParts;
+  static constexpr int kStageBytes = kInputBytes + kStrips * kStripBytes;
+
+  // Output passes through buffers [kBufferTokens, 64 features], of pieces [kBufferTokens, kRow].
+  static constexpr int kBufferTokens = 128 / kElementBytes;
+  static constexpr int kPieces = kStrip / kRow;
+  static constexpr int kPieceBytes = kBufferTokens * kRowBytes;
+  static constexpr int kBufferBytes = kPieces * kPieceBytes;
   static constexpr int kBuffers = together ? 2 : 4;                    // of a warpgroup
   static constexpr int kFills = kOwnStrips * kTokens / kBufferTokens;  // for a tile's output
 
@@ -84,25 +119,6 @@ struct OwnTile {
       }
     }
   }
-};
-
-struct BsrProductMaps {
-  CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
-  CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kBox]
-  CUtensorMap out;     // [tokens, width], boxes [64, kBox]
-  CUtensorMap pre;     // the same; read by the input gradient
-};
-
-struct BsrProductArgs {
-  RowGroups groups;
-  TileOrder order;
-  int* counters;
-  int nnzb;
-  int width;
-  const __nv_bfloat16* bias;  // [width] or null
-  Activation activation;      // of the input gradient: what it goes back through
-  bool keep_pre;
-  float* sums;  // [token tiles, width] or null: of a tile's tokens, from the input gradient
 };
 
 }  // namespace hew::kernels::hopper

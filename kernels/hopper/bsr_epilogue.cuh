@@ -1,7 +1,7 @@
 #pragma once
 
 #include "kernels/activation_math.cuh"
-#include "kernels/hopper/bsr_config.cuh"
+#include "kernels/hopper/bsr_output_place.cuh"
 
 namespace hew::kernels::hopper {
 
@@ -13,39 +13,34 @@ namespace hew::kernels::hopper {
 template <class Config>
 class BsrEpilogue {
  public:
+  using Args = typename Config::Args;
   using Sums = float[Config::kOwnStrips][Config::kSums];
 
   /// `buffers` are this warpgroup's, and so are `loaded`, a barrier for each; `id` is that of the
   /// barrier of its threads.
   __device__ BsrEpilogue(std::uint32_t buffers, std::uint32_t loaded, int id)
-      : buffers_(buffers), loaded_(loaded), id_(id), warp_(static_cast<int>(threadIdx.x) / 32 % 4) {
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    // Lanes 0–7, 8–15, … give the rows of four 8 × 8 matrices: features 0–7 and 8–15 of the warp
-    // for tokens 0–7, then for tokens 8–15.
-    const int token = lane / 16 * 8 + lane % 8;
-    const int part = warp_ / kWarpsPerPart;
-    const int chunk = warp_ % kWarpsPerPart * 2 + lane / 8 % 2;  // of 8 features, 16 bytes
-    // What the swizzle exchanges chunks by: bits of the address that count rows.
-    const int swizzled = Config::kBox == 64 ? chunk ^ token % 8 : chunk ^ token / 2 % 4;
-    place_ = static_cast<std::uint32_t>(part * kPartBytes + token * kRowBytes + swizzled * 16);
-  }
+      : buffers_(buffers),
+        loaded_(loaded),
+        id_(id),
+        warp_(static_cast<int>(threadIdx.x) / 32 % 4),
+        place_(warp_, static_cast<int>(threadIdx.x) % 32) {}
 
   /// Loads this thread's elements of the bias.
-  __device__ void prepare(const OwnTile<Config>& tile, const BsrProductArgs& args) {
+  __device__ void prepare(const OwnTile<Config>& tile, const Args& args) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
         const int feature = own_feature(tile.features[s], h);
         const bool there = args.bias != nullptr && feature >= 0 && feature < args.width;
-        bias_[s][h] = there ? __bfloat162float(args.bias[feature]) : 0.0F;
+        bias_[s][h] = there ? widen(args.bias[feature]) : 0.0F;
       }
     }
   }
 
   /// out ← act(sums + bias), pre ← sums + bias where it is kept
   __device__ void write(const Sums& sums, const OwnTile<Config>& tile, const BsrProductMaps& maps,
-                        const BsrProductArgs& args) {
+                        const Args& args) {
     if (args.keep_pre)
       write_as<Activation::kNone>(sums, tile, &maps.pre);
     switch (args.activation) {
@@ -64,7 +59,7 @@ class BsrEpilogue {
 
   /// Of the input gradient: begins to load what the activation was given, into all buffers.
   __device__ void prefetch(const OwnTile<Config>& tile, const BsrProductMaps& maps,
-                           const BsrProductArgs& args) {
+                           const Args& args) {
     if (args.activation == Activation::kNone || !leads())
       return;
     wait_stores_read<0>();
@@ -76,7 +71,7 @@ class BsrEpilogue {
 
   /// out ← sums ⊙ act'(pre), and where they are wanted the sums of out's columns over the tile
   __device__ void write_gradient(const Sums& sums, const OwnTile<Config>& tile,
-                                 const BsrProductMaps& maps, const BsrProductArgs& args) {
+                                 const BsrProductMaps& maps, const Args& args) {
     switch (args.activation) {
       case Activation::kNone:
         return write_as<Activation::kNone>(sums, tile, &maps.out);
@@ -98,10 +93,11 @@ class BsrEpilogue {
   }
 
  private:
+  using Place = BsrOutputPlace<Config>;
+  // What activations are accurate to. A sum of products of tf32 is off by 2⁻¹¹, too.
+  using Precision = __nv_bfloat16;
+
   static constexpr int kThreads = 128;
-  static constexpr int kWarpsPerPart = 4 / Config::kParts;
-  static constexpr int kRowBytes = Config::kBox * 2;
-  static constexpr int kPartBytes = Config::kBufferTokens * kRowBytes;
   static constexpr int kFillsOfStrip = Config::kTokens / Config::kBufferTokens;
 
   __device__ bool leads() const {
@@ -115,10 +111,18 @@ class BsrEpilogue {
   }
   // Which feature a strip's sums h = 0 and 1 of each pair belong to; −1: none.
   __device__ int own_feature(const int (&features)[Config::kParts], int h) const {
+    const int part = warp_ * 16 / Config::kBox;
+    int first = -1;
     // Not by index, which would put the tile into memory.
-    const int first = warp_ / kWarpsPerPart == 0 ? features[0] : features[Config::kParts - 1];
-    const int within = warp_ % kWarpsPerPart * 16 + static_cast<int>(threadIdx.x) % 32 / 4;
+#pragma unroll
+    for (int p = 0; p < Config::kParts; ++p) first = max(first, part == p ? features[p] : -1);
+    const int within = warp_ * 16 % Config::kBox + static_cast<int>(threadIdx.x) % 32 / 4;
     return first < 0 ? -1 : first + within + 8 * h;
+  }
+  // The first feature of piece q of a buffer; −1: none.
+  __device__ static int piece_feature(const int (&features)[Config::kParts], int q) {
+    const int first = features[q * Config::kRow / Config::kBox];
+    return first < 0 ? -1 : first + q * Config::kRow % Config::kBox;
   }
 
   template <Activation kind>
@@ -132,10 +136,8 @@ class BsrEpilogue {
         named_barrier(id_, kThreads);
         const std::uint32_t buffer = buffer_of(used_);
 #pragma unroll
-        for (int i = 0; i < Config::kBufferTokens; i += 16) {
-          fill<kind>(buffer + place_ + static_cast<std::uint32_t>(i * kRowBytes),
-                     sums[s] + (t + i) / 2, bias_[s]);
-        }
+        for (int i = 0; i < Config::kBufferTokens; i += Place::kTokens)
+          fill<kind>(buffer, i, sums[s] + (t + i) / 2, bias_[s]);
         fence_for_async();
         named_barrier(id_, kThreads);
         if (leads())
@@ -145,26 +147,22 @@ class BsrEpilogue {
     }
   }
 
-  // 16 tokens of this warp's 16 features.
+  // Some tokens of this warp's 16 features.
   template <Activation kind>
-  __device__ static void fill(std::uint32_t address, const float* sums, const float (&bias)[2]) {
-    std::uint32_t pairs[4];  // (feature + 8·h, tokens) for h = 0, 1 and two groups of 8 tokens
+  __device__ void fill(std::uint32_t buffer, int token, const float* sums,
+                       const float (&bias)[2]) const {
+    float values[Place::kValues];
 #pragma unroll
-    for (int j = 0; j < 4; ++j) {
-      float values[2];
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        const float sum = sums[2 * j + e];
-        values[e] = activated<kind, __nv_bfloat16>(Config::kTransposed ? sum : sum + bias[j % 2]);
-      }
-      pairs[j] = pack_bf16(values[0], values[1]);
+    for (int k = 0; k < Place::kValues; ++k) {
+      const float sum = Config::kGradient ? sums[k] : sums[k] + bias[k / 2 % 2];
+      values[k] = activated<kind, Precision>(sum);
     }
-    store_transposed(address, pairs[0], pairs[1], pairs[2], pairs[3]);
+    place_.put(buffer, token, values);
   }
 
   template <Activation kind>
   __device__ void write_gradient_of(const Sums& sums, const OwnTile<Config>& tile,
-                                    const BsrProductMaps& maps, const BsrProductArgs& args) {
+                                    const BsrProductMaps& maps, const Args& args) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
       float totals[2] = {};
@@ -190,7 +188,7 @@ class BsrEpilogue {
     }
   }
 
-  // By the leading thread: what belongs to the tile's part `fill` of the output, of 64 tokens.
+  // By the leading thread: what belongs to the tile's buffer `fill` of the output.
   __device__ void load(const OwnTile<Config>& tile, int fill, std::uint32_t use,
                        const CUtensorMap* map) {
     const std::uint32_t barrier = loaded_barrier(use);
@@ -198,49 +196,43 @@ class BsrEpilogue {
     const int token = tile.first_token + fill % kFillsOfStrip * Config::kBufferTokens;
     int bytes = 0;
 #pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) bytes += features[p] >= 0 ? kPartBytes : 0;
+    for (int q = 0; q < Config::kPieces; ++q)
+      bytes += piece_feature(features, q) >= 0 ? Config::kPieceBytes : 0;
     arrive_and_expect(barrier, static_cast<std::uint32_t>(bytes));
 #pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) {
-      if (features[p] >= 0) {
-        load_box(buffer_of(use) + static_cast<std::uint32_t>(p * kPartBytes), map, barrier,
-                 features[p], token);
+    for (int q = 0; q < Config::kPieces; ++q) {
+      if (piece_feature(features, q) >= 0) {
+        load_box(buffer_of(use) + static_cast<std::uint32_t>(q * Config::kPieceBytes), map, barrier,
+                 piece_feature(features, q), token);
       }
     }
   }
 
-  // 64 tokens of this warp's 16 features, over what the activation was given. All of that is read
-  // before any of it is used: its latency counts once.
+  // A buffer's tokens of this warp's 16 features, over what the activation was given. All of that
+  // is read before any of it is used: its latency counts once.
   template <Activation kind>
   __device__ void refill(std::uint32_t buffer, const float* sums, float (&totals)[2]) const {
-    constexpr int kSteps = Config::kBufferTokens / 16;
-    const std::uint32_t first = buffer + place_;
-    std::uint32_t pairs[kSteps][4];  // as in fill()
+    constexpr int kSteps = Config::kBufferTokens / Place::kTokens;
+    typename Place::Words given[kSteps];
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i)
-      load_transposed(first + static_cast<std::uint32_t>(i * 16 * kRowBytes), pairs[i]);
+    for (int i = 0; i < kSteps; ++i) place_.get(buffer, i * Place::kTokens, given[i]);
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) {
+      float values[Place::kValues];
 #pragma unroll
-      for (int j = 0; j < 4; ++j) {
-        const float* sum = sums + 8 * i + 2 * j;
-        const std::uint32_t x = pairs[i][j];
-        const float low = activation_gradient<kind, __nv_bfloat16>(low_bf16(x), sum[0]);
-        const float high = activation_gradient<kind, __nv_bfloat16>(high_bf16(x), sum[1]);
-        totals[j % 2] += low + high;
-        pairs[i][j] = pack_bf16(low, high);
+      for (int k = 0; k < Place::kValues; ++k) {
+        values[k] = activation_gradient<kind, Precision>(Place::value(given[i], k),
+                                                         sums[i * Place::kValues + k]);
       }
-    }
 #pragma unroll
-    for (int i = 0; i < kSteps; ++i) {
-      store_transposed(first + static_cast<std::uint32_t>(i * 16 * kRowBytes), pairs[i][0],
-                       pairs[i][1], pairs[i][2], pairs[i][3]);
+      for (int k = 0; k < Place::kValues; k += 2) totals[k / 2 % 2] += values[k] + values[k + 1];
+      place_.put(buffer, i * Place::kTokens, values);
     }
   }
 
   // Tokens beyond the last have added zeros.
   __device__ void write_totals(const float (&totals)[2], const OwnTile<Config>& tile, int strip,
-                               const BsrProductArgs& args) const {
+                               const Args& args) const {
     const std::int64_t row = tile.first_token / Config::kTokens;
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
@@ -256,10 +248,10 @@ class BsrEpilogue {
   __device__ static void store(const int (&features)[Config::kParts], int first_token,
                                std::uint32_t buffer, const CUtensorMap* map) {
 #pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) {
-      if (features[p] >= 0) {
-        store_box(map, buffer + static_cast<std::uint32_t>(p * kPartBytes), features[p],
-                  first_token);
+    for (int q = 0; q < Config::kPieces; ++q) {
+      if (piece_feature(features, q) >= 0) {
+        store_box(map, buffer + static_cast<std::uint32_t>(q * Config::kPieceBytes),
+                  piece_feature(features, q), first_token);
       }
     }
     commit_stores();
@@ -269,7 +261,7 @@ class BsrEpilogue {
   std::uint32_t loaded_;
   int id_;
   int warp_;
-  std::uint32_t place_;
+  Place place_;
   std::uint32_t used_ = 0;  // buffers so far
   float bias_[Config::kOwnStrips][2];
 };

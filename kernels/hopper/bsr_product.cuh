@@ -38,12 +38,16 @@ struct BsrStep {
 
   __device__ void load(const RowGroups& groups, int step) {
     column = __ldg(groups.columns + step);
-    if constexpr (members == 4) {
-      const int4 p = __ldg(reinterpret_cast<const int4*>(groups.positions) + step);
-      positions[0] = p.x;
-      positions[1] = p.y;
-      positions[2] = p.z;
-      positions[3] = p.w;
+    if constexpr (members % 4 == 0) {
+#pragma unroll
+      for (int m = 0; m < members; m += 4) {
+        const auto* from = reinterpret_cast<const int4*>(groups.positions + step * members + m);
+        const int4 p = __ldg(from);
+        positions[m] = p.x;
+        positions[m + 1] = p.y;
+        positions[m + 2] = p.z;
+        positions[m + 3] = p.w;
+      }
     } else if constexpr (members == 2) {
       const int2 p = __ldg(reinterpret_cast<const int2*>(groups.positions) + step);
       positions[0] = p.x;
@@ -66,7 +70,7 @@ struct BsrStep {
 template <class Config>
 class BsrProducer {
  public:
-  __device__ BsrProducer(const BsrProductMaps& maps, const BsrProductArgs& args,
+  __device__ BsrProducer(const BsrProductMaps& maps, const typename Config::Args& args,
                          BsrShared<Config>& shared, std::uint32_t stages)
       : maps_(maps),
         args_(args),
@@ -180,7 +184,7 @@ class BsrProducer {
       // Beside a live block a dead one reads as zeros: from behind the values.
       const int row = (position < 0 ? args_.nnzb : position) * Config::kBlock;
       const int feature = (strip * Config::kStrip + p * Config::kBox) % Config::kBlock;
-      const std::uint32_t box = to + p * (Config::kStripBytes / Config::kParts);
+      const std::uint32_t box = to + p * Config::kPartBytes;
       if constexpr (Config::kTransposed)
         load_box(box, &maps_.values, full, feature, row + depth);
       else
@@ -189,7 +193,7 @@ class BsrProducer {
   }
 
   const BsrProductMaps& maps_;
-  const BsrProductArgs& args_;
+  const typename Config::Args& args_;
   BsrShared<Config>& shared_;
   Ring<Config::kStages> ring_;
   Ring<kTilesAhead> tiles_;
@@ -204,23 +208,20 @@ template <class Config>
 __device__ inline void multiply_stage(float (&sums)[Config::kOwnStrips][Config::kSums],
                                       std::uint32_t input, std::uint32_t strips, bool add) {
   constexpr Major kMajor = Config::kTransposed ? Major::kAcross : Major::kDepth;
-  constexpr int kWgmmaDepth = 16;
-  constexpr std::uint32_t kGroup = 8 * Config::kDepth * 2;  // 8 rows of 64 or 32 elements
-  // Descriptors count 16 bytes. Along the depth 16 elements are 32 bytes; across, 16 rows.
+  using Multiply = Wgmma<typename Config::Element, Config::kTokens, kMajor, Major::kDepth>;
+  constexpr std::uint32_t kGroup = 8 * Config::kRowBytes;
+  // Descriptors count 16 bytes. Along the depth a wgmma takes 32 bytes; across, 16 rows.
   constexpr std::uint64_t kNextInput = 2;
-  constexpr std::uint64_t kNextStrip = Config::kTransposed ? 2 * Config::kBox : 2;
-  const std::uint64_t a =
-      descriptor<Config::kSwizzle>(strips, Config::kStripBytes / Config::kParts, kGroup);
-  const std::uint64_t b =
-      descriptor<Config::kSwizzle>(input, Config::kStripBytes / Config::kParts, kGroup);
+  constexpr std::uint64_t kNextStrip = Config::kTransposed ? Config::kRowBytes : 2;
+  const std::uint64_t a = descriptor<Config::kSwizzle>(strips, Config::kPartBytes, kGroup);
+  const std::uint64_t b = descriptor<Config::kSwizzle>(input, Config::kPartBytes, kGroup);
   wgmma_fence();
 #pragma unroll
-  for (int k = 0; k < Config::kDepth / kWgmmaDepth; ++k) {
+  for (int k = 0; k < Config::kDepth / Multiply::kDepth; ++k) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
-      WgmmaBf16<Config::kTokens, kMajor, Major::kDepth>::multiply(
-          sums[s], a + s * (Config::kStripBytes / 16) + k * kNextStrip, b + k * kNextInput,
-          add || k > 0);
+      Multiply::multiply(sums[s], a + s * (Config::kStripBytes / 16) + k * kNextStrip,
+                         b + k * kNextInput, add || k > 0);
     }
   }
   wgmma_commit();
@@ -232,7 +233,7 @@ __device__ inline void multiply_stage(float (&sums)[Config::kOwnStrips][Config::
 template <class Config>
 class BsrConsumer {
  public:
-  __device__ BsrConsumer(const BsrProductMaps& maps, const BsrProductArgs& args,
+  __device__ BsrConsumer(const BsrProductMaps& maps, const typename Config::Args& args,
                          BsrShared<Config>& shared, std::uint32_t stages)
       : maps_(maps),
         args_(args),
@@ -257,14 +258,14 @@ class BsrConsumer {
         at_.count += tile.stages;
         continue;
       }
-      if constexpr (Config::kTransposed)
+      if constexpr (Config::kGradient)
         epilogue_.prefetch(tile, maps_, args_);
       else
         epilogue_.prepare(tile, args_);
       if constexpr (!Config::kTogether)
         await_turn(number / 2);
       multiply(sums, tile.stages);
-      if constexpr (Config::kTransposed)
+      if constexpr (Config::kGradient)
         epilogue_.write_gradient(sums, tile, maps_, args_);
       else
         epilogue_.write(sums, tile, maps_, args_);
@@ -353,7 +354,7 @@ class BsrConsumer {
   }
 
   const BsrProductMaps& maps_;
-  const BsrProductArgs& args_;
+  const typename Config::Args& args_;
   BsrShared<Config>& shared_;
   Ring<Config::kStages> ring_;
   Ring<kTilesAhead> tiles_;
@@ -367,8 +368,10 @@ class BsrConsumer {
 };
 
 template <class Config>
-__global__ __launch_bounds__(kProductThreads, 1) void bsr_product_kernel(
-    const __grid_constant__ BsrProductMaps maps, const __grid_constant__ BsrProductArgs args) {
+__global__ __launch_bounds__(kProductThreads,
+                             1) void bsr_product_kernel(const __grid_constant__ BsrProductMaps maps,
+                                                        const __grid_constant__
+                                                        typename Config::Args args) {
   constexpr int kLoadingRegisters = 40;
   constexpr int kMultiplyingRegisters = 232;
   constexpr int kMultiplyingWarps = 8;

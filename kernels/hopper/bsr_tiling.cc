@@ -5,7 +5,6 @@
 namespace hew::kernels::hopper {
 namespace {
 
-constexpr std::int64_t kBf16Bytes = 2;
 constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
 constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
 // Tiles made alone win where their loads take less than this share of what binds those made
@@ -32,13 +31,14 @@ double load_seconds(const RowGroups& groups, const BsrProductSize& size, bool to
   const std::int64_t tokens = tile_tokens(size.block, together);
   const std::int64_t elements =
       groups.steps * tokens * size.block + size.nnzb * size.block * size.block;
-  return static_cast<double>(elements * ceil_div(size.tokens, tokens) * kBf16Bytes) / kL2Rate;
+  return static_cast<double>(elements * ceil_div(size.tokens, tokens) * size.element_bytes) /
+         kL2Rate;
 }
 
 double memory_seconds(const BsrProductSize& size) {
   const std::int64_t elements =
       size.tokens * (size.depth + size.outputs * size.width) + size.nnzb * size.block * size.block;
-  return static_cast<double>(elements * kBf16Bytes) / kMemoryRate;
+  return static_cast<double>(elements * size.element_bytes) / kMemoryRate;
 }
 
 // What one multiprocessor needs for the activation of a tile of 128 × 256.
@@ -72,13 +72,13 @@ bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
 
 TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
   const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
-  const bool cached = size.nnzb * size.block * size.block * kBf16Bytes <= kCachedValues;
+  const bool cached = size.nnzb * size.block * size.block * size.element_bytes <= kCachedValues;
   const std::int64_t run = std::int64_t{cached ? 2 : 4} * 256 / tokens;
   // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
   const std::int64_t longest = groups.longest * size.multiprocessors;
   const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));
-  const std::int64_t held =
-      std::max(run, kCachedInput / (tokens * std::max<std::int64_t>(size.depth, 1) * kBf16Bytes));
+  const std::int64_t held = std::max(
+      run, kCachedInput / (tokens * std::max<std::int64_t>(size.depth, 1) * size.element_bytes));
   const std::int64_t last = std::min({std::max(run, wanted), held, token_tiles});
   TileOrder out{.groups = static_cast<int>(groups.groups),
                 .token_tiles = static_cast<int>(token_tiles),

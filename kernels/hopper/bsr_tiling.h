@@ -76,6 +76,7 @@ struct BsrProductSize {
   std::int64_t width = 0;
   std::int64_t block = 0;
   std::int64_t nnzb = 0;
+  std::int64_t element_bytes = 2;  // of all matrices
   int multiprocessors = 0;
   int outputs = 1;                            // matrices [tokens, width] that are moved
   Activation activation = Activation::kNone;  // at the end

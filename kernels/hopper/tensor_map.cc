@@ -36,6 +36,12 @@ CUtensorMapSwizzle driver_swizzle(Swizzle swizzle) {
   }
 }
 
+CUtensorMapDataType driver_type(const BoxArgs& args) {
+  if (args.dtype == DType::kBFloat16)
+    return CU_TENSOR_MAP_DATA_TYPE_BFLOAT16;
+  return args.tf32 ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32 : CU_TENSOR_MAP_DATA_TYPE_FLOAT32;
+}
+
 CUtensorMapL2promotion promotion(int bytes) {
   switch (bytes) {
     case 64:
@@ -60,11 +66,8 @@ CUtensorMap tensor_map(const BoxArgs& args) {
                                       static_cast<cuuint32_t>(args.box_rows)};
   const std::array<cuuint32_t, 2> step{1, 1};
   const CUresult result =
-      kEncode(&map,
-              args.dtype == DType::kBFloat16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                             : CU_TENSOR_MAP_DATA_TYPE_FLOAT32,
-              2, const_cast<void*>(args.data), size.data(), stride.data(), box.data(), step.data(),
-              CU_TENSOR_MAP_INTERLEAVE_NONE, driver_swizzle(args.swizzle),
+      kEncode(&map, driver_type(args), 2, const_cast<void*>(args.data), size.data(), stride.data(),
+              box.data(), step.data(), CU_TENSOR_MAP_INTERLEAVE_NONE, driver_swizzle(args.swizzle),
               promotion(args.fetched_bytes), CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   if (result != CUDA_SUCCESS) {
     throw BackendError(

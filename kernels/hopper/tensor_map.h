@@ -14,6 +14,7 @@ namespace hew::kernels::hopper {
 struct BoxArgs {
   const void* data = nullptr;  // 16-byte aligned
   DType dtype = DType::kBFloat16;
+  bool tf32 = false;  // float32 elements are rounded to nearest tf32 where they are loaded
   std::int64_t rows = 0;
   std::int64_t cols = 0;
   std::int64_t stride = 0;  // bytes from row to row, a multiple of 16

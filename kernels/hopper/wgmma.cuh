@@ -1,5 +1,7 @@
 #pragma once
 
+#include <cuda_bf16.h>
+
 #include <cstdint>
 
 #include "kernels/hopper/swizzle.h"
@@ -77,6 +79,7 @@ struct WgmmaBf16;
 
 template <Major a_major, Major b_major>
 struct WgmmaBf16<64, a_major, b_major> {
+  static constexpr int kDepth = 16;
   __device__ static void multiply(float (&d)[32], std::uint64_t a, std::uint64_t b, bool add) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
@@ -91,6 +94,7 @@ struct WgmmaBf16<64, a_major, b_major> {
 
 template <Major a_major, Major b_major>
 struct WgmmaBf16<128, a_major, b_major> {
+  static constexpr int kDepth = 16;
   __device__ static void multiply(float (&d)[64], std::uint64_t a, std::uint64_t b, bool add) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
@@ -105,6 +109,7 @@ struct WgmmaBf16<128, a_major, b_major> {
 
 template <Major a_major, Major b_major>
 struct WgmmaBf16<192, a_major, b_major> {
+  static constexpr int kDepth = 16;
   __device__ static void multiply(float (&d)[96], std::uint64_t a, std::uint64_t b, bool add) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %98, 0;\n"
@@ -120,6 +125,7 @@ struct WgmmaBf16<192, a_major, b_major> {
 
 template <Major a_major, Major b_major>
 struct WgmmaBf16<256, a_major, b_major> {
+  static constexpr int kDepth = 16;
   __device__ static void multiply(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
@@ -132,6 +138,48 @@ struct WgmmaBf16<256, a_major, b_major> {
           "n"(static_cast<int>(b_major)));
   }
 };
+
+/// d[64 × n] ← a[64 × 8]·b[8 × n] (+ d where `add`), float32 operands of which it reads what tf32
+/// has, the upper 19 bits. Both lie along the depth.
+template <int n>
+struct WgmmaTf32;
+
+template <>
+struct WgmmaTf32<128> {
+  static constexpr int kDepth = 8;
+  __device__ static void multiply(float (&d)[64], std::uint64_t a, std::uint64_t b, bool add) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %66, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n128k8.f32.tf32.tf32 {" HEW_NAMES_0 ", " HEW_NAMES_32
+        "}, "
+        "%64, %65, p, 1, 1;\n}\n"
+        : HEW_SUMS_32(0), HEW_SUMS_32(32)
+        : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+  }
+};
+
+template <>
+struct WgmmaTf32<256> {
+  static constexpr int kDepth = 8;
+  __device__ static void multiply(float (&d)[128], std::uint64_t a, std::uint64_t b, bool add) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %130, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n256k8.f32.tf32.tf32 {" HEW_NAMES_0 ", " HEW_NAMES_32
+        ", " HEW_NAMES_64 ", " HEW_NAMES_96
+        "}, "
+        "%128, %129, p, 1, 1;\n}\n"
+        : HEW_SUMS_32(0), HEW_SUMS_32(32), HEW_SUMS_32(64), HEW_SUMS_32(96)
+        : "l"(a), "l"(b), "r"(static_cast<int>(add)));
+  }
+};
+
+/// By the type of the operands: float is multiplied as tf32.
+template <class Element, int n, Major a_major, Major b_major>
+struct Wgmma;
+template <int n, Major a_major, Major b_major>
+struct Wgmma<__nv_bfloat16, n, a_major, b_major> : WgmmaBf16<n, a_major, b_major> {};
+template <int n>
+struct Wgmma<float, n, Major::kDepth, Major::kDepth> : WgmmaTf32<n> {};
 
 #undef HEW_SUMS_8
 #undef HEW_SUMS_32

@@ -1,0 +1,112 @@
+#pragma once
+
+#include "kernels/elementwise.h"
+#include "kernels/hopper/bsr_product.cuh"
+#include "kernels/hopper/bsr_product_launch.h"
+#include "kernels/hopper/tensor_map.h"
+#include "kernels/hopper/tile_counter.h"
+#include "kernels/launch.cuh"
+
+/// What queues a product, once for all types: the matrices as boxes for TMA, the tiling, the
+/// kernel.
+namespace hew::kernels::hopper {
+
+/// Boxes [box_rows, Config::kRow] of a row-major matrix; tf32: what is multiplied, and is rounded
+/// to that where it is float.
+template <class Config>
+CUtensorMap boxes_of(const void* data, std::int64_t rows, std::int64_t cols, int box_rows,
+                     bool tf32) {
+  constexpr bool kFloat = Config::kElementBytes == 4;
+  return tensor_map({.data = data,
+                     .dtype = kFloat ? DType::kFloat32 : DType::kBFloat16,
+                     .tf32 = kFloat && tf32,
+                     .rows = rows,
+                     .cols = cols,
+                     .stride = cols * Config::kElementBytes,
+                     .box_rows = box_rows,
+                     .box_cols = Config::kRow,
+                     .swizzle = Config::kSwizzle});
+}
+
+template <class Config>
+CUtensorMap output_map(const ConstView& out) {
+  if (!out)
+    return {};
+  return boxes_of<Config>(out.data, out.shape[0], out.shape[1], Config::kBufferTokens,
+                          /*tf32=*/false);
+}
+
+template <class Config>
+BsrProductMaps maps_of(const BsrProductCall& p) {
+  const std::int64_t b = Config::kBlock;
+  return {.in = boxes_of<Config>(p.in.data, p.in.shape[0], p.in.shape[1], Config::kTokens,
+                                 /*tf32=*/true),
+          .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
+                                     /*tf32=*/true),
+          .out = output_map<Config>(p.out),
+          .pre = output_map<Config>(p.pre)};
+}
+
+template <class Config>
+void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
+  Tensor sums;  // of each tile
+  if (p.sums) {
+    sums =
+        Tensor::empty({tiling.order.token_tiles, p.out.shape[1]}, DType::kFloat32, backend.stream);
+  }
+  const typename Config::Args args{
+      .groups = Config::kTogether ? p.walk->together : p.walk->alone,
+      .order = tiling.order,
+      .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
+      .nnzb = static_cast<int>(p.values.shape[0]),
+      .width = static_cast<int>(p.out.shape[1]),
+      .bias = reinterpret_cast<const typename Config::Element*>(p.bias.data),
+      .activation = p.activation,
+      .keep_pre = !Config::kGradient && p.pre,
+      .sums = p.sums ? sums.data<float>() : nullptr};
+  const auto kernel = bsr_product_kernel<Config>;
+  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                   Config::kSharedBytes),
+              "cudaFuncSetAttribute");
+  const int blocks = std::min(limits(backend).multiprocessors, args.order.count());
+  kernel<<<static_cast<unsigned int>(blocks), kProductThreads, Config::kSharedBytes,
+           native(backend)>>>(maps_of<Config>(p), args);
+  check_launch("bsr product");
+  if (p.sums)
+    sum_leading<float>(backend, sums, p.sums);
+}
+
+template <class Element, bool gradient>
+void launch_for_block(Cuda backend, const BsrProductCall& p) {
+  const std::int64_t b = p.values.shape[1];
+  const BsrTiling tiling =
+      choose_tiling(*p.walk, {.tokens = p.in.shape[0],
+                              .depth = p.in.shape[1],
+                              .width = p.out.shape[1],
+                              .block = b,
+                              .nnzb = p.values.shape[0],
+                              .element_bytes = sizeof(Element),
+                              .multiprocessors = limits(backend).multiprocessors,
+                              .outputs = p.pre ? 2 : 1,
+                              .activation = p.activation});
+  if (b == 16)
+    return launch<BsrConfig<Element, 16, gradient, /*together=*/true>>(backend, p, tiling);
+  if (b == 32)
+    return launch<BsrConfig<Element, 32, gradient, /*together=*/true>>(backend, p, tiling);
+  if (b == 64 && tiling.together)
+    return launch<BsrConfig<Element, 64, gradient, /*together=*/true>>(backend, p, tiling);
+  if (b == 64)
+    return launch<BsrConfig<Element, 64, gradient, /*together=*/false>>(backend, p, tiling);
+  if (tiling.together)
+    return launch<BsrConfig<Element, 128, gradient, /*together=*/true>>(backend, p, tiling);
+  launch<BsrConfig<Element, 128, gradient, /*together=*/false>>(backend, p, tiling);
+}
+
+template <class Element>
+void launch_product(Cuda backend, const BsrProductCall& call, bool gradient) {
+  if (gradient)
+    return launch_for_block<Element, /*gradient=*/true>(backend, call);
+  launch_for_block<Element, /*gradient=*/false>(backend, call);
+}
+
+}  // namespace hew::kernels::hopper
