@@ -8,6 +8,7 @@
 #include "kernels/hopper/tensor_map.h"
 #include "kernels/hopper/tile_counter.h"
 #include "kernels/launch.cuh"
+#include "kernels/product_settings.h"
 
 namespace hew::kernels::hopper {
 namespace {
@@ -16,17 +17,18 @@ namespace {
 // use, what lies beside a panel shall not be read with it.
 template <class Config>
 CUtensorMap panels_of(const ConstView& matrix, std::int64_t live) {
-  constexpr std::int64_t kBlockBytes = Config::kBlock * 2;
+  constexpr std::int64_t kBlockBytes = Config::kBlock * Config::kElementBytes;
   const std::int64_t blocks = ceil_div(matrix.shape[1], std::int64_t{Config::kBlock});
   const bool mostly_live = 4 * live >= 3 * blocks;
   const auto exact = static_cast<int>(std::clamp<std::int64_t>(kBlockBytes, 64, 256));
   return tensor_map({.data = matrix.data,
-                     .dtype = DType::kBFloat16,
+                     .dtype = matrix.dtype,
+                     .tf32 = true,
                      .rows = matrix.shape[0],
                      .cols = matrix.shape[1],
-                     .stride = matrix.shape[1] * 2,
-                     .box_rows = kStepTokens,
-                     .box_cols = Config::kPanel,
+                     .stride = matrix.shape[1] * Config::kElementBytes,
+                     .box_rows = Config::kStepTokens,
+                     .box_cols = Config::kRow,
                      .swizzle = Config::kSwizzle,
                      .fetched_bytes = mostly_live ? 256 : exact});
 }
@@ -38,7 +40,8 @@ void add_partials(Cuda backend, const GradientParams& params) {
   early.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   early.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
-  config.gridDim = dim3(static_cast<unsigned int>(params.cut * 2 * kGroups * kGroupWidth / 8));
+  config.gridDim =
+      dim3(static_cast<unsigned int>(params.cut * 2 * kGroups * GradientSums<Config>::kPieces));
   config.blockDim = dim3(kWarpgroupThreads);
   config.stream = native(backend);
   config.attrs = &early;
@@ -50,7 +53,7 @@ void add_partials(Cuda backend, const GradientParams& params) {
 template <class Config>
 void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   const GradientSchedule& schedule = args.index.schedule->gradient;
-  const std::int64_t steps = ceil_div(args.dy.shape[0], kStepTokens);
+  const std::int64_t steps = ceil_div(args.dy.shape[0], Config::kStepTokens);
   const std::int64_t processors = limits(backend).multiprocessors;
   const std::int64_t live_columns = (schedule.live_rows + schedule.live_cols) * args.index.block;
   const GradientSplit split = split_gradient({.items = schedule.count,
@@ -91,15 +94,27 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   add_partials<Config>(backend, params);
 }
 
+template <class Element>
+void launch_for_block(Cuda backend, const BsrWeightGradientArgs& args) {
+  if (args.index.block == 32)
+    return launch<GradientConfig<Element, 32>>(backend, args);
+  if (args.index.block == 64)
+    return launch<GradientConfig<Element, 64>>(backend, args);
+  launch<GradientConfig<Element, 128>>(backend, args);
+}
+
 }  // namespace
 
 bool takes_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
   constexpr int kHopper = 90;
-  constexpr int kPairBytes = 8;  // sums are written in pairs
-  return limits(backend).capability == kHopper && args.dy.dtype == DType::kBFloat16 &&
+  const bool bf16 = args.dy.dtype == DType::kBFloat16;
+  const bool tf32 = args.dy.dtype == DType::kFloat32 && args.index.block >= 32 &&
+                    backend.stream.state->get<ProductSettings>(backend.stream).tf32;
+  const std::uintptr_t write_bytes = bf16 ? 8 : 16;  // sums are written in twos or fours
+  return limits(backend).capability == kHopper && (bf16 || tf32) &&
          args.index.schedule != nullptr && args.index.schedule->gradient.count > 0 &&
          movable(args.dy) && movable(args.x) &&
-         reinterpret_cast<std::uintptr_t>(args.dvalues.data) % kPairBytes == 0;
+         reinterpret_cast<std::uintptr_t>(args.dvalues.data) % write_bytes == 0;
 }
 
 void bsr_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
@@ -110,13 +125,11 @@ void bsr_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
     }
     return;
   }
+  if (args.dy.dtype == DType::kFloat32)
+    return launch_for_block<float>(backend, args);
   if (args.index.block == 16)
-    return launch<GradientConfig<16>>(backend, args);
-  if (args.index.block == 32)
-    return launch<GradientConfig<32>>(backend, args);
-  if (args.index.block == 64)
-    return launch<GradientConfig<64>>(backend, args);
-  launch<GradientConfig<128>>(backend, args);
+    return launch<GradientConfig<__nv_bfloat16, 16>>(backend, args);
+  launch_for_block<__nv_bfloat16>(backend, args);
 }
 
 }  // namespace hew::kernels::hopper

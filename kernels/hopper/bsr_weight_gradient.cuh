@@ -1,122 +1,17 @@
 #pragma once
 
-#include "kernels/hopper/gradient_items.h"
+#include "kernels/hopper/gradient_sums.cuh"
+#include "kernels/hopper/gradient_sums_tf32.cuh"
 #include "kernels/hopper/pipeline.cuh"
-#include "kernels/hopper/tile_draw.cuh"
-#include "kernels/hopper/wgmma.cuh"
 
 /// The kernel of the weight gradient: dvalues[p] (+)= dy[:, r]ᵀ·x[:, c] for items of live blocks.
 /// One warp keeps panels of dy and x flowing into a ring in shared memory; two warpgroups multiply
-/// them with the tokens as depth, both operands as they lie in memory (Major::kAcross).
+/// them with the tokens as depth, both operands as they lie in memory.
 namespace hew::kernels::hopper {
 
-constexpr int kStepTokens = 64;
-constexpr int kWarpgroupThreads = 128;
 constexpr int kGradientThreads = 3 * kWarpgroupThreads;  // one warpgroup loads
-constexpr int kGroupWidth = 64;  // columns of sums that are handled at a time
-constexpr int kGroups = 4;       // of one warpgroup's 64 × 256 sums
-constexpr int kGroupSums = 32;   // of one thread
-constexpr int kGroupElements = kGroupWidth * kGroupWidth;
-
-/// What differs with the block size.
-template <int b>
-struct GradientConfig {
-  static constexpr int kBlock = b;
-  static constexpr int kPanel = b < 64 ? b : 64;  // columns
-  static constexpr Swizzle kSwizzle = b == 16   ? Swizzle::k32
-                                      : b == 32 ? Swizzle::k64
-                                                : Swizzle::k128;
-  static constexpr int kRowBytes = kPanel * 2;
-  static constexpr int kPanelBytes = kStepTokens * kRowBytes;
-  static constexpr int kPanels = b == 16 ? 36 : b == 32 ? 18 : b == 64 ? 9 : 6;
-  static constexpr int kStageBytes = kPanels * kPanelBytes;
-  static constexpr int kStages = b == 128 ? 4 : 3;
-  // To align the first stage; and where slots don't fill a group, what follows is multiplied too.
-  static constexpr int kSpareBytes = 1024 + (kGroupWidth / kPanel - 1) * kPanelBytes;
-  static constexpr int kSharedBytes = kStages * kStageBytes + kSpareBytes;
-};
-
-struct GradientParams {
-  const GradientItem* items;
-  int whole;   // items [0, whole) take all tokens
-  int cut;     // the items behind them take part of the tokens,
-  int splits;  // one of so many
-  int steps;   // of 64 tokens
-  int rows;    // N
-  int cols;    // K
-  bool add;
-  float* dvalues;  // [nnzb, b, b]
-  float* partial;  // [splits, cut, 2, kGroups, kGroupElements], elements in the threads' order
-  TileDraw draw;
-
-  __device__ int tiles() const { return whole + cut * splits; }
-};
-
-/// One item over a range of tokens, as the loading warp hands it to the others.
-struct GradientTile {
-  GradientItem item;
-  int first_step;
-  int steps;    // −1: there are no more
-  int partial;  // where its sums go in partial, −1: into dvalues
-  int unused;
-};
 
 constexpr int kTiles = 4;  // handed over ahead
-
-/// Sums [64, 8·eights] of a warpgroup from its column 8·first on, one thread's part of them, become
-/// part of a live block; they are of one slot. Padding is zero whatever was multiplied there: an
-/// infinity times the other's zero is not.
-template <class Config, int eights>
-__device__ void write_sums(const GradientParams& g, const GradientItem& item, int warpgroup,
-                           int first, const float (&sums)[4 * eights]) {
-  constexpr int kPanel = Config::kPanel;
-  constexpr int b = Config::kBlock;
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int row = static_cast<int>(threadIdx.x) % kWarpgroupThreads / 32 * 16 + lane / 4;
-  const GradientItem::Warpgroup of = item.of[warpgroup];
-  const int line = row / kPanel;
-  const int slot = first / (kPanel / 8);
-  const int p = slot < of.slots ? item.block[warpgroup][line][slot] : -1;
-  if (p < 0)
-    return;
-  const int left = item.start[of.left + line] + row % kPanel;
-  const int right = item.start[of.right + slot] + first % (kPanel / 8) * 8 + 2 * (lane % 4);
-  const int left_end = item.transposed != 0 ? g.cols : g.rows;
-  const int right_end = item.transposed != 0 ? g.rows : g.cols;
-  float* const out = g.dvalues + static_cast<std::int64_t>(p) * b * b;
-  auto total = [&](float before, int pair, int half, int e) {
-    const bool real = left + 8 * half < left_end && right + 8 * pair < right_end;
-    return real ? before + sums[pair * 4 + 2 * half + e] : 0.0F;
-  };
-  if (item.transposed == 0) {
-    auto* const to = reinterpret_cast<float2*>(out + left % b * b + right % b);
-    float2 before[eights][2] = {};
-    if (g.add) {
-#pragma unroll
-      for (int k = 0; k < 2 * eights; ++k) before[k / 2][k % 2] = to[k / 2 * 4 + k % 2 * 4 * b];
-    }
-#pragma unroll
-    for (int k = 0; k < 2 * eights; ++k) {
-      const float2 old = before[k / 2][k % 2];
-      to[k / 2 * 4 + k % 2 * 4 * b] =
-          make_float2(total(old.x, k / 2, k % 2, 0), total(old.y, k / 2, k % 2, 1));
-    }
-  } else {
-    float* const to = out + right % b * b + left % b;
-    float before[eights][2][2] = {};
-    auto at = [&](int pair, int half, int e) { return (8 * pair + e) * b + 8 * half; };
-    if (g.add) {
-#pragma unroll
-      for (int k = 0; k < 4 * eights; ++k)
-        before[k / 4][k / 2 % 2][k % 2] = to[at(k / 4, k / 2 % 2, k % 2)];
-    }
-#pragma unroll
-    for (int k = 0; k < 4 * eights; ++k) {
-      const float old = before[k / 4][k / 2 % 2][k % 2];
-      to[at(k / 4, k / 2 % 2, k % 2)] = total(old, k / 4, k / 2 % 2, k % 2);
-    }
-  }
-}
 
 /// Where a thread keeps its part of a group of partial sums: float4 number i at [i · 128].
 __device__ inline float4* partial_group(const GradientParams& g, int tile, int warpgroup,
@@ -196,15 +91,23 @@ class GradientLoader {
       stages.acquire(at);
       const std::uint32_t full = stages.full_barrier(at);
       const std::uint32_t to = base + at.stage() * Config::kStageBytes;
-      const int token = (first + step) * kStepTokens;
+      const int token = (first + step) * Config::kStepTokens;
       if (lane == 0)
         arrive_and_expect(full, panels * Config::kPanelBytes);
       for (int j = 0; j < panels; ++j) {
         const int column = __shfl_sync(~0U, j < 32 ? start : more, j % 32);
         if (lane == 0)
-          load_box(to + j * Config::kPanelBytes, j < left ? left_map : right_map, full, column,
-                   token);
+          load_panel(to + j * Config::kPanelBytes, j < left ? left_map : right_map, full, column,
+                     token);
       }
+    }
+  }
+
+  __device__ static void load_panel(std::uint32_t to, const CUtensorMap* map, std::uint32_t full,
+                                    int column, int token) {
+#pragma unroll
+    for (int box = 0; box < Config::kBoxes; ++box) {
+      load_box(to + box * Config::kBoxBytes, map, full, column + box * Config::kRow, token);
     }
   }
 
@@ -231,8 +134,7 @@ __device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
     }
     return;
   } else {
-    using Multiply = WgmmaBf16<groups * kGroupWidth, Major::kAcross, Major::kAcross>;
-    constexpr int kDepth = 16;
+    using Sums = GradientSums<Config>;
     float sums[groups * kGroupSums];
 #pragma unroll
     for (float& sum : sums) sum = 0.0F;
@@ -243,36 +145,35 @@ __device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const std::uint32_t stage = at.stage() * Config::kStageBytes;
-      const std::uint64_t left = descriptor<Config::kSwizzle>(
-          left_base + stage, Config::kPanelBytes, 8 * Config::kRowBytes);
-      const std::uint64_t right = descriptor<Config::kSwizzle>(
-          right_base + stage, Config::kPanelBytes, 8 * Config::kRowBytes);
       stages.await(at);
-      wgmma_fence();
-#pragma unroll
-      for (int k = 0; k < kStepTokens / kDepth; ++k) {
-        constexpr int kBytes = kDepth * Config::kRowBytes;  // descriptors count 16 bytes
-        Multiply::multiply(sums, left + k * kBytes / 16, right + k * kBytes / 16, /*add=*/true);
+      Sums::template multiply<groups>(sums, left_base + stage, right_base + stage);
+      if constexpr (Sums::kAsync) {
+        wgmma_wait<1>();  // the step before has been read
+        if (step > 0 && speaks)
+          stages.release(before);
+        before = at;
+      } else {
+        __syncwarp();  // all lanes have read
+        if (speaks)
+          stages.release(at);
       }
-      wgmma_commit();
-      wgmma_wait<1>();  // the step before has been read
-      if (step > 0 && speaks)
-        stages.release(before);
-      before = at;
       ++at.count;
     }
-    wgmma_wait<0>();
-    if (speaks)
-      stages.release(before);
+    if constexpr (Sums::kAsync) {
+      wgmma_wait<0>();
+      if (speaks)
+        stages.release(before);
+    }
 #pragma unroll
     for (int group = 0; group < groups; ++group) {
       float(&part)[kGroupSums] = *reinterpret_cast<float(*)[kGroupSums]>(sums + group * kGroupSums);
       if (tile.partial < 0) {
-        constexpr int kEights = Config::kPanel / 8;
+        constexpr int kAtOnce = Sums::kAtOnce;
 #pragma unroll
-        for (int i = 0; i < kGroupWidth / 8; i += kEights) {
-          write_sums<Config, kEights>(g, tile.item, warpgroup, group * kGroupWidth / 8 + i,
-                                      *reinterpret_cast<float(*)[4 * kEights]>(part + 4 * i));
+        for (int i = 0; i < Sums::kPieces; i += kAtOnce) {
+          Sums::template write<kAtOnce>(
+              g, tile.item, warpgroup, group * Sums::kPieces + i,
+              *reinterpret_cast<float(*)[Sums::kPieceSums * kAtOnce]>(part + Sums::kPieceSums * i));
         }
         continue;
       }
@@ -361,38 +262,44 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   }
 }
 
-/// dvalues (+)= the sums of the splits in order. One thread block for 8 columns of a warpgroup of a
-/// cut item, so that few items fill the GPU too. Starts while the kernel before it ends.
+/// dvalues (+)= the sums of the splits in order. One thread block for a piece of a warpgroup's sums
+/// of a cut item, so that few items fill the GPU too. Starts while the kernel before it ends.
 template <class Config>
 __global__ __launch_bounds__(kWarpgroupThreads) void add_partials_kernel(
     const __grid_constant__ GradientParams g) {
-  constexpr int kEights = kGroupWidth / 8;  // of a group
-  const int first = static_cast<int>(blockIdx.x) % (kGroups * kEights);
-  const int warpgroup = static_cast<int>(blockIdx.x) / (kGroups * kEights) % 2;
-  const int cut = static_cast<int>(blockIdx.x) / (kGroups * kEights) / 2;
+  using Sums = GradientSums<Config>;
+  constexpr int kPacks = Sums::kPieceSums / 4;  // float4 of a piece
+  const int piece = static_cast<int>(blockIdx.x) % (kGroups * Sums::kPieces);
+  const int warpgroup = static_cast<int>(blockIdx.x) / (kGroups * Sums::kPieces) % 2;
+  const int cut = static_cast<int>(blockIdx.x) / (kGroups * Sums::kPieces) / 2;
   const GradientItem& item = g.items[g.whole + cut];
-  if (first / (Config::kPanel / 8) >= item.of[warpgroup].slots)
+  if (Sums::slot_of(piece) >= item.of[warpgroup].slots)
     return;
   await_kernel_before();
   const std::int64_t distance = std::int64_t{g.cut} * 2 * kGroups * kGroupElements / 4;
-  const float4* from =
-      partial_group(g, cut, warpgroup, first / kEights) + first % kEights * kWarpgroupThreads;
-  float sums[4] = {};
-  constexpr int kAtOnce = 8;  // loads in flight
+  const float4* from = partial_group(g, cut, warpgroup, piece / Sums::kPieces) +
+                       piece % Sums::kPieces * kPacks * kWarpgroupThreads;
+  float sums[Sums::kPieceSums] = {};
+  constexpr int kAtOnce = 8 / kPacks;  // splits whose loads are in flight
   for (int split = 0; split < g.splits; split += kAtOnce, from += kAtOnce * distance) {
-    float4 parts[kAtOnce];
+    float4 parts[kAtOnce][kPacks];
 #pragma unroll
-    for (int i = 0; i < kAtOnce; ++i)
-      parts[i] = split + i < g.splits ? from[i * distance] : float4{};
+    for (int i = 0; i < kAtOnce * kPacks; ++i) {
+      const int of = i / kPacks;
+      parts[of][i % kPacks] =
+          split + of < g.splits ? from[of * distance + i % kPacks * kWarpgroupThreads] : float4{};
+    }
 #pragma unroll
-    for (const float4& part : parts) {
-      sums[0] += part.x;
-      sums[1] += part.y;
-      sums[2] += part.z;
-      sums[3] += part.w;
+    for (int i = 0; i < kAtOnce * kPacks; ++i) {
+      const float4& part = parts[i / kPacks][i % kPacks];
+      float* const sum = sums + i % kPacks * 4;
+      sum[0] += part.x;
+      sum[1] += part.y;
+      sum[2] += part.z;
+      sum[3] += part.w;
     }
   }
-  write_sums<Config, 1>(g, item, warpgroup, first, sums);
+  Sums::template write<1>(g, item, warpgroup, piece, sums);
 }
 
 }  // namespace hew::kernels::hopper
