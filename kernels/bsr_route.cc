@@ -28,18 +28,31 @@ double plain_rate(const BsrProblem& p) {
   return p.dtype == DType::kFloat32 ? 25e12 : 15e12;
 }
 
+double element_bytes(const BsrProblem& p) {
+  return static_cast<double>(size_of(p.dtype));
+}
+
+bool is_tf32(const BsrProblem& p) {
+  return p.dtype == DType::kFloat32 && p.tf32;
+}
+
+// FLOP/s of live blocks where the tensor cores bind; in tf32 estimated from that. Blocks below 64
+// are multiplied together with dead ones beside them; the weight gradient in tf32 has no wgmma.
 double hopper_rate(const BsrProblem& p) {
-  const double rate = p.block >= 128 ? 660e12 : p.block >= 64 ? 600e12 : 320e12;
-  return p.product == BsrProduct::kWeightGradient ? 0.85 * rate : rate;
+  const bool weight_gradient = p.product == BsrProduct::kWeightGradient;
+  if (is_tf32(p) && weight_gradient)
+    return p.block >= 64 ? 190e12 : 100e12;
+  if (is_tf32(p))
+    return p.block >= 128 ? 300e12 : p.block >= 64 ? 270e12 : p.block >= 32 ? 190e12 : 120e12;
+  if (weight_gradient)
+    return 0.85 * (p.block >= 128 ? 660e12 : p.block >= 64 ? 600e12 : 320e12);
+  return p.block >= 128 ? 660e12 : p.block >= 64 ? 600e12 : p.block >= 32 ? 320e12 : 200e12;
 }
 
 // Bytes/s from L2 into all shared memories; short rows reach less.
 double shared_memory_rate(const BsrProblem& p) {
-  return p.block >= 64 ? 7.8e12 : p.block >= 32 ? 5.7e12 : 3.5e12;
-}
-
-double element_bytes(const BsrProblem& p) {
-  return static_cast<double>(size_of(p.dtype));
+  const double row = element_bytes(p) * static_cast<double>(p.block);
+  return row >= 128 ? 7.8e12 : row >= 64 ? 5.7e12 : 3.5e12;
 }
 
 double live_flops(const BsrProblem& p) {
@@ -79,6 +92,12 @@ double shared_memory_bytes(const BsrProblem& p) {
   return moving + element_bytes(p) * block * block * nnzb * std::ceil(tokens / kTokenTile);
 }
 
+// Our own kernels' copy of the values for the input gradient in tf32, each block transposed.
+double transposing_seconds(const BsrProblem& p) {
+  const bool copies = is_tf32(p) && p.product == BsrProduct::kInputGradient;
+  return copies ? 2 * value_bytes(p) / kMemory + kLaunch : 0;
+}
+
 double folding_seconds(const BsrProblem& p) {
   const double element = p.product == BsrProduct::kWeightGradient
                              ? static_cast<double>(size_of(accumulator_of(p.dtype)))
@@ -115,7 +134,7 @@ double estimated_seconds(BsrRoute route, const BsrProblem& p) {
     case BsrRoute::kHopper:
       return std::max({live_flops(p) / hopper_rate(p), memory,
                        shared_memory_bytes(p) / shared_memory_rate(p)}) +
-             kLaunch;
+             transposing_seconds(p) + kLaunch;
     case BsrRoute::kFolded:
       return std::max(dense_flops(p) / dense_rate(p), token_bytes(p) / kMemory) +
              folding_seconds(p) + kLaunch;
