@@ -7,6 +7,7 @@
 
 #include "kernels/bsr.h"
 #include "kernels/bsr_routes.h"
+#include "kernels/product_settings.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -20,7 +21,26 @@ using test::BlockPattern;
 using test::make_pattern;
 using test::random_pattern;
 
-constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
+// What is multiplied: values of a dtype, of float32 perhaps as tf32.
+struct Type {
+  DType dtype = DType::kFloat32;
+  bool tf32 = false;
+  // Values that are exact in this dtype are exact factors: products err by their sums alone.
+  DType exact = dtype;
+
+  std::string_view name() const { return tf32 ? "tf32" : name_of(dtype); }
+};
+
+constexpr Type kFloat32{.dtype = DType::kFloat32};
+constexpr Type kBFloat16{.dtype = DType::kBFloat16};
+constexpr Type kTf32{.dtype = DType::kFloat32, .tf32 = true, .exact = DType::kBFloat16};
+constexpr std::array kTypes{kFloat32, kTf32, Type{.dtype = DType::kFloat64}, kBFloat16};
+constexpr std::array kHopperTypes{kBFloat16, kTf32};
+
+void let_tf32(bool tf32) {
+  const Stream& gpu = test::gpu_stream();
+  gpu.state->get<kernels::ProductSettings>(gpu).tf32 = tf32;
+}
 
 // Whether dense products may take the place of the kernels under test.
 void let_fold(bool fold) {
@@ -38,18 +58,23 @@ struct Case {
   test::GpuInput values;
   test::GpuInput bias;
 
-  Case(const BlockPattern& p, std::int64_t tokens, DType type)
+  Case(const BlockPattern& p, std::int64_t tokens, const Type& type)
       : pattern(p),
         uploaded(p, test::gpu_stream()),
-        dtype(type),
-        x(test::gpu_input({tokens, p.cols}, type, 1)),
-        dy(test::gpu_input({tokens, p.rows}, type, 2)),
-        values(test::gpu_input(
-            with_zero_padding(
-                test::random_tensor(p.values_shape(), DType::kFloat64, make_cpu_stream(), 3), p),
-            type)),
-        bias(test::gpu_input({p.rows}, type, 4)) {
+        dtype(type.dtype),
+        x(input(random({tokens, p.cols}, 1), type)),
+        dy(input(random({tokens, p.rows}, 2), type)),
+        values(input(with_zero_padding(random(p.values_shape(), 3), p), type)),
+        bias(input(random({p.rows}, 4), type)) {
     let_fold(false);
+    let_tf32(type.tf32);
+  }
+
+  static Tensor random(const Shape& shape, std::uint64_t seed) {
+    return test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed);
+  }
+  static test::GpuInput input(const Tensor& values_of, const Type& type) {
+    return test::gpu_input(test::rounded(values_of, type.exact), type.dtype);
   }
 
   // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all
@@ -246,8 +271,8 @@ std::vector<BlockPattern> large_patterns(std::int64_t b) {
 TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block size") {
   // With small sizes one for every kernel, and both ends of those that take several.
   constexpr std::array<std::int64_t, 9> kSmall{8, 16, 24, 32, 40, 64, 96, 112, 128};
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
     for (std::int64_t b = 8; b <= 128; b += 8) {
       CAPTURE(b);
       if (test::small_sizes() && std::ranges::find(kSmall, b) == kSmall.end())
@@ -256,7 +281,7 @@ TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block s
         CAPTURE(static_cast<int>(edge));
         for (const BlockPattern& pattern : patterns(b, edge)) {
           CAPTURE(pattern.nnzb());
-          check_all(Case(pattern, 70, dtype));
+          check_all(Case(pattern, 70, type));
         }
       }
     }
@@ -264,54 +289,64 @@ TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block s
 }
 
 TEST_CASE("block-sparse products on a GPU take any number of tokens") {
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
     for (const std::int64_t tokens : {0, 1, 7, 128, 257, 521, 1031, 4099}) {
       CAPTURE(tokens);
       if (test::small_sizes() && tokens > 521)  // which are split already
         continue;
-      check_all(Case(random_pattern(97, 131, 16, 0.5, 8), tokens, dtype));
-      check_all(Case(random_pattern(64, 192, 32, 0.5, 8), tokens, dtype));
-      check_all(Case(random_pattern(128, 256, 128, 0.5, 8), tokens, dtype));
+      check_all(Case(random_pattern(97, 131, 16, 0.5, 8), tokens, type));
+      check_all(Case(random_pattern(64, 192, 32, 0.5, 8), tokens, type));
+      check_all(Case(random_pattern(128, 256, 128, 0.5, 8), tokens, type));
     }
   }
 }
 
-TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over many tiles") {
-  for (const std::int64_t b : {16, 32, 64, 128}) {
-    CAPTURE(b);
-    for (const BlockPattern& pattern : large_patterns(b)) {
-      CAPTURE(pattern.nnzb());
-      check_all(Case(pattern, test::cut(1000, 300), DType::kBFloat16));
-    }
-    // Rows that end inside a tile's first 64 tokens, inside its last, and one behind a tile.
-    for (const std::int64_t tokens : {1, 200, 513}) {
-      CAPTURE(tokens);
-      check_all(Case(large_patterns(b)[1], tokens, DType::kBFloat16));
+TEST_CASE("block-sparse products on a Hopper agree with the CPU's over many tiles") {
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {16, 32, 64, 128}) {
+      CAPTURE(b);
+      for (const BlockPattern& pattern : large_patterns(b)) {
+        CAPTURE(pattern.nnzb());
+        check_all(Case(pattern, test::cut(1000, 300), type));
+      }
+      // Rows that end inside a tile's first 32 or 64 tokens, inside its last, and one behind a
+      // tile.
+      for (const std::int64_t tokens : {1, 40, 200, 513}) {
+        CAPTURE(tokens);
+        check_all(Case(large_patterns(b)[1], tokens, type));
+      }
     }
   }
 }
 
 // More tiles than multiprocessors: thread blocks make several, and the rows differ in length.
-TEST_CASE("block-sparse products in bfloat16 on a GPU agree with the CPU's over many rounds") {
-  for (const std::int64_t b : {16, 32, 64, 128}) {
-    CAPTURE(b);
-    for (const double density : {0.04, 0.6}) {
-      CAPTURE(density);
-      check_all(Case(random_pattern(10 * 128, 6 * 128, b, density, 12), test::cut(9000, 600),
-                     DType::kBFloat16));
+TEST_CASE("block-sparse products on a Hopper agree with the CPU's over many rounds") {
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {16, 32, 64, 128}) {
+      CAPTURE(b);
+      for (const double density : {0.04, 0.6}) {
+        CAPTURE(density);
+        check_all(
+            Case(random_pattern(10 * 128, 6 * 128, b, density, 12), test::cut(9000, 600), type));
+      }
     }
   }
 }
 
 TEST_CASE("the weight gradient on a GPU cuts, orders and adds its work without a loss") {
   auto check = [](const BlockPattern& pattern, std::int64_t tokens) {
-    CAPTURE(pattern.block);
-    CAPTURE(pattern.rows);
-    CAPTURE(pattern.cols);
-    CAPTURE(pattern.nnzb());
-    CAPTURE(tokens);
-    check_weight_gradient(Case(pattern, tokens, DType::kBFloat16), /*aligned=*/true);
+    for (const Type& type : kHopperTypes) {
+      CAPTURE(type.name());
+      CAPTURE(pattern.block);
+      CAPTURE(pattern.rows);
+      CAPTURE(pattern.cols);
+      CAPTURE(pattern.nnzb());
+      CAPTURE(tokens);
+      check_weight_gradient(Case(pattern, tokens, type), /*aligned=*/true);
+    }
   };
   for (const std::int64_t b : {16, 32, 64, 128}) {
     for (const std::int64_t tokens : {1, 63, 64, 65, 500, 3000}) {
@@ -333,22 +368,22 @@ TEST_CASE("the weight gradient on a GPU cuts, orders and adds its work without a
 }
 
 TEST_CASE("block-sparse products on a GPU take any alignment") {
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
     for (const std::int64_t b : {8, 16, 32, 64, 96, 128}) {
       CAPTURE(b);
-      check_all(Case(random_pattern(2 * b, 3 * b, b, 1, 8), test::cut(200, 70), dtype),
+      check_all(Case(random_pattern(2 * b, 3 * b, b, 1, 8), test::cut(200, 70), type),
                 /*aligned=*/false);
     }
   }
 }
 
 TEST_CASE("bsr_forward on a GPU ends with bias and activation") {
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
     for (const std::int64_t b : {8, 16, 32, 64, 128}) {
       CAPTURE(b);
-      const Case c(random_pattern(2 * b + 8, 4 * b, b, 0.5, 8), 77, dtype);
+      const Case c(random_pattern(2 * b + 8, 4 * b, b, 0.5, 8), 77, type);
       for (const Activation kind :
            {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
         check_forward(c, kind, /*aligned=*/true);
@@ -360,28 +395,31 @@ TEST_CASE("bsr_forward on a GPU ends with bias and activation") {
 TEST_CASE("bsr_forward on a GPU does without bias and pre") {
   const Stream cpu = make_cpu_stream();
   const Stream& gpu = test::gpu_stream();
-  for (const std::int64_t b : {16, 32, 64, 128}) {
-    CAPTURE(b);
-    const Case c(random_pattern(6 * b, 5 * b, b, 0.5, 8), 300, DType::kBFloat16);
-    Tensor wanted = Tensor::empty(c.dy.wide.shape(), DType::kFloat64, cpu);
-    kernels::bsr_forward(
-        {.x = c.x.wide, .values = c.values.wide, .index = c.pattern.index(), .y = wanted}, cpu);
-    Tensor y = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu);
-    kernels::bsr_forward(
-        {.x = c.x.gpu, .values = c.values.gpu, .index = c.uploaded.index(), .y = y}, gpu);
-    HEW_CHECK_CLOSE(test::on_cpu(y), wanted, test::unit_roundoff(c.dtype),
-                    c.tolerance(c.pattern.cols));
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {16, 32, 64, 128}) {
+      CAPTURE(b);
+      const Case c(random_pattern(6 * b, 5 * b, b, 0.5, 8), 300, type);
+      Tensor wanted = Tensor::empty(c.dy.wide.shape(), DType::kFloat64, cpu);
+      kernels::bsr_forward(
+          {.x = c.x.wide, .values = c.values.wide, .index = c.pattern.index(), .y = wanted}, cpu);
+      Tensor y = test::poisoned(c.dy.gpu.shape(), c.dtype, gpu);
+      kernels::bsr_forward(
+          {.x = c.x.gpu, .values = c.values.gpu, .index = c.uploaded.index(), .y = y}, gpu);
+      HEW_CHECK_CLOSE(test::on_cpu(y), wanted, test::unit_roundoff(c.dtype),
+                      c.tolerance(c.pattern.cols));
+    }
   }
 }
 
 TEST_CASE("bsr_input_gradient on a GPU goes back through every activation") {
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
     for (const std::int64_t b : {8, 16, 32, 64, 128}) {
       CAPTURE(b);
       for (const Activation kind :
            {Activation::kRelu, Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
-        check_input_gradient(Case(random_pattern(3 * b, 4 * b + 8, b, 0.4, 8), 300, dtype), kind,
+        check_input_gradient(Case(random_pattern(3 * b, 4 * b + 8, b, 0.4, 8), 300, type), kind,
                              /*aligned=*/true);
       }
     }
@@ -389,9 +427,9 @@ TEST_CASE("bsr_input_gradient on a GPU goes back through every activation") {
 }
 
 TEST_CASE("block-sparse products on a GPU go through dense ones where those are cheaper") {
-  for (const DType dtype : {DType::kFloat32, DType::kBFloat16}) {
-    CAPTURE(name_of(dtype));
-    const Case c(random_pattern(1000, 1528, 16, 1, 8), 1001, dtype);
+  for (const Type& type : {kFloat32, kTf32, kBFloat16}) {
+    CAPTURE(type.name());
+    const Case c(random_pattern(1000, 1528, 16, 1, 8), 1001, type);
     let_fold(true);
     const kernels::BsrIndex index = c.uploaded.index();
     for (const auto product : {kernels::BsrProduct::kForward, kernels::BsrProduct::kInputGradient,
@@ -405,9 +443,9 @@ TEST_CASE("block-sparse products on a GPU go through dense ones where those are 
 }
 
 TEST_CASE("block-sparse products on a GPU repeat bit for bit") {
-  for (const DType dtype : kTypes) {
-    CAPTURE(name_of(dtype));
-    const Case c(random_pattern(256, 384, 64, 0.5, 8), test::cut(3000, 521), dtype);
+  for (const Type& type : kTypes) {
+    CAPTURE(type.name());
+    const Case c(random_pattern(256, 384, 64, 0.5, 8), test::cut(3000, 521), type);
     CHECK(test::same_bytes(test::on_cpu(forward(c, Activation::kGelu, true).y),
                            test::on_cpu(forward(c, Activation::kGelu, true).y)));
     CHECK(test::same_bytes(test::on_cpu(weight_gradient(c, true)),
@@ -420,15 +458,15 @@ TEST_CASE("block-sparse products on a GPU repeat bit for bit") {
 }
 
 TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
-  for (const DType dtype : kTypes) {
+  for (const Type& type : kTypes) {
     for (const std::int64_t tokens : {9, 2000}) {  // whole, and split over the tokens
-      CAPTURE(name_of(dtype));
+      CAPTURE(type.name());
       CAPTURE(tokens);
-      Case c(random_pattern(17, 19, 16, 1, 8), tokens, dtype);
+      Case c(random_pattern(17, 19, 16, 1, 8), tokens, type);
       c.x.wide.data<double>()[18] = INFINITY;
       c.dy.wide.data<double>()[16] = INFINITY;
-      c.x = test::gpu_input(c.x.wide, dtype);
-      c.dy = test::gpu_input(c.dy.wide, dtype);
+      c.x = test::gpu_input(c.x.wide, type.dtype);
+      c.dy = test::gpu_input(c.dy.wide, type.dtype);
       const Tensor dvalues = test::on_cpu(weight_gradient(c, true));
       CHECK(test::same_bytes(dvalues, with_zero_padding(dvalues, c.pattern)));
     }
@@ -437,32 +475,35 @@ TEST_CASE("on a GPU an infinity beside the edge stays out of the padding") {
 
 TEST_CASE(
     "an infinity beside an edge that TMA moves stays out of the padding, and of what is added") {
-  for (const std::int64_t b : {16, 32, 64, 128}) {
-    for (const std::int64_t tokens : {9, 4000}) {  // whole, and split over the tokens
-      CAPTURE(b);
-      CAPTURE(tokens);
-      Case c(random_pattern(b + 8, 2 * b + 16, b, 1, 8), tokens, DType::kBFloat16);
-      c.x.wide.data<double>()[2 * b + 15] = INFINITY;
-      c.dy.wide.data<double>()[b + 7] = INFINITY;
-      c.x = test::gpu_input(c.x.wide, DType::kBFloat16);
-      c.dy = test::gpu_input(c.dy.wide, DType::kBFloat16);
-      Tensor dvalues = weight_gradient(c, true);
-      const Tensor once = test::on_cpu(dvalues);
-      CHECK(test::same_bytes(once, with_zero_padding(once, c.pattern)));
-      kernels::bsr_weight_gradient({.dy = c.dy.gpu,
-                                    .x = c.x.gpu,
-                                    .index = c.uploaded.index(),
-                                    .dvalues = dvalues,
-                                    .accumulate = true},
-                                   test::gpu_stream());
-      const Tensor twice = test::on_cpu(dvalues);
-      CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {16, 32, 64, 128}) {
+      for (const std::int64_t tokens : {9, 4000}) {  // whole, and split over the tokens
+        CAPTURE(b);
+        CAPTURE(tokens);
+        Case c(random_pattern(b + 8, 2 * b + 16, b, 1, 8), tokens, type);
+        c.x.wide.data<double>()[2 * b + 15] = INFINITY;
+        c.dy.wide.data<double>()[b + 7] = INFINITY;
+        c.x = test::gpu_input(c.x.wide, type.dtype);
+        c.dy = test::gpu_input(c.dy.wide, type.dtype);
+        Tensor dvalues = weight_gradient(c, true);
+        const Tensor once = test::on_cpu(dvalues);
+        CHECK(test::same_bytes(once, with_zero_padding(once, c.pattern)));
+        kernels::bsr_weight_gradient({.dy = c.dy.gpu,
+                                      .x = c.x.gpu,
+                                      .index = c.uploaded.index(),
+                                      .dvalues = dvalues,
+                                      .accumulate = true},
+                                     test::gpu_stream());
+        const Tensor twice = test::on_cpu(dvalues);
+        CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
+      }
     }
   }
 }
 
 TEST_CASE("the comparison on a GPU finds one wrong block") {
-  Case c(random_pattern(96, 128, 16, 0.5, 8), 33, DType::kFloat32);
+  Case c(random_pattern(96, 128, 16, 0.5, 8), 33, kFloat32);
   const Outputs good = forward(c, Activation::kNone, true);
   Tensor bad = c.values.wide.clone();
   for (std::int64_t i = 5 * 256; i < 6 * 256; ++i) bad.data<double>()[i] *= 1.001;
