@@ -27,9 +27,10 @@ Tensor tensor_of(const Values& values, const Shape& shape) {
 Soft soft_top(const Values& values, std::int64_t keep, double sharpness) {
   const Stream& stream = test::test_stream();
   const Shape shape{std::ssize(values)};
+  const Tensor input = tensor_of(values, shape);
   Tensor mask = test::poisoned(shape, DType::kFloat64, stream);
   Tensor slope = test::poisoned({1}, DType::kFloat64, stream);
-  const std::vector<kernels::SoftTop> one{{.values = tensor_of(values, shape),
+  const std::vector<kernels::SoftTop> one{{.values = input,
                                            .keep = keep,
                                            .sharpness = sharpness,
                                            .mask = mask,
