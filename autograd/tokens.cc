@@ -1,6 +1,5 @@
 #include "autograd/tokens.h"
 
-#include "autograd/rearrange.h"
 #include "kernels/elementwise.h"
 #include "kernels/permute.h"
 #include "kernels/tokens.h"
@@ -47,10 +46,30 @@ Variable join_tokens(const Variable& x, const Variable& class_token, const Varia
       });
 }
 
-Variable first_tokens(const Variable& x) {
-  require<ShapeError>(x.shape().rank() == 3 && x.size(1) > 0,
-                      "[first_tokens] x has shape {}, expected [B, T, C]", to_string(x.shape()));
-  return columns(reshape(x, {x.size(0), x.size(1) * x.size(2)}), 0, x.size(2));
+Variable first_tokens(const Variable& x, const Variable& residual, std::int64_t tokens) {
+  const Shape& shape = x.shape();
+  require<ShapeError>(shape.rank() == 2 && tokens > 0 && shape[0] % tokens == 0,
+                      "[first_tokens] x has shape {}, expected rows of {} tokens a sample",
+                      to_string(shape), tokens);
+  require<ShapeError>(!residual || residual.shape() == shape,
+                      "[first_tokens] the residual has shape {}, x {}",
+                      residual ? to_string(residual.shape()) : "", to_string(shape));
+  const Shape samples{shape[0] / tokens, tokens * shape[1]};
+  const auto first_of = [&](const Tensor& all) {
+    Tensor out = Tensor::empty({samples[0], shape[1]}, all.dtype(), all.stream());
+    kernels::copy_columns({.from = all.reshape(samples), .to = out, .count = shape[1]},
+                          all.stream());
+    return out;
+  };
+  Tensor y = first_of(x.value());
+  if (residual)
+    kernels::add(y, first_of(residual.value()), y, x.stream());
+  return record("first_tokens", y, {x, residual}, [shape, samples](const Tensor& dy, Needs&) {
+    Tensor dx = Tensor::zeros(samples, dy.dtype(), dy.stream());
+    kernels::copy_columns({.from = dy, .to = dx, .count = shape[1]}, dy.stream());
+    dx = dx.reshape(shape);
+    return std::vector<Tensor>{dx, dx};
+  });
 }
 
 Variable mean_tokens(const Variable& x) {

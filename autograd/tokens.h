@@ -9,8 +9,9 @@ namespace hew::ag {
 /// errors: kernels::JoinTokens.
 Variable join_tokens(const Variable& x, const Variable& class_token, const Variable& positions);
 
-/// The first token of each sample: x [B, T, C] → [B, C]. Throws ShapeError.
-Variable first_tokens(const Variable& x);
+/// The first of every T tokens of x + residual: [B·T, C] → [B, C]; residual may be undefined.
+/// Throws ShapeError.
+Variable first_tokens(const Variable& x, const Variable& residual, std::int64_t tokens);
 
 /// Their mean: x [B, T, C] → [B, C]. Errors: kernels::mean_tokens.
 Variable mean_tokens(const Variable& x);

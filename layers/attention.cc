@@ -44,6 +44,7 @@ SelfAttention::SelfAttention(const std::string& name, const ModelConfig& config,
     : heads_(config.heads),
       kv_heads_(config.kv_heads),
       head_width_(config.head_width()),
+      causal_(!config.reads_images()),
       rotary_(config.family == ModelFamily::kLlama),
       rope_theta_(config.rope_theta),
       q_(name + ".q", projection(config, config.width, heads_ * head_width_), init),
@@ -68,7 +69,7 @@ ag::Variable SelfAttention::forward(const ag::Variable& x, const SequenceShape& 
     k = append(cache->keys, k, shape.position, cache_capacity);
     v = append(cache->values, v, shape.position, cache_capacity);
   }
-  const ag::Variable y = ag::attention(q, k, v, {.causal = true});
+  const ag::Variable y = ag::attention(q, k, v, {.causal = causal_});
   return out_.forward(ag::reshape(y, {b * t, heads_ * head_width_}), context);
 }
 

@@ -16,8 +16,8 @@ struct SequenceShape {
   std::int64_t position = 0;  // of the first token; above 0 only with a cache
 };
 
-/// Causal self-attention with grouped heads: out(attention(q(x), k(x), v(x))), Llama with rotary
-/// positions on q and k. Parameters `<name>.{q,k,v,out}.{weight,bias}`.
+/// Self-attention with grouped heads: out(attention(q(x), k(x), v(x))), causal but in a ViT, Llama
+/// with rotary positions on q and k. Parameters `<name>.{q,k,v,out}.{weight,bias}`.
 class SelfAttention {
  public:
   SelfAttention(const std::string& name, const ModelConfig& config, const Initializer& init);
@@ -34,6 +34,7 @@ class SelfAttention {
   std::int64_t heads_;
   std::int64_t kv_heads_;
   std::int64_t head_width_;
+  bool causal_;
   bool rotary_;
   double rope_theta_;
   Linear q_;

@@ -53,7 +53,7 @@ ag::Variable LanguageModel::embed(const Tensor& ids, const SequenceShape& shape,
   if (position_embedding_.var)
     x = ag::add_rows(x, context.use(position_embedding_), shape.position);
   x = ag::reshape(x, {shape.batch * shape.tokens, config_.width});
-  return drop(x, config_.dropout, shape.tokens, context);
+  return drop(x, {.element = config_.dropout}, shape.tokens, context);
 }
 
 ag::Variable LanguageModel::hidden(const Tensor& ids, ag::ForwardContext& context,

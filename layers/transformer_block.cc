@@ -1,7 +1,11 @@
 #include "layers/transformer_block.h"
 
+#include <algorithm>
+
+#include "autograd/drop_path.h"
 #include "autograd/dropout.h"
 #include "autograd/elementwise.h"
+#include "autograd/rearrange.h"
 #include "autograd/recompute.h"
 #include "core/error.h"
 #include "core/profiler.h"
@@ -34,24 +38,37 @@ Norm::Options norm_options(const ModelConfig& config) {
           .bias = config.bias};
 }
 
-ag::Variable drop(const ag::Variable& x, double p, std::int64_t tokens,
+ag::Variable drop(const ag::Variable& x, const DropRates& rates, std::int64_t tokens,
                   ag::ForwardContext& context) {
   constexpr std::uint64_t kCallsPerStep = 1U << 16U;
-  const std::uint64_t call = context.dropout_calls++;
-  if (!context.training || p == 0)
+  constexpr std::uint64_t kSampleCalls = kCallsPerStep / 2;  // draws of their own
+  const std::uint64_t stream = context.step * kCallsPerStep + context.dropout_calls++;
+  if (!context.training)
     return x;
-  const std::int64_t per_sample = tokens * x.size(1);
-  return ag::dropout(
-      x, {.p = p,
-          .key = context.seed,
-          .stream = context.step * kCallsPerStep + call,
-          .first_element = static_cast<std::uint64_t>(context.first_sample * per_sample)});
+  ag::Variable y = x;
+  const std::int64_t width = x.size(1);
+  if (rates.element > 0) {
+    const std::int64_t first = context.first_sample * tokens * width;
+    y = ag::dropout(y, {.p = rates.element,
+                        .key = context.seed,
+                        .stream = stream,
+                        .first_element = static_cast<std::uint64_t>(first)});
+  }
+  if (rates.sample > 0) {
+    const ag::Variable samples = ag::reshape(y, {x.size(0) / tokens, tokens, width});
+    y = ag::drop_path(samples, {.p = rates.sample,
+                                .key = context.seed,
+                                .stream = stream + kSampleCalls,
+                                .first_sample = static_cast<std::uint64_t>(context.first_sample)});
+    y = ag::reshape(y, x.shape());
+  }
+  return y;
 }
 
-TransformerBlock::TransformerBlock(const std::string& name, const ModelConfig& config,
+TransformerBlock::TransformerBlock(const std::string& name, double depth, const ModelConfig& config,
                                    const Initializer& init)
     : name_(name),
-      dropout_(config.dropout),
+      drop_{.element = config.dropout, .sample = config.drop_path * depth},
       norm1_(name + ".norm1", norm_options(config), init),
       attention_(name + ".attn", config, init),
       norm2_(name + ".norm2", norm_options(config), init),
@@ -64,9 +81,9 @@ Residual TransformerBlock::forward(const Residual& in, const SequenceShape& shap
   const ag::Variable attended =
       attention_.forward(first.normed, shape, cache, cache_capacity, context);
   const ag::AddedNorm second =
-      norm2_.forward(first.sum, drop(attended, dropout_, shape.tokens, context), context);
+      norm2_.forward(first.sum, drop(attended, drop_, shape.tokens, context), context);
   return {.x = second.sum,
-          .branch = drop(mlp_.forward(second.normed, context), dropout_, shape.tokens, context)};
+          .branch = drop(mlp_.forward(second.normed, context), drop_, shape.tokens, context)};
 }
 
 void TransformerBlock::collect_parameters(std::vector<ag::Parameter*>& out) {
@@ -82,9 +99,11 @@ void TransformerBlock::collect_weights(std::vector<sparsity::LinearWeight*>& out
 }
 
 TransformerBlocks::TransformerBlocks(const ModelConfig& config, const Initializer& init) {
+  const auto last = static_cast<double>(std::max<std::int64_t>(config.layers - 1, 1));
   for (std::int64_t i = 0; i < config.layers; ++i) {
+    const double depth = static_cast<double>(i) / last;
     blocks_.push_back(
-        std::make_unique<TransformerBlock>(fmt::format("blocks.{}", i), config, init));
+        std::make_unique<TransformerBlock>(fmt::format("blocks.{}", i), depth, config, init));
   }
 }
 

@@ -14,9 +14,14 @@ namespace hew::layers {
 /// The norms of a model: RMSNorm in Llama, else LayerNorm.
 Norm::Options norm_options(const ModelConfig& config);
 
-/// x with elements dropped with probability p while training. They are numbered by the global
-/// batch: x has `tokens` rows a sample.
-ag::Variable drop(const ag::Variable& x, double p, std::int64_t tokens,
+/// What is dropped from activations while training.
+struct DropRates {
+  double element = 0;  // probability of dropout
+  double sample = 0;   // of stochastic depth
+};
+/// x with elements and samples dropped. They are numbered by the global batch: x has `tokens` rows
+/// a sample.
+ag::Variable drop(const ag::Variable& x, const DropRates& rates, std::int64_t tokens,
                   ag::ForwardContext& context);
 
 /// The residual stream x + branch, not yet added: the next norm does that in passing. The branch
@@ -26,11 +31,13 @@ struct Residual {
   ag::Variable branch;
 };
 
-/// One pre-norm transformer block: x += attn(norm1(x)); x += mlp(norm2(x)), dropout on both
-/// branches.
+/// One pre-norm transformer block: x += attn(norm1(x)); x += mlp(norm2(x)), dropout and stochastic
+/// depth on both branches.
 class TransformerBlock {
  public:
-  TransformerBlock(const std::string& name, const ModelConfig& config, const Initializer& init);
+  /// `depth` from 0, the first, to 1, the last.
+  TransformerBlock(const std::string& name, double depth, const ModelConfig& config,
+                   const Initializer& init);
 
   Residual forward(const Residual& in, const SequenceShape& shape, KvCache::Layer* cache,
                    std::int64_t cache_capacity, ag::ForwardContext& context) const;
@@ -42,7 +49,7 @@ class TransformerBlock {
 
  private:
   std::string name_;
-  double dropout_;
+  DropRates drop_;
   Norm norm1_;
   SelfAttention attention_;
   Norm norm2_;

@@ -14,6 +14,8 @@ from safetensors import safe_open
 
 import blast_reference
 import make_model_golden
+import make_vit_golden
+import reference_vit
 import spartan_reference
 from reference_models import cross_entropy, forward, loss_and_gradients
 
@@ -80,21 +82,44 @@ def gradient_differences(name):
     """Gradients of a reference model against central differences along random directions."""
     shape = make_model_golden.SHAPES[name]
     random = np.random.RandomState(3)
-    params = {
-        key: value.astype(np.float64)
-        for key, value in make_model_golden.random_parameters(shape, random).items()
-    }
+    params = widened(make_model_golden.random_parameters(shape, random))
     ids = random.randint(0, shape.vocab, (2, 5))
     targets = random.randint(0, shape.vocab, (2, 5))
     _, gradients = loss_and_gradients(shape, params, ids, targets)
+
+    def loss_of(moved):
+        return cross_entropy(forward(shape, moved, ids), targets)
+
+    return slope_differences(name, params, gradients, loss_of, random)
+
+
+def vit_gradient_differences(name):
+    shape = make_vit_golden.SHAPES[name]
+    random = np.random.RandomState(3)
+    params = widened(make_model_golden.random_values(reference_vit.parameter_shapes(shape), random))
+    images, targets = make_vit_golden.random_inputs(shape, random)
+    smoothing = make_vit_golden.SMOOTHING
+    _, gradients = reference_vit.loss_and_gradients(shape, params, images, targets, smoothing)
+
+    def loss_of(moved):
+        logits = reference_vit.forward(shape, moved, images)
+        return reference_vit.cross_entropy(logits, targets, smoothing)
+
+    return slope_differences(name, params, gradients, loss_of, random)
+
+
+def widened(params):
+    return {key: value.astype(np.float64) for key, value in params.items()}
+
+
+def slope_differences(name, params, gradients, loss_of, random):
     found = []
     for key, value in params.items():
         direction = random.standard_normal(value.shape)
         direction /= np.linalg.norm(direction)
 
         def loss_at(t, key=key, value=value, direction=direction):
-            moved = params | {key: value + t * direction}
-            return cross_entropy(forward(shape, moved, ids), targets)
+            return loss_of(params | {key: value + t * direction})
 
         slope = (loss_at(DIFFERENCE_STEP) - loss_at(-DIFFERENCE_STEP)) / (2 * DIFFERENCE_STEP)
         expected = np.sum(gradients[key] * direction)
@@ -108,11 +133,15 @@ def main():
         fresh = Path(folder)
         for name in make_model_golden.SHAPES:
             make_model_golden.make(name, fresh)
+        for name in make_vit_golden.SHAPES:
+            make_vit_golden.make(name, fresh)
         blast_reference.make(fresh)
         spartan_reference.make(fresh)
         found = golden_differences(fresh)
     for name in make_model_golden.SHAPES:
         found += gradient_differences(name)
+    for name in make_vit_golden.SHAPES:
+        found += vit_gradient_differences(name)
     for line in found:
         print(line, file=sys.stderr)
     if found:

@@ -49,9 +49,13 @@ SHAPES = {
 
 
 def random_parameters(shape, random):
+    return random_values(parameter_shapes(shape), random)
+
+
+def random_values(shapes, random):
     """Every parameter far from where a model starts: norms off 1, biases off 0."""
     out = {}
-    for name, dims in sorted(parameter_shapes(shape).items()):
+    for name, dims in sorted(shapes.items()):
         value = 0.25 * random.standard_normal(dims)
         if "norm" in name and name.endswith(".weight"):
             value += 1.0
