@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "data/image_mix.h"
 #include "data/image_transform.h"
 #include "data/shuffle.h"
 
@@ -15,7 +16,7 @@ void check_ranks(RankOfWorld ranks) {
 }
 
 /// Where sample `position` of the endless sequence of epochs lies in the set.
-std::int64_t image_of(const ImageSet& images, std::uint64_t seed, std::int64_t position) {
+std::int64_t shuffled_image(const ImageSet& images, std::uint64_t seed, std::int64_t position) {
   const std::int64_t n = images.size();
   return shuffled(seed, position / n, n, position % n);
 }
@@ -30,6 +31,14 @@ void with_name(const ImageSet& images, std::int64_t i, const Action& action) {
     if (std::string_view(error.what()).starts_with(name))
       throw;
     throw DataError(fmt::format("{}: {}", name, error.what()));
+  }
+}
+
+/// So that a wrong size is found before the first step.
+void require_sizes(const ImageSet& images, const ImageTransform& transform, std::int64_t count) {
+  const std::int64_t different = images.shape() ? 1 : count;
+  for (std::int64_t i = 0; i < different; ++i) {
+    with_name(images, i, [&] { transform.require_size(images.shape_of(i)); });
   }
 }
 
@@ -51,47 +60,102 @@ ImageLoader::ImageLoader(const ImageLoaderArgs& args) : args_(args) {
                        "[image loader] global batch {}, expected a multiple of {} ranks x "
                        "micro-batch {}",
                        args.global_batch, args.ranks.world, args.micro_batch);
+  require<ConfigError>(args.global_batch % args.transform.repeats == 0,
+                       "data.image.repeats: {}, expected a divisor of the batch, {}",
+                       args.transform.repeats, args.global_batch);
+  require_sizes(*args.images, ImageTransform(args.transform), args.images->size());
   seek(args.position);
 }
 
 void ImageLoader::seek(std::int64_t position) {
-  require<ConfigError>(position >= 0, "[image loader] position {}, expected at least 0", position);
+  require<ConfigError>(position >= 0 && position % args_.transform.repeats == 0,
+                       "[image loader] position {}, expected a multiple of {} repeats, at least 0",
+                       position, args_.transform.repeats);
   reader_ = nullptr;  // stops its threads
   position_ = position;
+  reader_ = std::make_unique<ImageReadAhead>(plan(), args_.threads);
+}
+
+std::int64_t ImageLoader::image_of(std::int64_t first, std::int64_t sample) const {
+  const std::int64_t repeats = args_.transform.repeats;
+  const std::int64_t different = args_.global_batch / repeats;
+  return shuffled_image(*args_.images, args_.seed, first / repeats + sample % different);
+}
+
+bool ImageLoader::is_mixed() const {
+  return args_.transform.mixup > 0 || args_.transform.cutmix > 0;
+}
+
+ImageStepPlan ImageLoader::plan() const {
   const auto transform = std::make_shared<const ImageTransform>(args_.transform);
   const std::int64_t samples = rank_samples();
-  const std::int64_t first = position + args_.ranks.rank * samples;
+  const std::int64_t start = position_;
+  // Behind this rank's samples, the one that the first of them is mixed with. A rank alone has it.
+  const std::int64_t extra = is_mixed() && args_.ranks.world > 1 ? 1 : 0;
   ImageStepPlan plan;
   plan.slot_floats = transform->numel();
-  plan.slots = [samples](std::int64_t) { return samples; };
-  plan.fill = [transform, first, images = args_.images, seed = args_.seed,
-               global = args_.global_batch](std::int64_t step, std::int64_t slot,
-                                            std::span<float> out) {
-    const std::int64_t sample = first + step * global + slot;
-    const std::int64_t i = image_of(*images, seed, sample);
-    with_name(*images, i, [&] { transform->train(images->read(i), seed, sample, out); });
+  plan.slots = [samples, extra](std::int64_t) { return samples + extra; };
+  plan.fill = [this, transform, samples, start](std::int64_t step, std::int64_t slot,
+                                                std::span<float> out) {
+    const std::int64_t first = start + step * args_.global_batch;
+    const std::int64_t sample =
+        slot < samples ? args_.ranks.rank * samples + slot : partner_of(args_.ranks.rank * samples);
+    const std::int64_t i = image_of(first, sample);
+    with_name(*args_.images, i, [&] {
+      transform->train(args_.images->read(i), {args_.seed, first + sample}, out);
+    });
   };
-  reader_ = std::make_unique<ImageReadAhead>(std::move(plan), args_.threads);
+  if (is_mixed()) {
+    plan.finish = [this, start](std::int64_t step, std::span<float> slots) {
+      mix(start + step * args_.global_batch, slots);
+    };
+  }
+  return plan;
+}
+
+void ImageLoader::mix(std::int64_t first, std::span<float> slots) const {
+  const ImageMix mix = draw_mix(args_.transform, {args_.seed, first});
+  const std::int64_t samples = rank_samples();
+  const std::int64_t size = args_.transform.size;
+  const auto floats = static_cast<std::size_t>(args_.transform.channels * size * size);
+  const auto slot = [&](std::int64_t i) {
+    return slots.subspan(static_cast<std::size_t>(i) * floats, floats);
+  };
+  // From the last on, so that every partner is still as it was.
+  const auto last = slot(std::ssize(slots) / static_cast<std::int64_t>(floats) - 1);
+  const std::vector<float> partner_of_first(last.begin(), last.end());
+  for (std::int64_t i = samples - 1; i > 0; --i) mix_images(mix, slot(i), slot(i - 1), size);
+  mix_images(mix, slot(0), partner_of_first, size);
+}
+
+std::vector<float> ImageLoader::targets(std::int64_t begin, std::int64_t count) const {
+  const ImageMix mix = is_mixed() ? draw_mix(args_.transform, {args_.seed, position_}) : ImageMix{};
+  std::vector<float> values(static_cast<std::size_t>(count * args_.classes));
+  const auto add = [&](std::int64_t row, std::int64_t sample, double weight) {
+    const std::int64_t label = args_.images->label(image_of(position_, sample));
+    values[static_cast<std::size_t>(row * args_.classes + label)] += static_cast<float>(weight);
+  };
+  for (std::int64_t i = 0; i < count; ++i) {
+    add(i, begin + i, mix.own);
+    if (mix.own < 1)
+      add(i, partner_of(begin + i), 1 - mix.own);
+  }
+  return values;
 }
 
 std::vector<ImageBatch> ImageLoader::next() {
   std::vector<float> slots = reader_->take();
-  const std::int64_t samples = rank_samples();
   const std::int64_t micro = args_.micro_batch;
-  const std::size_t floats = slots.size() / static_cast<std::size_t>(samples);
+  const ImageTransformConfig& config = args_.transform;
+  const auto floats = static_cast<std::size_t>(micro * config.channels * config.size * config.size);
   std::vector<ImageBatch> batches;
-  for (std::int64_t begin = 0; begin < samples; begin += micro) {
-    ImageBatch& batch = batches.emplace_back();
-    batch.first_sample = position_ + args_.ranks.rank * samples + begin;
-    batch.images = to_tensor(std::span(slots).subspan(static_cast<std::size_t>(begin) * floats,
-                                                      static_cast<std::size_t>(micro) * floats),
-                             micro, args_.transform, args_.stream);
-    std::vector<float> targets(static_cast<std::size_t>(micro * args_.classes));
-    for (std::int64_t i = 0; i < micro; ++i) {
-      const std::int64_t image = image_of(*args_.images, args_.seed, batch.first_sample + i);
-      targets[static_cast<std::size_t>(i * args_.classes + args_.images->label(image))] = 1.0F;
-    }
-    batch.targets = Tensor::from(targets, Shape{micro, args_.classes}, args_.stream);
+  for (std::int64_t i = 0; i < rank_samples() / micro; ++i) {
+    const std::int64_t begin = args_.ranks.rank * rank_samples() + i * micro;
+    const auto images = std::span(slots).subspan(static_cast<std::size_t>(i) * floats, floats);
+    batches.push_back(
+        {.images = to_tensor(images, micro, config, args_.stream),
+         .targets = Tensor::from(targets(begin, micro), Shape{micro, args_.classes}, args_.stream),
+         .first_sample = position_ + begin});
   }
   reader_->give_back(std::move(slots));
   position_ += args_.global_batch;
@@ -108,6 +172,7 @@ SequentialImages::SequentialImages(const SequentialImagesArgs& args)
   next_ = total_ * args.ranks.rank / args.ranks.world;
   end_ = total_ * (args.ranks.rank + 1) / args.ranks.world;
   const auto transform = std::make_shared<const ImageTransform>(args.transform);
+  require_sizes(*args.images, *transform, total_);
   ImageStepPlan plan;
   plan.slot_floats = transform->numel();
   plan.slots = [begin = next_, end = end_, micro = args.micro_batch](std::int64_t step) {

@@ -56,6 +56,15 @@ class ImageLoader {
 
  private:
   std::int64_t rank_samples() const { return args_.global_batch / args_.ranks.world; }
+  /// Of samples counted within the global batch of the step at position `first`.
+  std::int64_t image_of(std::int64_t first, std::int64_t sample) const;
+  std::int64_t partner_of(std::int64_t sample) const {
+    return sample > 0 ? sample - 1 : args_.global_batch - 1;
+  }
+  bool is_mixed() const;
+  ImageStepPlan plan() const;
+  void mix(std::int64_t first, std::span<float> slots) const;
+  std::vector<float> targets(std::int64_t begin, std::int64_t count) const;
 
   ImageLoaderArgs args_;
   std::int64_t position_ = 0;

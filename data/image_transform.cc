@@ -1,32 +1,41 @@
 #include "data/image_transform.h"
 
+#include <algorithm>
 #include <cassert>
+#include <cmath>
 #include <utility>
 
 #include "core/error.h"
+#include "data/augment_colour.h"
+#include "data/augment_geometry.h"
+#include "data/rand_augment.h"
 
 namespace hew {
 namespace {
 
-/// Grey as it is in all three channels, or the luma of ITU-R BT.601.
+/// Grey as it is in all three channels, or the luma.
 DecodedImage with_channels(DecodedImage image, std::int64_t channels) {
   if (image.channels == channels)
     return image;
   DecodedImage out{
       .pixels = {}, .height = image.height, .width = image.width, .channels = channels};
-  const std::size_t count = static_cast<std::size_t>(image.height * image.width);
-  out.pixels.resize(count * static_cast<std::size_t>(channels));
+  const auto count = static_cast<std::size_t>(image.height * image.width);
+  out.pixels.reserve(count * static_cast<std::size_t>(channels));
   for (std::size_t i = 0; i < count; ++i) {
-    if (channels == 3) {
-      std::fill_n(out.pixels.begin() + static_cast<std::ptrdiff_t>(3 * i), 3, image.pixels[i]);
-    } else {
-      const std::uint8_t* rgb = image.pixels.data() + 3 * i;
-      constexpr unsigned kRound = 1U << 15U;
-      out.pixels[i] = static_cast<std::uint8_t>(
-          (19595U * rgb[0] + 38470U * rgb[1] + 7471U * rgb[2] + kRound) >> 16U);
-    }
+    if (channels == 3)
+      out.pixels.insert(out.pixels.end(), 3, image.pixels[i]);
+    else
+      out.pixels.push_back(luma(image.pixels.data() + 3 * i));
   }
   return out;
+}
+
+void erase_box(const ImageBox& box, std::int64_t size, std::span<float> image) {
+  for (std::int64_t plane = 0; plane < std::ssize(image); plane += size * size) {
+    for (std::int64_t y = box.top; y < box.top + box.height; ++y) {
+      std::fill_n(image.begin() + plane + y * size + box.left, box.width, 0.0F);
+    }
+  }
 }
 
 }  // namespace
@@ -58,16 +67,50 @@ void ImageTransform::normalise(const DecodedImage& image, std::span<float> out) 
   }
 }
 
-void ImageTransform::train(DecodedImage image, std::uint64_t /*seed*/, std::int64_t /*position*/,
+DecodedImage ImageTransform::middle(const DecodedImage& image) const {
+  const double length = static_cast<double>(config_.size) / config_.center_fraction;
+  return cut_middle(resize_shorter_side(image, std::lround(length)), config_.size);
+}
+
+void ImageTransform::train(DecodedImage image, const ImageDraws& draws,
                            std::span<float> out) const {
-  evaluate(std::move(image), out);
+  switch (config_.crop) {
+    case ImageCrop::kNone:
+      require_size(image.shape());
+      break;
+    case ImageCrop::kCenter:
+      image = middle(image);
+      break;
+    case ImageCrop::kRandomResized:
+      image = resize(image, random_resized_box(image.shape(), config_.area_min, draws),
+                     config_.size, config_.size);
+      break;
+  }
+  image = with_channels(std::move(image), config_.channels);
+  if (config_.pad > 0)
+    image = pad_and_cut(image, config_.pad, draws);
+  if (config_.flip)
+    random_flip(image, draws);
+  rand_augment(config_.rand_augment, draws, image);
+  normalise(image, out);
+  if (draws.uniform(ImageDraw::kErase, 0) < config_.erase)
+    erase_box(random_erased_box(config_.size, draws), config_.size, out);
 }
 
 void ImageTransform::evaluate(DecodedImage image, std::span<float> out) const {
-  require<DataError>(image.height == config_.size && image.width == config_.size,
-                     "{} x {} pixels, expected {} x {}: data.image.crop says what to cut out",
-                     image.height, image.width, config_.size, config_.size);
+  if (config_.crop == ImageCrop::kNone)
+    require_size(image.shape());
+  else
+    image = middle(image);
   normalise(with_channels(std::move(image), config_.channels), out);
+}
+
+void ImageTransform::require_size(const ImageShape& shape) const {
+  if (config_.crop != ImageCrop::kNone)
+    return;
+  require<DataError>(shape.height == config_.size && shape.width == config_.size,
+                     "{} x {} pixels, expected {} x {} (data.image.crop can cut that out)",
+                     shape.height, shape.width, config_.size, config_.size);
 }
 
 }  // namespace hew

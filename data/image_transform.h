@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "data/image_config.h"
+#include "data/image_draws.h"
 #include "data/image_set.h"
 
 namespace hew {
@@ -20,14 +21,16 @@ class ImageTransform {
   /// Numbers of one result, channels · size · size.
   std::int64_t numel() const { return config_.channels * config_.size * config_.size; }
 
-  /// Training sample `position` of `seed`: out [channels, size, size], normalised. What is random
-  /// depends on these two numbers alone. Throws DataError for a size that the crop does not take.
-  void train(DecodedImage image, std::uint64_t seed, std::int64_t position,
-             std::span<float> out) const;
+  /// A training sample: out [channels, size, size], normalised. What is random depends on `draws`
+  /// alone. Throws DataError for a size that the crop does not take.
+  void train(DecodedImage image, const ImageDraws& draws, std::span<float> out) const;
   /// The same without anything random.
   void evaluate(DecodedImage image, std::span<float> out) const;
+  /// Throws DataError for a size that the crop does not take.
+  void require_size(const ImageShape& shape) const;
 
  private:
+  DecodedImage middle(const DecodedImage& image) const;
   void normalise(const DecodedImage& image, std::span<float> out) const;
 
   ImageTransformConfig config_;

@@ -2,10 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <map>
 #include <numeric>
 
 #include "core/error.h"
+#include "data/image_mix.h"
 #include "data/raw_images.h"
 #include "data/shuffle.h"
 #include "tests/io/scratch.h"
@@ -146,6 +148,81 @@ TEST_CASE("a loader goes on in the middle of an epoch as if nothing had happened
   CHECK(rows == expected);
 }
 
+TEST_CASE("with all changes on, ranks, threads and micro-batches still see one stream") {
+  ImageLoaderArgs args = loader_args(counting_images(11, 9));
+  ImageTransformConfig& config = args.transform;
+  config = {.size = 8, .channels = 3};
+  config.crop = ImageCrop::kRandomResized;
+  config.pad = 1;
+  config.flip = true;
+  config.rand_augment = {.ops = 2, .magnitude = 9};
+  config.erase = 0.5;
+  config.mixup = 0.8;
+  config.cutmix = 1;
+  for (const std::int64_t repeats : {1, 4}) {
+    config.repeats = repeats;
+    const Rows alone = run_ranks(args, 1, 4);
+    for (const int world : {2, 4}) {
+      ImageLoaderArgs other = args;
+      other.threads = world;
+      other.micro_batch = 1;
+      CHECK(run_ranks(other, world, 4) == alone);
+    }
+    ImageLoaderArgs later = args;
+    later.position = 16;
+    Rows rest = alone;
+    rest.erase(rest.begin(), rest.find(16));
+    CHECK(run_ranks(later, 1, 2) == rest);
+    config.mixup = config.cutmix = 0;
+    CHECK(run_ranks(args, 1, 4) != alone);
+    config.mixup = 0.8;
+  }
+}
+
+TEST_CASE("mixing is with the sample in front, across ranks") {
+  ImageLoaderArgs args = loader_args(counting_images(32));
+  const Rows plain = run_ranks(args, 1, 3);
+  args.transform.mixup = 0.5;
+  for (const int world : {1, 2, 4}) {
+    const Rows mixed = run_ranks(args, world, 3);
+    for (const auto& [position, row] : mixed) {
+      const std::int64_t first = position / 8 * 8;
+      const std::int64_t partner = first + (position - first + 7) % 8;
+      const auto own = static_cast<float>(draw_mix(args.transform, {args.seed, first}).own);
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        const float expected = own * plain.at(position)[i] + (1 - own) * plain.at(partner)[i];
+        CHECK(std::abs(row[i] - expected) <= 1e-6F);
+      }
+    }
+  }
+  args.global_batch = args.micro_batch = 1;  // an image is its own partner
+  for (const auto& [position, row] : run_ranks(args, 1, 5)) {
+    const auto image = shuffled(args.seed, 0, 32, position);
+    CHECK(std::abs(row[0] - static_cast<float>(image) / 255.0F) <= 1e-6F);
+  }
+}
+
+TEST_CASE("repeats: each image so often in a batch, and changed each time by itself") {
+  ImageLoaderArgs args = loader_args(counting_images(16));
+  args.transform.repeats = 2;
+  std::map<float, int> counts;
+  for (const auto& [position, row] : run_ranks(args, 2, 4)) {
+    const std::int64_t different = position / 8 * 4 + position % 4;
+    CHECK(row[0] == static_cast<float>(shuffled(args.seed, 0, 16, different)) / 255.0F);
+    ++counts[row[0]];
+  }
+  CHECK(counts.size() == 16);  // an epoch of 16 images takes 32 samples
+  for (const auto& [pixel, count] : counts) CHECK(count == 2);
+  args.transform.pad = 4;
+  const Rows moved = run_ranks(args, 1, 8);
+  int equal = 0;
+  for (std::int64_t position = 0; position < 64; position += 8) {
+    for (std::int64_t i = 0; i < 4; ++i)
+      equal += moved.at(position + i) == moved.at(position + i + 4);
+  }
+  CHECK(equal < 8);
+}
+
 TEST_CASE("what threads fail with comes out of next(), as often as it is asked") {
   ImageLoaderArgs args = loader_args(counting_images(13));
   const std::int64_t broken = shuffled(args.seed, 1, 13, 21 - 13);
@@ -162,9 +239,8 @@ TEST_CASE("what threads fail with comes out of next(), as often as it is asked")
   CHECK_THROWS_AS(loader.next(), DataError);
   args.images = counting_images(9);
   args.transform.size = 5;
-  ImageLoader small(args);
-  const std::string text = test::data_error_of([&] { small.next(); });
-  CHECK_MESSAGE(text.starts_with("counting: image "), text);
+  const std::string text = test::data_error_of([&] { ImageLoader{args}; });
+  CHECK_MESSAGE(text.starts_with("counting: image 0: "), text);
   CHECK_MESSAGE(text.find("4 x 4 pixels, expected 5 x 5") != std::string::npos, text);
 }
 
@@ -177,6 +253,11 @@ TEST_CASE("arguments that do not fit are refused") {
   refuses([](auto& a) { a.global_batch = 7; });
   refuses([](auto& a) { a.micro_batch = 0; });
   refuses([](auto& a) { a.position = -1; });
+  refuses([](auto& a) { a.transform.repeats = 3; });
+  refuses([](auto& a) {
+    a.transform.repeats = 4;
+    a.position = 6;
+  });
   refuses([](auto& a) { a.ranks = {2, 2}; });
   refuses([](auto& a) { a.transform.size = 0; });
   refuses([](auto& a) { a.transform.channels = 2; });
