@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 
+#include "app/data_images_command.h"
 #include "app/recipe_choice.h"
 #include "app/tokenizer_options.h"
 #include "core/error.h"
@@ -35,6 +36,8 @@ void tokenize(const PrepareOptions& options) {
 }
 
 void print_info(const std::string& path) {
+  if (names_images(path))
+    return print_image_info(path);
   const CorpusInfo info = TokenCorpus::open({path}).info();
   const bool known = !info.tokenizer_kind.empty();
   fmt::print("file           {}\n", path);
@@ -108,13 +111,16 @@ void add_batches(CLI::App& data, const AppContext& context) {
 }  // namespace
 
 void add_data_commands(CLI::App& app, const AppContext& context) {
-  CLI::App* data = app.add_subcommand("data", "Prepare corpora and look at them");
+  CLI::App* data = app.add_subcommand("data", "Prepare corpora and images, and look at them");
   data->require_subcommand(1);
   add_tokenize(*data);
+  add_images_command(*data);
   add_batches(*data, context);
-  CLI::App* info = data->add_subcommand("info", "Print what a corpus says of itself");
+  CLI::App* info =
+      data->add_subcommand("info", "Print what a corpus or a set of images says of itself");
   const auto path = std::make_shared<std::string>();
-  info->add_option("corpus", *path, "A sealed HDF5 corpus, or an llm.c or nanoGPT .bin")
+  info->add_option("corpus", *path,
+                   "A sealed HDF5 corpus, an llm.c or nanoGPT .bin, a pack or a folder of images")
       ->required();
   info->callback([path] { print_info(*path); });
 }

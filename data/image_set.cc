@@ -11,6 +11,7 @@
 #include "data/idx_images.h"
 #include "data/image_codec.h"
 #include "data/image_folder.h"
+#include "data/image_pack.h"
 #include "data/path_pattern.h"
 #include "io/atomic_file.h"
 
@@ -103,14 +104,62 @@ std::vector<std::string> files_in(const std::string& folder) {
   return files;
 }
 
+enum class FileKind : std::uint8_t { kOther, kIdxImages, kIdxLabels, kCifar, kPack, kOneImage };
+
+FileKind kind_of(const std::string& path) {
+  std::array<std::uint8_t, 4> first{};
+  const FileDescriptor file = open_to_read(path);
+  const auto size = static_cast<std::size_t>(size_of_file(file, path));
+  const auto known = std::span(first).first(std::min(first.size(), size));
+  read_at(file, path, 0, std::as_writable_bytes(known));
+  if (image_format(known) != ImageFormat::kOther)
+    return FileKind::kOneImage;
+  constexpr std::array<std::uint8_t, 4> kSealed = {'h', 'e', 'w', '-'};
+  if (std::ranges::equal(known, kSealed))
+    return FileKind::kPack;
+  switch (idx_kind(path)) {
+    case IdxKind::kImages:
+      return FileKind::kIdxImages;
+    case IdxKind::kLabels:
+      return FileKind::kIdxLabels;
+    case IdxKind::kNone:
+      break;
+  }
+  return is_cifar(path) ? FileKind::kCifar : FileKind::kOther;
+}
+
+Opened open_file(const std::string& path) {
+  switch (kind_of(path)) {
+    case FileKind::kIdxImages:
+      return open_idx_images(path);
+    case FileKind::kPack:
+      return open_image_pack(path);
+    case FileKind::kIdxLabels:
+      throw DataError(fmt::format("{}: holds labels, name the file of the images", path));
+    case FileKind::kOneImage:
+      throw DataError(
+          fmt::format("{}: is one image; a set has a folder of them for each class", path));
+    case FileKind::kCifar:
+    case FileKind::kOther:
+      break;
+  }
+  require<DataError>(size_of_file(open_to_read(path), path) > 0, "{}: empty", path);
+  require<DataError>(path.ends_with(".bin"),
+                     "{}: not a set of images: expected an IDX file of images, a CIFAR batch "
+                     "(.bin), a pack of hew data images, or a folder",
+                     path);
+  return open_cifar_images(path);
+}
+
 /// A folder's only set; CIFAR batches are one together, unless some of them are for testing.
 Opened open_folder(const std::string& folder) {
   std::vector<std::string> sets;
   std::vector<std::string> names;
   bool batches = true;
   for (const std::string& file : files_in(folder)) {
-    const bool cifar = is_cifar(file);
-    if (!cifar && idx_kind(file) != IdxKind::kImages)
+    const FileKind kind = kind_of(file);
+    const bool cifar = kind == FileKind::kCifar;
+    if (!cifar && kind != FileKind::kIdxImages && kind != FileKind::kPack)
       continue;
     sets.push_back(file);
     names.push_back(fs::path(file).filename().string());
@@ -122,31 +171,8 @@ Opened open_folder(const std::string& folder) {
                      "{}: there are several sets of images in this folder, name one of {}", folder,
                      fmt::join(names, ", "));
   std::vector<Opened> parts;
-  for (const std::string& file : sets) {
-    parts.push_back(is_cifar(file) ? open_cifar_images(file) : open_idx_images(file));
-  }
+  for (const std::string& file : sets) parts.push_back(open_file(file));
   return join(std::move(parts), folder);
-}
-
-Opened open_file(const std::string& path) {
-  const IdxKind idx = idx_kind(path);
-  require<DataError>(idx != IdxKind::kLabels, "{}: holds labels, name the file of the images",
-                     path);
-  if (idx == IdxKind::kImages)
-    return open_idx_images(path);
-  std::array<std::uint8_t, 4> first{};
-  const FileDescriptor file = open_to_read(path);
-  const auto size = static_cast<std::size_t>(size_of_file(file, path));
-  require<DataError>(size > 0, "{}: empty", path);
-  const auto known = std::span(first).first(std::min(first.size(), size));
-  read_at(file, path, 0, std::as_writable_bytes(known));
-  require<DataError>(image_format(known) == ImageFormat::kOther,
-                     "{}: is one image; a set has a folder of them for each class", path);
-  require<DataError>(path.ends_with(".bin"),
-                     "{}: not a set of images: expected an IDX file of images, a CIFAR batch "
-                     "(.bin), a pack of hew data images, or a folder",
-                     path);
-  return open_cifar_images(path);
 }
 
 }  // namespace

@@ -170,7 +170,7 @@ TEST_CASE("CIFAR files that are not right are refused by name") {
   CHECK(has(with(cifar_record("\1").substr(1)), "3072 bytes are no whole number of records"));
   CHECK(has(with(cifar_record("\1") + cifar_record({10})), "record 1 has a label that cifar10"));
   CHECK(has(with(cifar_record({0, 100})), "record 0 has a label that cifar100"));
-  CHECK(has(error_of(scratch.path()), "no images that hew knows"));
+  CHECK(has(error_of(scratch.path()), "neither a folder for each class nor a set"));
 }
 
 TEST_CASE("several sets are one after another, if their classes are the same") {

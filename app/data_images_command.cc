@@ -1,0 +1,83 @@
+#include "app/data_images_command.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+#include <filesystem>
+#include <memory>
+
+#include "data/image_pack.h"
+#include "io/atomic_file.h"
+#include "io/hdf5.h"
+
+namespace hew {
+namespace {
+
+void pack(const ImagePackOptions& options) {
+  const ImagePackResult result = write_image_pack(options);
+  fmt::print("{}: {} images of {} classes, {} bytes of {}\n", options.output, result.images,
+             result.classes, result.bytes, result.encoding);
+}
+
+}  // namespace
+
+void add_images_command(CLI::App& data) {
+  CLI::App* command =
+      data.add_subcommand("images", "Pack labelled images into one file, checking each of them");
+  const auto options = std::make_shared<ImagePackOptions>();
+  command
+      ->add_option("inputs,-i,--input", options->inputs,
+                   "IDX files of images, CIFAR batches, packs, or folders with a folder of PNG and "
+                   "JPEG files for each class")
+      ->required();
+  command->add_option("-o,--output", options->output, "The pack to write")->required();
+  command
+      ->add_option("--size", options->size,
+                   "Make longer shorter sides so many pixels, and keep pixels instead of files")
+      ->check(CLI::PositiveNumber);
+  command->add_flag("--square", options->square,
+                    "Make every shorter side --size pixels and cut out the middle square");
+  command->add_option("--quality", options->quality, "Keep JPEG files of this quality, 1 to 100")
+      ->check(CLI::PositiveNumber);
+  command->add_option("--classes", options->classes_file,
+                      "A text file with the names of the classes, one a line");
+  command->add_flag("--force", options->force, "Overwrite an output that exists");
+  command->callback([options] { pack(*options); });
+}
+
+bool names_images(const std::string& path) {
+  std::error_code ignored;
+  if (!std::filesystem::exists(path, ignored))
+    return false;  // a pattern, or nothing
+  if (std::filesystem::is_directory(path))
+    return true;
+  std::array<char, 4> first{};
+  const FileDescriptor file = open_to_read(path);
+  if (size_of_file(file, path) < std::ssize(first))
+    return false;
+  read_at(file, path, 0, std::as_writable_bytes(std::span(first)));
+  return std::string_view(first.data(), first.size()) == "hew-" &&
+         H5Reader(path).kind() == kImagePackKind;
+}
+
+void print_image_info(const std::string& path) {
+  const auto images = open_image_set(path);
+  std::vector<std::int64_t> counts(images->classes().size());
+  for (std::int64_t i = 0; i < images->size(); ++i) {
+    ++counts[static_cast<std::size_t>(images->label(i))];
+  }
+  const auto shape = images->shape();
+  fmt::print("file           {}\n", path);
+  fmt::print("format         {}\n", images->format());
+  fmt::print("images         {}\n", images->size());
+  fmt::print("shape          {}\n",
+             shape ? fmt::format("{} x {} x {}", shape->channels, shape->height, shape->width)
+                   : "various");
+  fmt::print("classes        {}\n", counts.size());
+  for (std::size_t label = 0; label < counts.size(); ++label) {
+    fmt::print("  {:<12} {}\n", images->classes()[label], counts[label]);
+  }
+}
+
+}  // namespace hew

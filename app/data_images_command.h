@@ -1,0 +1,15 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+namespace hew {
+
+/// Adds `images` to the command `data`.
+void add_images_command(CLI::App& data);
+/// What `hew data info` says of a set of images.
+void print_image_info(const std::string& path);
+/// Whether a path names images rather than tokens: a folder, or a pack.
+bool names_images(const std::string& path);
+
+}  // namespace hew
