@@ -9,6 +9,7 @@
 #include "app/recipe_choice.h"
 #include "app/tokenizer_options.h"
 #include "core/error.h"
+#include "data/image_set.h"
 #include "data/prepare.h"
 #include "data/token_corpus.h"
 #include "train/batch_dump.h"
@@ -36,7 +37,7 @@ void tokenize(const PrepareOptions& options) {
 }
 
 void print_info(const std::string& path) {
-  if (names_images(path))
+  if (names_image_set(path))
     return print_image_info(path);
   const CorpusInfo info = TokenCorpus::open({path}).info();
   const bool known = !info.tokenizer_kind.empty();
@@ -120,7 +121,7 @@ void add_data_commands(CLI::App& app, const AppContext& context) {
       data->add_subcommand("info", "Print what a corpus or a set of images says of itself");
   const auto path = std::make_shared<std::string>();
   info->add_option("corpus", *path,
-                   "A sealed HDF5 corpus, an llm.c or nanoGPT .bin, a pack or a folder of images")
+                   "A sealed HDF5 corpus, an llm.c or nanoGPT .bin, or a set of images")
       ->required();
   info->callback([path] { print_info(*path); });
 }

@@ -2,14 +2,9 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
-#include <array>
-#include <filesystem>
 #include <memory>
 
 #include "data/image_pack.h"
-#include "io/atomic_file.h"
-#include "io/hdf5.h"
 
 namespace hew {
 namespace {
@@ -44,21 +39,6 @@ void add_images_command(CLI::App& data) {
                       "A text file with the names of the classes, one a line");
   command->add_flag("--force", options->force, "Overwrite an output that exists");
   command->callback([options] { pack(*options); });
-}
-
-bool names_images(const std::string& path) {
-  std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored))
-    return false;  // a pattern, or nothing
-  if (std::filesystem::is_directory(path))
-    return true;
-  std::array<char, 4> first{};
-  const FileDescriptor file = open_to_read(path);
-  if (size_of_file(file, path) < std::ssize(first))
-    return false;
-  read_at(file, path, 0, std::as_writable_bytes(std::span(first)));
-  return std::string_view(first.data(), first.size()) == "hew-" &&
-         H5Reader(path).kind() == kImagePackKind;
 }
 
 void print_image_info(const std::string& path) {

@@ -9,7 +9,5 @@ namespace hew {
 void add_images_command(CLI::App& data);
 /// What `hew data info` says of a set of images.
 void print_image_info(const std::string& path);
-/// Whether a path names images rather than tokens: a folder, or a pack.
-bool names_images(const std::string& path);
 
 }  // namespace hew

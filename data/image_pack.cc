@@ -10,8 +10,6 @@
 namespace hew {
 namespace {
 
-constexpr std::int64_t kBytesInMemory = std::int64_t{512} << 20U;
-
 class PackImages final : public ImageSet {
  public:
   struct Index {
@@ -20,9 +18,9 @@ class PackImages final : public ImageSet {
     std::vector<std::int32_t> shapes;   // [images, 3]: height, width, channels
     bool files = false;                 // bytes are PNG or JPEG files, not pixels
   };
-  PackImages(Info info, H5Reader reader, Index index)
+  PackImages(Info info, H5Reader reader, Index index, std::int64_t in_memory)
       : ImageSet(std::move(info)), reader_(std::move(reader)), index_(std::move(index)) {
-    if (index_.offsets.back() <= kBytesInMemory)
+    if (index_.offsets.back() <= in_memory)
       data_ = reader_.read_vector<std::uint8_t>("data");
   }
 
@@ -114,7 +112,7 @@ std::optional<ImageShape> common_shape(const std::vector<std::int32_t>& shapes) 
 
 }  // namespace
 
-std::shared_ptr<const ImageSet> open_image_pack(const std::string& path) {
+std::shared_ptr<const ImageSet> open_image_pack(const std::string& path, std::int64_t in_memory) {
   H5Reader reader(path, kImagePackKind, kImagePackVersion);
   PackImages::Index index{.labels = reader.read_vector<std::int32_t>("labels"),
                           .offsets = reader.read_vector<std::int64_t>("offsets"),
@@ -128,7 +126,8 @@ std::shared_ptr<const ImageSet> open_image_pack(const std::string& path) {
                       .classes = split_lines(reader.read_vector<std::uint8_t>("classes"))};
   check_index(path, index, std::ssize(info.classes), reader.shape("data").numel());
   info.shape = common_shape(index.shapes);
-  return std::make_shared<PackImages>(std::move(info), std::move(reader), std::move(index));
+  return std::make_shared<PackImages>(std::move(info), std::move(reader), std::move(index),
+                                      in_memory);
 }
 
 }  // namespace hew

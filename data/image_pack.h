@@ -13,8 +13,12 @@ namespace hew {
 inline constexpr const char* kImagePackKind = "images";
 inline constexpr int kImagePackVersion = 1;
 
-/// A pack of `hew data images`. Up to 512 MiB of images are held in memory. Throws DataError.
-std::shared_ptr<const ImageSet> open_image_pack(const std::string& path);
+/// Packs whose images are no more bytes are held in memory, others read from the file.
+inline constexpr std::int64_t kImagePackInMemory = std::int64_t{512} << 20U;
+
+/// A pack of `hew data images`. Throws DataError.
+std::shared_ptr<const ImageSet> open_image_pack(const std::string& path,
+                                                std::int64_t in_memory = kImagePackInMemory);
 
 struct ImagePackOptions {
   std::vector<std::string> inputs = {};  // as open_image_set takes them

@@ -91,8 +91,9 @@ void append_all(const ImageSet& images, const ImagePackOptions& options, bool fi
     for_each_parallel(std::ssize(packed), [&](std::size_t i) {
       packed[i] = pack(images, begin + static_cast<std::int64_t>(i), options, files);
     });
+    std::vector<std::uint8_t> bytes;  // of all, since HDF5 takes its time for each call
     for (const PackedImage& image : packed) {
-      file.append("data", std::span<const std::uint8_t>(image.bytes));
+      bytes.insert(bytes.end(), image.bytes.begin(), image.bytes.end());
       labels.push_back(static_cast<std::int32_t>(images.label(std::ssize(labels))));
       offsets.push_back(offsets.back() + std::ssize(image.bytes));
       for (const std::int64_t extent :
@@ -100,6 +101,7 @@ void append_all(const ImageSet& images, const ImagePackOptions& options, bool fi
         shapes.push_back(static_cast<std::int32_t>(extent));
       }
     }
+    file.append("data", std::span<const std::uint8_t>(bytes));
   }
   file.write("labels", labels);
   file.write("offsets", offsets);

@@ -14,6 +14,7 @@
 #include "data/image_pack.h"
 #include "data/path_pattern.h"
 #include "io/atomic_file.h"
+#include "io/hdf5.h"
 
 namespace hew {
 namespace {
@@ -179,6 +180,16 @@ Opened open_folder(const std::string& folder) {
 
 std::vector<std::uint8_t> ImageSet::encoded(std::int64_t /*i*/) const {
   return {};
+}
+
+bool names_image_set(const std::string& pattern) {
+  const std::string path = expand_pattern(pattern).front();
+  if (fs::is_directory(path))
+    return true;
+  const FileKind kind = kind_of(path);
+  if (kind == FileKind::kPack)
+    return H5Reader(path).kind() == kImagePackKind;
+  return kind != FileKind::kOther;
 }
 
 Opened open_image_set(const std::string& pattern) {

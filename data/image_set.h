@@ -69,4 +69,8 @@ std::shared_ptr<const ImageSet> open_image_set(const std::string& pattern);
 /// The same of several, one after another; their classes must be the same.
 std::shared_ptr<const ImageSet> open_image_set(std::span<const std::string> patterns);
 
+/// Whether the first file or folder that a pattern names is such a set, by its content. Throws
+/// DataError where there is none.
+bool names_image_set(const std::string& pattern);
+
 }  // namespace hew

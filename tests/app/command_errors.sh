@@ -116,6 +116,12 @@ for command in "eval run --data corpus.h5" "generate run --prompt 1"; do
   expect "'gpu' is not a device (cpu, cuda, cuda:N)" $command --device gpu
 done
 expect "command line: " inspect run --colour
+expect "nothing: no such file" data images nothing -o new.h5
+expect "file.txt: not a set of images" data images file.txt -o new.h5
+expect "zeros.bin: 400 bytes are no whole number of records" data images zeros.bin -o new.h5
+expect "folder: neither a folder for each class nor a set of images" data images folder -o new.h5
+expect "corpus.h5: holds 'corpus', expected 'images'" data images corpus.h5 -o new.h5
+expect "--square needs --size" data images zeros.bin --square -o new.h5
 
 for file in new.h5 new.bin no; do
   if [[ -e $file ]]; then

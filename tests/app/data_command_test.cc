@@ -5,9 +5,11 @@
 #include <sstream>
 
 #include "core/error.h"
+#include "data/image_set.h"
 #include "data/loader.h"
 #include "data/token_corpus.h"
 #include "io/atomic_file.h"
+#include "tests/data/sample_images.h"
 #include "tests/io/scratch.h"
 
 namespace hew {
@@ -79,6 +81,21 @@ TEST_CASE("hew data batches writes the windows of the steps, inputs and targets 
                   ConfigError);
   CHECK_THROWS_AS(run({"data", "batches", recipe, out}), CLI::RequiredError);
   CHECK_THROWS_AS(run({"data", "batches", recipe, out, "--steps", "0"}), CLI::ValidationError);
+}
+
+TEST_CASE("hew data images packs what it is given") {
+  const test::Scratch scratch;
+  const std::string images = test::write_idx_pair(scratch.path(), 7, 5, 3);
+  const std::string out = scratch / "pack.h5";
+  run({"data", "images", "--input", images, "--output", out});
+  CHECK(open_image_set(out)->size() == 7);
+  CHECK_THROWS_AS(run({"data", "images", images, "-o", out}), ConfigError);
+  run({"data", "images", images, "-o", out, "--force", "--size", "2", "--square"});
+  CHECK(open_image_set(out)->shape() == ImageShape{1, 2, 2});
+  run({"data", "info", out});
+  CHECK_THROWS_AS(run({"data", "info", scratch.path()}), DataError);  // the pack and its source
+  CHECK_THROWS_AS(run({"data", "images", images, "-o", scratch / "b.h5", "--size", "0"}),
+                  CLI::ValidationError);
 }
 
 TEST_CASE("hew data tokenize reads standard input") {

@@ -63,6 +63,7 @@ TEST_CASE("a pack of pixels has what it was made of, and the same bytes every ti
     CHECK(pack->format() == "hew-h5");
     CHECK(pack->name(0) == options.output + ": image 0");
     check_same(*pack, *open_image_set(idx));
+    check_same(*open_image_pack(options.output, /*in_memory=*/0), *pack);
     const std::string bytes = test::read_bytes(options.output);
     write_image_pack(options);
     CHECK(test::read_bytes(options.output) == bytes);

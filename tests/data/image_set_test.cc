@@ -5,6 +5,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "io/hdf5.h"
 #include "tests/data/sample_images.h"
 #include "tests/io/scratch.h"
 
@@ -190,6 +191,19 @@ TEST_CASE("several sets are one after another, if their classes are the same") {
   test::write_bytes(scratch / "batches.meta.txt", "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n");
   CHECK(has(test::data_error_of([&] { open_image_set(both); }),
             idx + ": its classes are not those of"));
+}
+
+TEST_CASE("sets of images are told from corpora") {
+  const Scratch scratch;
+  CHECK(names_image_set(test::write_idx_pair(scratch.path(), 2, 3, 3)));
+  CHECK(names_image_set(scratch.path()));
+  test::write_bytes(scratch / "a.bin", cifar_record("\5"));
+  CHECK(names_image_set(scratch / "*.bin"));
+  test::write_bytes(scratch / "a.bin", cifar_record("\x50"));
+  CHECK_FALSE(names_image_set(scratch / "a.bin"));
+  { H5Writer(scratch / "a.h5", "corpus", 1).commit(); }
+  CHECK_FALSE(names_image_set(scratch / "a.h5"));
+  CHECK_THROWS_AS(names_image_set(scratch / "nothing"), DataError);
 }
 
 TEST_CASE("Debian's Fashion-MNIST") {
