@@ -10,7 +10,7 @@ namespace {
 using Table = std::array<std::uint8_t, 256>;
 
 std::uint8_t to_byte(double value) {
-  return static_cast<std::uint8_t>(std::clamp(value, 0.0, 255.0) + 0.5);
+  return static_cast<std::uint8_t>(std::floor(std::clamp(value, 0.0, 255.0) + 0.5));
 }
 
 std::uint8_t blend(std::uint8_t other, std::uint8_t pixel, double factor) {

@@ -122,7 +122,8 @@ DecodedImage warp(const DecodedImage& image, const AffineMap& map) {
       for (std::int64_t c = 0; c < image.channels; ++c) {
         const double upper = corners[0][c] * (1 - right_part) + corners[1][c] * right_part;
         const double lower = corners[2][c] * (1 - right_part) + corners[3][c] * right_part;
-        *to++ = static_cast<std::uint8_t>(upper * (1 - lower_part) + lower * lower_part + 0.5);
+        *to++ = static_cast<std::uint8_t>(
+            std::floor(upper * (1 - lower_part) + lower * lower_part + 0.5));
       }
     }
   }

@@ -24,8 +24,9 @@ std::vector<Taps> make_taps(std::int64_t inputs, std::int64_t outputs) {
   std::vector<double> weights;
   for (std::int64_t out = 0; out < outputs; ++out) {
     const double center = (static_cast<double>(out) + 0.5) * scale;
-    const auto begin = std::max<std::int64_t>(0, static_cast<std::int64_t>(center - reach + 0.5));
-    const auto end = std::min(inputs, static_cast<std::int64_t>(center + reach + 0.5));
+    const auto begin =
+        std::max<std::int64_t>(0, static_cast<std::int64_t>(std::floor(center - reach + 0.5)));
+    const auto end = std::min(inputs, static_cast<std::int64_t>(std::floor(center + reach + 0.5)));
     weights.clear();
     double sum = 0;
     for (std::int64_t in = begin; in < end; ++in) {

@@ -171,8 +171,8 @@ Opened open_folder(const std::string& folder) {
   require<DataError>(sets.size() == 1 || batches,
                      "{}: there are several sets of images in this folder, name one of {}", folder,
                      fmt::join(names, ", "));
-  std::vector<Opened> parts;
-  for (const std::string& file : sets) parts.push_back(open_file(file));
+  std::vector<Opened> parts(sets.size());
+  std::ranges::transform(sets, parts.begin(), open_file);
   return join(std::move(parts), folder);
 }
 

@@ -113,7 +113,7 @@ std::vector<std::uint8_t> encode_png(const DecodedImage& image) {
                                                /*convert_to_8_bit=*/0, image.pixels.data(),
                                                /*row_stride=*/0, /*colormap=*/nullptr);
     if (done == 0)
-      throw BackendError("libpng", header.warning_or_error, header.message);
+      throw BackendError("libpng", static_cast<int>(header.warning_or_error), header.message);
   }
   bytes.resize(size);
   return bytes;
