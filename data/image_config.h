@@ -27,7 +27,7 @@ struct RandAugmentConfig {
   double magnitude = 9;  // in [0, 30]
 };
 
-/// What happens to an image between its file and the model (docs/data.md). Training does all of it,
+/// What happens to an image between its file and the model (docs/images.md). Training does all of it,
 /// in the order of the members from `crop` on; evaluation takes the middle and normalises.
 struct ImageTransformConfig {
   std::int64_t size = 0;             // height and width of what comes out

@@ -9,7 +9,7 @@
 
 namespace hew {
 
-/// The `kind` and layout version of a sealed HDF5 file of images (docs/data.md).
+/// The `kind` and layout version of a sealed HDF5 file of images (docs/images.md).
 inline constexpr const char* kImagePackKind = "images";
 inline constexpr int kImagePackVersion = 1;
 
