@@ -218,7 +218,8 @@ std::vector<StorageChange> Sparsifier::freeze(std::int64_t step) {
     if (!selects(target) || !frozen(target, step))
       continue;
     LinearWeight& weight = *target.weight;
-    changes.push_back({.weight = &weight, .scores_name = weight.scores().name});
+    changes.push_back(
+        {.weight = &weight, .scores_name = weight.scores().name, .soft = weight.soft_mask()});
     masks.push_back({.grid = weight.pattern()->grid(), .mask = weight.pattern()->mask()});
   }
   if (changes.empty())

@@ -26,10 +26,12 @@ struct PatternChange {
 };
 
 /// A master that has become live blocks: its moments [N, K] are to be gathered like its values, and
-/// those of its scores forgotten.
+/// those of its scores forgotten. What averages its values is to be multiplied by the soft mask
+/// that they were, if there was one.
 struct StorageChange {
   LinearWeight* weight = nullptr;
   std::string scores_name;
+  SoftMask soft = {};
 };
 
 /// Carries out a recipe's sparsity rules on a model's linear weights (methods.md): which weights,

@@ -25,6 +25,8 @@ std::string average_path(const std::string& name) {
   return "score_averages/" + name;
 }
 
+constexpr const char* kAverages = "averages";
+
 std::int64_t as_signed(std::uint64_t bits) {
   return static_cast<std::int64_t>(bits);
 }
@@ -91,6 +93,9 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   }
   for (const auto& [name, tensor] : source.optimizer) {
     writer.write("optimizer/" + name, tensor);
+  }
+  for (const auto& [name, tensor] : source.average) {
+    writer.write(fmt::format("{}/{}", kAverages, name), tensor);
   }
   writer.commit();
 }
@@ -249,6 +254,21 @@ void Checkpoint::restore_optimizer(optim::Optimizer& optimizer) const {
   const optim::NamedTensors state = optimizer_state(names);
   try {
     optimizer.load(state);
+  } catch (const DataError& error) {
+    throw DataError(fmt::format("{}: {}", file(), error.what()));
+  }
+}
+
+void Checkpoint::restore_average(optim::WeightAverage& average) const {
+  require<DataError>(reader_.exists(kAverages), "{}: {} is missing: the recipe has train.ema",
+                     file(), kAverages);
+  optim::NamedTensors state;
+  for (const std::string& name : reader_.list(kAverages)) {
+    state.emplace_back(name,
+                       reader_.read(fmt::format("{}/{}", kAverages, name), make_cpu_stream()));
+  }
+  try {
+    average.load(state);
   } catch (const DataError& error) {
     throw DataError(fmt::format("{}: {}", file(), error.what()));
   }

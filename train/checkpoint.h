@@ -11,6 +11,7 @@
 #include "kernels/bsr_routes.h"
 #include "layers/model.h"
 #include "optim/optimizer.h"
+#include "optim/weight_average.h"
 #include "sparsity/sparsifier.h"
 #include "train/data_record.h"
 #include "train/rank_optimizer.h"
@@ -37,6 +38,7 @@ struct CheckpointSource {
   layers::Model& model;
   sparsity::Sparsifier& sparsifier;
   const optim::NamedTensors& optimizer;  // RankOptimizer::state()
+  optim::NamedTensors average = {};      // WeightAverage::state(); empty where there is none
   std::string product_choices = {};      // of the run's stream; empty where it has made none
   std::string bsr_routes = {};           // text of the stream's table; empty where it has none
 };
@@ -69,6 +71,8 @@ class Checkpoint {
   /// Moments and births, into an optimizer made after restore_model.
   void restore_optimizer(optim::Optimizer& optimizer) const;
   void restore_optimizer(RankOptimizer& optimizer) const;
+  /// Into averages made after restore_model.
+  void restore_average(optim::WeightAverage& average) const;
 
  private:
   optim::NamedTensors optimizer_state(const std::vector<std::string>& names) const;

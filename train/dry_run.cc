@@ -173,6 +173,7 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
   line("weights", &MemoryEstimate::weights);
   line("copies that products read", &MemoryEstimate::copies);
   line("moments", &MemoryEstimate::moments);
+  line("moving averages of weights", &MemoryEstimate::averages);
   line("gradients", &MemoryEstimate::gradients);
   line("dense gradients of a refresh", &MemoryEstimate::dense_gradients);
   line(fmt::format("activations of {} sequence(s)", sequences_at_a_time(recipe.train, ranks)),

@@ -108,6 +108,7 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
       out.copies += p.live * size;
   }
   out.weights = elements * master;
+  out.averages = recipe.train.ema > 0 ? elements * master : 0;
   out.gradients = elements * master;
   out.moments = elements * bytes_of_moment_element(recipe) / (recipe.optim.shard ? ranks : 1);
   const auto tokens = static_cast<double>(micro_batch * recipe.model.context);
@@ -119,7 +120,7 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
   out.dense_gradients = bytes_of_dense_gradients(recipe, model, adds_up, master);
   const double all_gradients = out.gradients + out.dense_gradients;
   const double first = adds_up ? all_gradients : model.head_elements * master;
-  out.most = out.weights + out.copies + out.moments + out.passing + out.libraries +
+  out.most = out.weights + out.copies + out.moments + out.averages + out.passing + out.libraries +
              std::max(out.activations + first, all_gradients);
   return out;
 }

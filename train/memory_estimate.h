@@ -32,6 +32,7 @@ struct MemoryEstimate {
   double weights = 0;  // masters
   double copies = 0;   // of weights, in the type of the activations, and of a mask's live blocks
   double moments = 0;
+  double averages = 0;  // of weights, with train.ema
   double gradients = 0;
   double dense_gradients = 0;  // in steps whose mask refresh asks for them
   double activations = 0;      // of one micro-batch

@@ -53,6 +53,9 @@ struct TrainConfig {
   std::int64_t micro_batch = 0;  // sequences a rank computes at a time; 0: its whole share
   Precision precision = Precision::kFp32;
   Recompute recompute = Recompute::kNone;
+  double ema = 0;              // decay of the weights' moving averages; 0: none
+  std::int64_t ema_every = 1;  // steps between their updates
+  StepMark ema_warmup = StepMark::at(0);
   std::int64_t log_every = 10;
   std::int64_t eval_every = 0;    // 0: only at the end
   std::int64_t eval_batches = 0;  // of `batch` sequences; 0: the whole split

@@ -166,6 +166,17 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
       .defaults_to("`run.device` cpu: none, cuda: activations", [](Recipe& r, const Written&) {
         r.train.recompute = r.run.device.is_cpu() ? Recompute::kNone : Recompute::kActivations;
       });
+  const auto averages = [](const Recipe& r) { return r.train.ema > 0; };
+  train.add("ema", &TrainConfig::ema, below_one(),
+            "Decay of moving averages of all weights and scores, with which evaluations, exports "
+            "and whatever reads a checkpoint compute; 0: none.");
+  train.add("ema_every", &TrainConfig::ema_every, count, "Steps between their updates.")
+      .only_with("train.ema", "above 0", averages);
+  train
+      .add("ema_warmup", &TrainConfig::ema_warmup, not_negative(),
+           "Steps up to which they are the weights themselves; from there on the decay rises to "
+           "`train.ema`.")
+      .only_with("train.ema", "above 0", averages);
   train.add("log_every", &TrainConfig::log_every, count, "Steps between lines of metrics.");
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");

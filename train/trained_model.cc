@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "io/bsr_file.h"
+#include "train/averaged_model.h"
 #include "train/model_file.h"
 
 namespace hew::train {
@@ -18,7 +19,13 @@ TrainedModel restore(const Checkpoint& checkpoint, const Stream& stream) {
                        .warnings = {},
                        .parts = {}};
   trained.parts = build_model(trained.recipe, stream, Build::kShapesOnly);
-  checkpoint.restore_model(*trained.parts.model, *trained.parts.sparsifier);
+  layers::Model& model = *trained.parts.model;
+  checkpoint.restore_model(model, *trained.parts.sparsifier);
+  if (trained.recipe.train.ema > 0) {
+    optim::WeightAverage average(model.parameters());
+    checkpoint.restore_average(average);
+    take_averages(model, model, average);
+  }
   trained.parts.sparsifier->select_learned_masks(trained.progress.steps);
   return trained;
 }

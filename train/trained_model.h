@@ -9,7 +9,8 @@
 
 namespace hew::train {
 
-/// A model read from a file, ready to evaluate: masks by learned scores are selected.
+/// A model read from a file, ready to evaluate: its weights are the averages where the run had
+/// train.ema, and masks that training moves are selected.
 struct TrainedModel {
   Recipe recipe;
   Progress progress;  // from an export: steps and flops only

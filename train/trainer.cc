@@ -9,6 +9,7 @@
 #include "kernels/elementwise.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
+#include "train/averaged_model.h"
 #include "train/bsr_routes_file.h"
 #include "train/flops.h"
 
@@ -59,6 +60,14 @@ void Trainer::follow(const std::vector<sparsity::StorageChange>& changes) {
     optimizer_->convert(change.weight->name(), [&pattern](const Tensor& moment) {
       return sparsity::gather(moment, pattern);
     });
+    if (!average_)
+      continue;
+    average_->convert(change.weight->name(), [&](const Tensor& average) {
+      return sparsity::gather(
+          change.soft.defined() ? softened(average, change.soft, pattern.grid().block) : average,
+          pattern);
+    });
+    average_->forget(change.scores_name);
   }
   optimizer_->set_parameters(model().parameters());
 }
@@ -68,12 +77,19 @@ void Trainer::refresh_masks(std::int64_t step) {
   const std::vector<sparsity::PatternChange> changes = sparsifier().refresh(step);
   for (const sparsity::PatternChange& change : changes) {
     optimizer_->remap(change.weight->name(), change.source);
+    if (average_)
+      average_->remap(change.weight->parameter(), change.source);
   }
   if (changes.empty())
     return;
   synchronize(stream_);
   const std::chrono::duration<double> taken = RunLog::Clock::now() - start;
   log_.refresh(sparsifier(), {.step = step, .seconds = taken.count()});
+}
+
+void Trainer::move_average() {
+  if (average_is_due(recipe_.train, progress_.steps))
+    average_->update(model().parameters(), average_decay(recipe_.train, progress_.steps));
 }
 
 void Trainer::require_finite(const Tensor& own_loss, std::int64_t step) {
@@ -106,6 +122,7 @@ bool Trainer::train_step() {
   ++progress_.steps;
   ++progress_.rng_step;
   progress_.samples = workload_->position();
+  move_average();
   return stop;
 }
 
@@ -180,6 +197,9 @@ void Trainer::check_ranks_agree() {
   for (auto& [name, tensor] : optimizer_->common_state()) {
     tensors.emplace_back("optimizer/" + name, tensor);
   }
+  if (average_) {
+    for (auto& [name, tensor] : average_->state()) tensors.emplace_back("average/" + name, tensor);
+  }
   dist::check_equal(comm_, tensors);
 }
 
@@ -221,9 +241,14 @@ void Trainer::log_step(bool stop) {
 void Trainer::evaluate_now() {
   if (!workload_->evaluates())
     return;
-  sparsifier().select_learned_masks(progress_.steps);
   const RunLog::Clock::time_point start = RunLog::Clock::now();
-  log_.evaluation(workload_->evaluate(model()), progress_.steps);
+  if (average_) {
+    const SparseModel averaged = averaged_model(recipe_, parts_, *average_, progress_.steps);
+    log_.evaluation(workload_->evaluate(*averaged.model), progress_.steps);
+  } else {
+    sparsifier().select_learned_masks(progress_.steps);
+    log_.evaluation(workload_->evaluate(model()), progress_.steps);
+  }
   log_.leave_out(start);
 }
 
@@ -244,6 +269,7 @@ void Trainer::checkpoint_now() {
                      .model = model(),
                      .sparsifier = sparsifier(),
                      .optimizer = optimizer,
+                     .average = average_ ? average_->state() : optim::NamedTensors(),
                      .product_choices = product_choices(stream_),
                      .bsr_routes = bsr_routes(stream_)});
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);

@@ -10,6 +10,7 @@
 #include "dist/comm.h"
 #include "dist/reducer.h"
 #include "layers/model.h"
+#include "optim/weight_average.h"
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
 #include "train/model_setup.h"
@@ -60,6 +61,7 @@ class Trainer {
   void refresh_masks(std::int64_t step);
   void require_finite(const Tensor& own_loss, std::int64_t step);
   void follow(const std::vector<sparsity::StorageChange>& changes);
+  void move_average();
   void check_ranks_agree();
   // Reads what the last steps have left, where this step is one to do so.
   void settle(bool stop);
@@ -85,6 +87,7 @@ class Trainer {
   Progress progress_;
   SparseModel parts_;
   std::unique_ptr<RankOptimizer> optimizer_;
+  std::optional<optim::WeightAverage> average_;  // where the recipe has train.ema
   dist::GradientReducer reducer_;
   std::optional<cuda::Mark> step_end_;  // of the newest step, where several ranks have GPUs
   RunLog log_;                          // silent but for rank 0

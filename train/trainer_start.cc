@@ -44,6 +44,8 @@ std::vector<std::string> Trainer::start() {
   dist::broadcast_parameters(comm_, model().parameters());
   sparsifier().initialise();
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
+  if (recipe_.train.ema > 0)
+    average_.emplace(model().parameters());
   return news;
 }
 
@@ -71,6 +73,10 @@ std::vector<std::string> Trainer::resume() {
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
   checkpoint.restore_optimizer(*optimizer_);
+  if (recipe_.train.ema > 0) {
+    average_.emplace(model().parameters());
+    checkpoint.restore_average(*average_);
+  }
   news.push_back(fmt::format("resumed from {} after {} steps", checkpoint.file(), progress_.steps));
   return news;
 }

@@ -238,7 +238,7 @@ TEST_CASE("moments that are shared out train the same run, which resumes with an
   const TinyRuns runs(scratch.path(), world());
   for (const char* method : {"blast", "ema", "supermask", "spartan"}) {
     std::vector<std::string> overrides = sparsity_overrides(method);
-    overrides.emplace_back("train.precision=fp64");
+    overrides.insert(overrides.end(), {"train.precision=fp64", "train.ema=0.9"});
     const std::string whole = fmt::format("whole-{}", method);
     const std::string shared = fmt::format("shared-{}", method);
     run_together(runs.recipe(whole, overrides));

@@ -249,6 +249,9 @@ TEST_CASE("contradictions across keys are refused") {
   refused({"train.micro_batch=16"}, "train.micro_batch");
   refused({"train.micro_batch=3"}, "train.micro_batch");
   refused({"train.eval_every=10"}, "train.eval_every");
+  refused({"train.ema=1"}, "train.ema=1");
+  refused({"train.ema_every=2"}, "only applies with train.ema: above 0");
+  refused({"train.ema=0.9", "train.ema_every=0"}, "train.ema_every");
   refused({"optim.moments=bfloat16", "optim.betas=[0.9, 0.999]"}, "optim.moments");
   refused({"optim.schedule.warmup=1001"}, "optim.schedule.warmup");
   refused({"optim.schedule={name: wsd, warmup: 90%}"}, "optim.schedule.decay");
@@ -332,6 +335,7 @@ TEST_CASE("the effective recipe reads back equal and is complete") {
       {"optim.schedule={name: wsd, decay: 12.5%}", "optim.lr=0.1234567890123456789"},
       {"sparsity.0.method=supermask", "sparsity.0.freeze_scores_at=-5"},
       {"sparsity.0.method=spartan", "sparsity.0.sharpness={initial: 0.5, end: 90%}"},
+      {"train.ema=0.999", "train.ema_every=32", "train.ema_warmup=10%"},
       {"sparsity.0.method=spartan", "sparsity.0.freeze_scores_at=never"},
       {"sparsity.0.schedule={name: table, end: -1, table: [[0, 0.25], [33.3%, 0.5], [-9, 0.75]]}"},
       {"sparsity.0={match: [a, b], method: rigl, block: 8, scope: group, group: g, score: ema, "
