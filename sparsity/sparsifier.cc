@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <iterator>
 
 #include "core/error.h"
 #include "core/name_hash.h"
@@ -196,7 +197,11 @@ bool Sparsifier::may_grow(const Pool& pool, std::int64_t step) const {
 std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
   forget_dense_gradients();
   select_learned_masks(step);
-  std::vector<StorageChange> changes = freeze(step);
+  std::vector<Target> freezing;
+  std::ranges::copy_if(targets_, std::back_inserter(freezing), [&](const Target& target) {
+    return selects(target) && frozen(target, step);
+  });
+  std::vector<StorageChange> changes = fold(freezing);
   for (const Pool& pool : pools_) {
     const Target& first = targets_[pool.front()];
     if (selects_every_step(rules_[first.rule]) || !refreshes_at(rules_[first.rule], step) ||
@@ -211,12 +216,17 @@ std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
   return changes;
 }
 
-std::vector<StorageChange> Sparsifier::freeze(std::int64_t step) {
+std::vector<StorageChange> Sparsifier::fold_masks() {
+  std::vector<Target> open;
+  std::ranges::copy_if(targets_, std::back_inserter(open),
+                       [this](const Target& target) { return selects(target); });
+  return fold(open);
+}
+
+std::vector<StorageChange> Sparsifier::fold(const std::vector<Target>& targets) const {
   std::vector<StorageChange> changes;
   std::vector<BlockMask> masks;
-  for (const Target& target : targets_) {
-    if (!selects(target) || !frozen(target, step))
-      continue;
+  for (const Target& target : targets) {
     LinearWeight& weight = *target.weight;
     changes.push_back(
         {.weight = &weight, .scores_name = weight.scores().name, .soft = weight.soft_mask()});
@@ -225,7 +235,7 @@ std::vector<StorageChange> Sparsifier::freeze(std::int64_t step) {
   if (changes.empty())
     return changes;
   // These stay, and have what kernels want to know about them.
-  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream_of(targets_.front()));
+  const std::vector<PatternPtr> patterns = BsrPattern::of(masks, stream_of(targets.front()));
   for (std::size_t i = 0; i < changes.size(); ++i) changes[i].weight->drop_dead_blocks(patterns[i]);
   return changes;
 }

@@ -76,6 +76,9 @@ class Sparsifier {
   /// Otherwise patterns are made on the GPU, without a schedule, so that products take a way that
   /// wants none (kernels/bsr_route.h).
   void select_learned_masks(std::int64_t step);
+  /// Ends training of masks where they are: masters under a mask that training moves become live
+  /// blocks, whose patterns have schedules. The host waits for the masks.
+  std::vector<StorageChange> fold_masks();
   /// The weight whose dense gradient that leaf is for (ag::BackwardHooks), or null. It was asked
   /// for by begin_step() for this step's backward.
   LinearWeight* dense_gradient_weight(const void* leaf) const;
@@ -142,7 +145,7 @@ class Sparsifier {
   void update_average(const Target& target, const Looks& looks, const BlockNorms& norms);
   void move_average(const PatternChange& change);
   void select_soft_masks(const std::vector<std::size_t>& targets, std::int64_t step);
-  std::vector<StorageChange> freeze(std::int64_t step);
+  std::vector<StorageChange> fold(const std::vector<Target>& targets) const;
   void add_changes(const Pool& pool, std::span<const std::uint8_t> pooled,
                    std::vector<std::size_t>& targets, std::vector<BlockMask>& masks) const;
   MaskBytes pooled_mask(const Pool& pool, std::int64_t step) const;

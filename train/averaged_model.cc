@@ -40,7 +40,7 @@ SparseModel averaged_model(const Recipe& recipe, const SparseModel& source,
   const Stream& stream = source.model->parameters().front()->var.stream();
   SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
   take_averages(*parts.model, *source.model, average);
-  parts.sparsifier->select_learned_masks(steps);
+  settle_masks(parts, steps);
   return parts;
 }
 

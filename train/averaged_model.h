@@ -18,7 +18,7 @@ double average_decay(const TrainConfig& train, std::int64_t steps);
 void take_averages(layers::Model& model, layers::Model& like, const optim::WeightAverage& average);
 
 /// A model of the recipe, like `source` after so many steps, whose weights are the averages and
-/// whose masks are selected by them; it shares their memory.
+/// whose masks are selected by them (settle_masks); it shares their memory.
 SparseModel averaged_model(const Recipe& recipe, const SparseModel& source,
                            const optim::WeightAverage& average, std::int64_t steps);
 

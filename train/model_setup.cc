@@ -50,6 +50,12 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build)
   return parts;
 }
 
+void settle_masks(const SparseModel& parts, std::int64_t steps) {
+  parts.sparsifier->select_learned_masks(steps);
+  if (parts.model->parameters().front()->var.stream().device.is_cuda())
+    parts.sparsifier->fold_masks();
+}
+
 Checkpoint open_newest_checkpoint(const RunDirectory& directory,
                                   std::vector<std::string>& reports) {
   for (const std::filesystem::path& path : directory.checkpoints()) {

@@ -41,6 +41,10 @@ enum class Build : std::uint8_t { kWhole, kShapesOnly };
 /// that.
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
 
+/// Selects the masks that training moves as they are after so many steps, for a model that will not
+/// be trained on. On a GPU masters under them become live blocks, for the fastest products.
+void settle_masks(const SparseModel& parts, std::int64_t steps);
+
 /// Opens the newest checkpoint of a run that is whole. Broken ones are passed over, each with a
 /// line in `reports`. Throws DataError if there is none.
 Checkpoint open_newest_checkpoint(const RunDirectory& directory, std::vector<std::string>& reports);

@@ -26,7 +26,7 @@ TrainedModel restore(const Checkpoint& checkpoint, const Stream& stream) {
     checkpoint.restore_average(average);
     take_averages(model, model, average);
   }
-  trained.parts.sparsifier->select_learned_masks(trained.progress.steps);
+  settle_masks(trained.parts, trained.progress.steps);
   return trained;
 }
 

@@ -373,6 +373,50 @@ TEST_CASE("a supermask follows its scores, and freezes into live blocks") {
   CHECK(sparsifier.begin_step(4).empty());
 }
 
+TEST_CASE("a static mask is random, of the wanted size, and never moves") {
+  Model model;
+  SparsityRule r = rule("blocks.*");
+  r.method = Method::kStatic;
+  apply_method(r);
+  r.schedule.initial = r.schedule.final;
+  Sparsifier sparsifier({r}, model.weights, 3, 1);
+  sparsifier.initialise();
+  std::vector<MaskBytes> masks;
+  for (const LinearWeight* weight : model.weights) {
+    CHECK(weight->storage() == Storage::kLiveBlocks);
+    CHECK(weight->pattern()->nnzb() == live_blocks(9, 0.7));
+    masks.push_back(weight->pattern()->mask());
+  }
+  CHECK(masks[0] != masks[1]);
+  for (std::int64_t step = 0; step <= 25; ++step) {
+    CHECK(sparsifier.begin_step(step).empty());
+    CHECK_FALSE(model.weights.front()->wants_dense_gradient());
+    model.make_gradients(7);
+    CHECK(sparsifier.refresh(step).empty());
+  }
+  for (std::size_t i = 0; i < masks.size(); ++i)
+    CHECK(model.weights[i]->pattern()->mask() == masks[i]);
+}
+
+TEST_CASE("masks that training moves can be folded in at any time") {
+  for (const Method method : {Method::kSupermask, Method::kSpartan, Method::kBlast}) {
+    Model model;
+    SparsityRule r = rule("blocks.*");
+    r.method = method;
+    apply_method(r);
+    r.schedule.final = 0.5;
+    Sparsifier sparsifier({r}, model.weights, 3, 1);
+    sparsifier.initialise();
+    sparsifier.select_learned_masks(50);
+    const LinearWeight& weight = *model.weights.back();
+    const Tensor folded = weight.folded();
+    CHECK(sparsifier.fold_masks().size() == (method == Method::kBlast ? 0 : 6));
+    CHECK(weight.storage() == Storage::kLiveBlocks);
+    HEW_CHECK_CLOSE(weight.folded(), folded, 0);
+    CHECK(sparsifier.fold_masks().empty());
+  }
+}
+
 TEST_CASE("a soft mask follows the weights, and freezes into live blocks that compute the same") {
   Model model;
   SparsityRule r = rule("blocks.*");
