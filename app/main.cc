@@ -12,6 +12,7 @@
 
 #include "app/bench_bsr.h"
 #include "app/bench_kernels.h"
+#include "app/bench_model.h"
 #include "app/bench_tune.h"
 #include "app/context.h"
 #include "app/data_command.h"
@@ -69,10 +70,11 @@ int run(int argc, char** argv, const AppContext& context) {
   add_export_command(app, context);
   add_import_command(app, context);
   add_data_commands(app, context);
-  CLI::App* bench = app.add_subcommand("bench", "Time the kernels");
+  CLI::App* bench = app.add_subcommand("bench", "Time kernels and whole models");
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
   add_bench_kernels(*bench);
+  add_bench_model(*bench);
   add_bench_tune(*bench);
   add_docs_command(app, context);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {
