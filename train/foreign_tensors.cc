@@ -77,6 +77,45 @@ std::vector<ForeignTensor> llama_tensors(const ModelConfig& config) {
   return out;
 }
 
+// timm's VisionTransformer: q, k and v are one matrix, the patches' weight is a convolution's, and
+// class token and positions have an axis for the batch.
+std::vector<ForeignTensor> vit_tensors(const ModelConfig& config) {
+  constexpr std::array<NamePair, 5> kLayers{{{".norm1", ".norm1"},
+                                             {".norm2", ".norm2"},
+                                             {".attn.proj", ".attn.out"},
+                                             {".mlp.fc1", ".mlp.up"},
+                                             {".mlp.fc2", ".mlp.down"}}};
+  std::vector<ForeignTensor> out;
+  if (config.pooling == layers::Pooling::kClassToken) {
+    out.push_back(
+        {.name = "cls_token", .parts = {"class_token"}, .shape = Shape{1, 1, config.width}});
+  }
+  out.push_back({.name = "pos_embed",
+                 .parts = {"position_embedding.weight"},
+                 .shape = Shape{1, config.context, config.width}});
+  out.push_back(
+      {.name = "patch_embed.proj.weight",
+       .parts = {"patch_embedding.weight"},
+       .shape = Shape{config.width, config.channels, config.patch_size, config.patch_size}});
+  out.push_back({.name = "patch_embed.proj.bias", .parts = {"patch_embedding.bias"}});
+  for (const char* kind : {".weight", ".bias"}) {
+    for (std::int64_t i = 0; i < config.layers; ++i) {
+      const std::string block = fmt::format("blocks.{}", i);
+      for (const auto& [theirs, ours] : kLayers) {
+        out.push_back({.name = block + theirs + kind, .parts = {block + ours + kind}});
+      }
+      const std::string attention = block + ".attn.";
+      out.push_back(
+          {.name = attention + "qkv" + kind,
+           .parts = {attention + "q" + kind, attention + "k" + kind, attention + "v" + kind}});
+    }
+    out.push_back(
+        {.name = std::string("norm") + kind, .parts = {std::string("final_norm") + kind}});
+    out.push_back({.name = std::string("head") + kind, .parts = {std::string("head") + kind}});
+  }
+  return out;
+}
+
 Tensor transposed(const Tensor& matrix) {
   Tensor out = Tensor::empty({matrix.size(1), matrix.size(0)}, matrix.dtype(), matrix.stream());
   kernels::permute(matrix, std::array{1, 0}, out, matrix.stream());
@@ -92,6 +131,8 @@ Shape with_rows(const Shape& shape, std::int64_t rows) {
 }  // namespace
 
 std::vector<ForeignTensor> foreign_tensors(const ModelConfig& config) {
+  if (config.family == ModelFamily::kVit)
+    return vit_tensors(config);
   std::vector<ForeignTensor> out =
       config.family == ModelFamily::kLlama ? llama_tensors(config) : gpt2_tensors(config);
   if (!config.tied_embeddings)
@@ -100,7 +141,15 @@ std::vector<ForeignTensor> foreign_tensors(const ModelConfig& config) {
 }
 
 std::string foreign_prefix(const ModelConfig& config) {
-  return config.family == ModelFamily::kLlama ? "model." : "transformer.";
+  switch (config.family) {
+    case ModelFamily::kGpt2:
+      return "transformer.";
+    case ModelFamily::kLlama:
+      return "model.";
+    case ModelFamily::kVit:
+      break;
+  }
+  return "";
 }
 
 bool is_foreign_buffer(const std::string& name) {

@@ -18,11 +18,12 @@ struct ForeignTensor {
   std::optional<Shape> shape = {};  // theirs, where it is another one of the same elements
 };
 
-/// What GPT2LMHeadModel or LlamaForCausalLM saves for a model of this shape: names, and how
-/// parameters lie in tensors. GPT-2 there always has biases. A tied head is left out.
+/// What GPT2LMHeadModel, LlamaForCausalLM or timm's VisionTransformer saves for a model of this
+/// shape: names, and how parameters lie in tensors. GPT-2 and ViT always have biases there. A tied
+/// head is left out.
 std::vector<ForeignTensor> foreign_tensors(const layers::ModelConfig& config);
 
-/// The start of the names that may be left out where a model was saved without its head.
+/// The start of the names that may be left out where a model was saved without its head, or "".
 std::string foreign_prefix(const layers::ModelConfig& config);
 
 /// A tensor that programs save, or once saved, beside the parameters of this family, and that
