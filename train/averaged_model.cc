@@ -12,8 +12,8 @@ bool average_is_due(const TrainConfig& train, std::int64_t steps) {
 double average_decay(const TrainConfig& train, std::int64_t steps) {
   if (steps <= train.ema_warmup.step)
     return 0;
-  const auto updates =
-      static_cast<double>(steps / train.ema_every - train.ema_warmup.step / train.ema_every);
+  const std::int64_t since = steps / train.ema_every - train.ema_warmup.step / train.ema_every;
+  const auto updates = static_cast<double>(since);
   constexpr double kLag = 10;
   return std::min(train.ema, (1 + updates) / (kLag + updates));
 }
