@@ -40,13 +40,6 @@ std::optional<std::int64_t> misfit(const CifarFormat& format,
   return std::nullopt;
 }
 
-std::vector<std::uint8_t> read_file(const std::string& path) {
-  const FileDescriptor file = open_to_read(path);
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size_of_file(file, path)));
-  read_at(file, path, 0, std::as_writable_bytes(std::span(bytes)));
-  return bytes;
-}
-
 /// The format of the bytes. Throws DataError.
 const CifarFormat& format_of(const std::string& path, const std::vector<std::uint8_t>& bytes) {
   require<DataError>(!bytes.empty(), "{}: empty", path);
@@ -85,13 +78,13 @@ bool is_cifar(const std::string& path) {
   if (!path.ends_with(".bin") || size == 0 ||
       std::ranges::none_of(kFormats, [&](const auto& f) { return size % f.record() == 0; }))
     return false;
-  const auto bytes = read_file(path);
+  const auto bytes = read_all(path);
   return std::ranges::any_of(
       kFormats, [&](const auto& f) { return size % f.record() == 0 && !misfit(f, bytes); });
 }
 
 std::shared_ptr<const ImageSet> open_cifar_images(const std::string& path) {
-  const std::vector<std::uint8_t> bytes = read_file(path);
+  const std::vector<std::uint8_t> bytes = read_all(path);
   const CifarFormat& format = format_of(path, bytes);
   const std::int64_t count = std::ssize(bytes) / format.record();
   std::vector<std::uint8_t> pixels(static_cast<std::size_t>(count * kPixels));

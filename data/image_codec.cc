@@ -4,6 +4,7 @@
 #include <array>
 
 #include "core/error.h"
+#include "io/atomic_file.h"
 
 namespace hew {
 
@@ -35,6 +36,10 @@ DecodedImage decode_image(std::span<const std::uint8_t> bytes, const std::string
       break;
   }
   throw DataError(fmt::format("{}: neither PNG nor JPEG", name));
+}
+
+DecodedImage read_image_file(const std::string& path) {
+  return decode_image(read_all(path), path);
 }
 
 }  // namespace hew

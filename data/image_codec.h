@@ -21,6 +21,9 @@ ImageFormat image_format(std::span<const std::uint8_t> first);
 /// BackendError where this build lacks the format's library.
 DecodedImage decode_image(std::span<const std::uint8_t> bytes, const std::string& name);
 
+/// The same of a file, by its path.
+DecodedImage read_image_file(const std::string& path);
+
 /// Throws DataError for more pixels than any picture has; `name` is the file's.
 void check_pixels(std::int64_t height, std::int64_t width, const std::string& name);
 

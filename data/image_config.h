@@ -27,8 +27,8 @@ struct RandAugmentConfig {
   double magnitude = 9;  // in [0, 30]
 };
 
-/// What happens to an image between its file and the model (docs/images.md). Training does all of it,
-/// in the order of the members from `crop` on; evaluation takes the middle and normalises.
+/// What happens to an image between its file and the model (docs/images.md). Training does all of
+/// it, in the order of the members from `crop` on; evaluation takes the middle and normalises.
 struct ImageTransformConfig {
   std::int64_t size = 0;             // height and width of what comes out
   std::int64_t channels = 3;         // 1 or 3; images of the other kind are converted

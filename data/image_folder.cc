@@ -22,13 +22,6 @@ struct ImageFile {
   ImageShape shape;
 };
 
-std::vector<std::uint8_t> read_file(const std::string& path) {
-  const FileDescriptor file = open_to_read(path);
-  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size_of_file(file, path)));
-  read_at(file, path, 0, std::as_writable_bytes(std::span(bytes)));
-  return bytes;
-}
-
 class FolderImages final : public ImageSet {
  public:
   FolderImages(Info info, std::vector<ImageFile> files)
@@ -42,7 +35,7 @@ class FolderImages final : public ImageSet {
     return decode_image(encoded(i), file(i).path);
   }
   std::vector<std::uint8_t> encoded(std::int64_t i) const override {
-    return read_file(file(i).path);
+    return read_all(file(i).path);
   }
 
  private:

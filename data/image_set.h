@@ -62,9 +62,9 @@ class ImageSet {
   Info info_;
 };
 
-/// Opens what a path or glob pattern names, told apart by content (docs/images.md): IDX files, CIFAR
-/// batches, packs of `hew data images`, or a folder of such files, or one with a folder of PNG and
-/// JPEG files for each class. Throws DataError `<path>: <reason>`.
+/// Opens what a path or glob pattern names, told apart by content (docs/images.md): IDX files,
+/// CIFAR batches, packs of `hew data images`, or a folder of such files, or one with a folder of
+/// PNG and JPEG files for each class. Throws DataError `<path>: <reason>`.
 std::shared_ptr<const ImageSet> open_image_set(const std::string& pattern);
 /// The same of several, one after another; their classes must be the same.
 std::shared_ptr<const ImageSet> open_image_set(std::span<const std::string> patterns);

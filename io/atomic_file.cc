@@ -62,6 +62,13 @@ void read_at(const FileDescriptor& file, const std::filesystem::path& path, std:
   }
 }
 
+std::vector<std::uint8_t> read_all(const std::filesystem::path& path) {
+  const FileDescriptor file = open_to_read(path);
+  std::vector<std::uint8_t> bytes(static_cast<std::size_t>(size_of_file(file, path)));
+  read_at(file, path, 0, std::as_writable_bytes(std::span(bytes)));
+  return bytes;
+}
+
 int sync_folder(const std::filesystem::path& path) {
   const FileDescriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!folder)

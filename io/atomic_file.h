@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <span>
 #include <string>
+#include <vector>
 
 #include "core/handle.h"
 
@@ -24,6 +25,8 @@ std::int64_t size_of_file(const FileDescriptor& file, const std::filesystem::pat
 /// Fills `out` from byte `offset` on. Throws DataError, also where the file ends too early.
 void read_at(const FileDescriptor& file, const std::filesystem::path& path, std::int64_t offset,
              std::span<std::byte> out);
+/// All bytes of a file. Throws DataError.
+std::vector<std::uint8_t> read_all(const std::filesystem::path& path);
 
 /// Syncs a folder, without which a power cut may take the names in it; some file systems cannot,
 /// which is no failure. Returns 0 or the errno.

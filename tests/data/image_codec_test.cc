@@ -140,6 +140,15 @@ TEST_CASE("PNG: colours, palettes, and transparency that is left out") {
             .pixels == Bytes{1, 2, 3});
 }
 
+TEST_CASE("a file is read by its path") {
+  const test::Scratch scratch;
+  const std::string path = scratch / "a.png";
+  test::write_bytes(path, test::png_of_colour(2, 1, 7, 8, 9));
+  CHECK(read_image_file(path).pixels == Bytes{7, 8, 9, 7, 8, 9});
+  test::write_bytes(path, "");
+  CHECK(test::data_error_of([&] { read_image_file(path); }) == path + ": empty");
+}
+
 TEST_CASE("PNG: interlaced files have the pixels of plain ones") {
   for (const auto& [width, height] : {std::pair{1, 1}, {5, 3}, {11, 13}}) {
     const DecodedImage image = smooth(height, width, 3);
