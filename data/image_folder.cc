@@ -113,10 +113,9 @@ std::shared_ptr<const ImageSet> open_image_folder(const std::string& path) {
       std::transform_reduce(files.begin(), files.end(), std::int64_t{0}, std::plus<>(),
                             [](const auto& f) { return f.bytes; });
   const auto images = std::make_shared<FolderImages>(std::move(info), std::move(files));
-  if (bytes <= kDecodedBytes) {
-    for_each_parallel(images->size(),
-                      [&](std::size_t i) { images->read(static_cast<std::int64_t>(i)); });
-  }
+  // One at least: a build without the library for it says so here.
+  const std::int64_t decoded = bytes <= kDecodedBytes ? images->size() : 1;
+  for_each_parallel(decoded, [&](std::size_t i) { images->read(static_cast<std::int64_t>(i)); });
   return images;
 }
 
