@@ -50,7 +50,7 @@ TunedLayers layers_of_recipe(const BenchTuneOptions& o) {
       train::build_model(recipe, make_cpu_stream(), train::Build::kShapesOnly);
   const std::int64_t tokens =
       o.tokens > 0 ? o.tokens
-                   : train::sequences_at_a_time(recipe.train, /*ranks=*/1) * recipe.model.context;
+                   : train::samples_at_a_time(recipe.train, /*ranks=*/1) * recipe.model.context;
   std::set<TunedLayer> layers;
   for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
     const std::vector<std::int64_t> own{parts.sparsifier->rules()[target.rule].block};

@@ -25,6 +25,7 @@ struct EnumNames<ImageCrop> {
 struct RandAugmentConfig {
   std::int64_t ops = 0;  // operations in a row; 0: off
   double magnitude = 9;  // in [0, 30]
+  friend bool operator==(const RandAugmentConfig&, const RandAugmentConfig&) = default;
 };
 
 /// What happens to an image between its file and the model (docs/images.md). Training does all of
@@ -44,6 +45,7 @@ struct ImageTransformConfig {
   double mixup = 0;          // alpha of Zhang et al. 2017; 0: off
   double cutmix = 0;         // alpha of Yun et al. 2019; 0: off. With both on, a batch has either
   std::int64_t repeats = 1;  // of each image in a global batch (Hoffer et al. 2019)
+  friend bool operator==(const ImageTransformConfig&, const ImageTransformConfig&) = default;
 };
 
 /// Throws ConfigError that names the key, `data.image.size: …`.

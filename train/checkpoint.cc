@@ -1,6 +1,7 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/error.h"
@@ -14,6 +15,7 @@ constexpr const char* kKind = "hew-checkpoint";
 constexpr int kVersion = 1;
 constexpr const char* kProductChoices = "product_choices";
 constexpr const char* kBsrRoutes = "bsr_routes";
+constexpr const char* kClassNames = "class_names";
 
 std::string weight_path(const std::string& name) {
   return "weights/" + name;
@@ -72,6 +74,10 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   H5Writer writer(path, kKind, kVersion);
   writer.attribute("/", "recipe", to_yaml(source.recipe));
   writer.attribute("/", "vocab", source.model.config().vocab);
+  if (source.model.config().reads_images()) {
+    writer.attribute("/", "classes", source.model.config().classes);
+    write_text(writer, kClassNames, nlohmann::json(source.data.classes).dump());
+  }
   write_progress(writer, source.progress);
   write_tokenizer(writer, source.data.tokenizer);
   if (!source.product_choices.empty())
@@ -109,6 +115,8 @@ Checkpoint::Checkpoint(H5Reader reader) : reader_(std::move(reader)) {
 Recipe Checkpoint::recipe() const {
   Recipe recipe = parse_recipe(reader_.attribute_string("/", "recipe"), file() + ":recipe");
   recipe.model.vocab = reader_.attribute_int("/", "vocab");
+  if (recipe.model.reads_images())
+    recipe.model.classes = reader_.attribute_int("/", "classes");
   return recipe;
 }
 
@@ -124,9 +132,13 @@ Progress Checkpoint::progress() const {
 
 DataRecord Checkpoint::data() const {
   const auto bytes = reader_.read_vector<std::uint8_t>("tokenizer/blob");
-  return {.tokenizer = {.kind = reader_.attribute_string("/tokenizer", "kind"),
-                        .blob = std::string(bytes.begin(), bytes.end()),
-                        .sha256 = reader_.attribute_string("/tokenizer", "sha256")}};
+  DataRecord data{.tokenizer = {.kind = reader_.attribute_string("/tokenizer", "kind"),
+                                .blob = std::string(bytes.begin(), bytes.end()),
+                                .sha256 = reader_.attribute_string("/tokenizer", "sha256")}};
+  const std::string classes = text(kClassNames);
+  if (!classes.empty())
+    data.classes = nlohmann::json::parse(classes).get<std::vector<std::string>>();
+  return data;
 }
 
 std::string Checkpoint::text(const char* name) const {

@@ -22,7 +22,7 @@ namespace hew::train {
 /// How far a run has come. Everything random follows from these numbers.
 struct Progress {
   std::int64_t steps = 0;          // completed optimizer steps
-  std::int64_t samples = 0;        // sequences consumed: the data position
+  std::int64_t samples = 0;        // sequences or images consumed: the data position
   std::uint64_t rng_seed = 0;      // key of all draws
   std::uint64_t rng_step = 0;      // counter of the next step's draws
   std::int64_t metrics_bytes = 0;  // length of metrics.jsonl at this step
@@ -55,7 +55,7 @@ class Checkpoint {
   explicit Checkpoint(H5Reader reader);
 
   const std::string& file() const { return reader_.file(); }
-  /// The recipe it was written with, its vocabulary filled in.
+  /// The recipe it was written with, its vocabulary or classes filled in.
   Recipe recipe() const;
   Progress progress() const;
   DataRecord data() const;

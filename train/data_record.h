@@ -1,6 +1,7 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 namespace hew::train {
 
@@ -13,7 +14,8 @@ struct TokenizerRecord {
 
 /// What must be known of the training data to use a model.
 struct DataRecord {
-  TokenizerRecord tokenizer;  // of text
+  TokenizerRecord tokenizer = {};         // of text
+  std::vector<std::string> classes = {};  // of images: the name of each label
 };
 
 }  // namespace hew::train

@@ -127,7 +127,7 @@ double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vecto
                 std::int64_t step) {
   std::vector<WeightCost> costs;
   for (const Row& row : linear) {
-    WeightCost cost{.out_features = row.shape[0], .in_features = row.shape[1]};
+    WeightCost cost = dense_cost(recipe.model, row.name, row.shape[0], row.shape[1]);
     if (row.target != nullptr) {
       const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
       cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, step)) /
@@ -176,7 +176,8 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
   line("moving averages of weights", &MemoryEstimate::averages);
   line("gradients", &MemoryEstimate::gradients);
   line("dense gradients of a refresh", &MemoryEstimate::dense_gradients);
-  line(fmt::format("activations of {} sequence(s)", sequences_at_a_time(recipe.train, ranks)),
+  line(fmt::format("activations of {} {}(s)", samples_at_a_time(recipe.train, ranks),
+                   recipe.model.reads_images() ? "image" : "sequence"),
        &MemoryEstimate::activations);
   line("what comes and goes", &MemoryEstimate::passing);
   line("CUDA and its libraries", &MemoryEstimate::libraries);
@@ -187,7 +188,7 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
 }  // namespace
 
 std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
-  sequences_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
+  samples_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
   complete_model(recipe);
   const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
   const std::vector<Row> rows = collect_rows(parts);
@@ -201,18 +202,20 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
     total += flops_at(recipe, parts, linear, step);
   }
   const std::int64_t last = recipe.train.steps - 1;
-  const double tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
   text += fmt::format("\nparameters        {} in full\n", elements);
   auto memory = [&](std::int64_t step) {
     return estimate_memory(recipe, ranks, stored_model(recipe, parts, rows, step));
   };
   text += memory_table(recipe, ranks, memory(0), memory(last)) + "\n";
-  text += fmt::format("batch             {} sequences, {} tokens a step on {} rank(s)\n",
-                      recipe.train.batch, static_cast<std::int64_t>(tokens), ranks);
+  text += fmt::format("batch             {} {}, {} tokens a step on {} rank(s)\n",
+                      recipe.train.batch, recipe.model.reads_images() ? "images" : "sequences",
+                      recipe.train.batch * recipe.model.context, ranks);
   text += fmt::format("FLOPs a step      {:.4e} at step 0, {:.4e} at the last\n",
                       flops_at(recipe, parts, linear, 0), flops_at(recipe, parts, linear, last));
-  text += fmt::format("FLOPs of the run  {:.4e} over {} steps, {:.3e} tokens\n", total,
-                      recipe.train.steps, tokens * static_cast<double>(recipe.train.steps));
+  const StepWork work = step_work(recipe);
+  text += fmt::format(
+      "FLOPs of the run  {:.4e} over {} steps, {:.3e} {}\n", total, recipe.train.steps,
+      static_cast<double>(work.amount) * static_cast<double>(recipe.train.steps), work.unit);
   return text;
 }
 

@@ -10,8 +10,8 @@ namespace hew::train {
 /// What a recipe would train, without allocating it: the layer table (parameter, shape, elements,
 /// block, wanted live blocks over the schedule), an estimate of the memory that each of `ranks`
 /// ranks needs at the first and the last step (train/memory_estimate.h), and FLOPs a step and in
-/// all. Where blocks regrow as a union, more are live between refreshes than are wanted. The
-/// vocabulary is read from the corpus if the recipe leaves it open. Throws ConfigError, DataError.
+/// all. Where blocks regrow as a union, more are live between refreshes than are wanted. What the
+/// recipe leaves open is read from the data. Throws ConfigError, DataError.
 std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream);
 
 }  // namespace hew::train

@@ -2,20 +2,35 @@
 
 namespace hew::train {
 
-double step_flops(const layers::ModelConfig& model, std::int64_t sequences,
+WeightCost dense_cost(const layers::ModelConfig& model, std::string_view name,
+                      std::int64_t out_features, std::int64_t in_features) {
+  WeightCost cost{.out_features = out_features, .in_features = in_features, .rows = model.context};
+  if (!model.reads_images())
+    return cost;
+  if (name == "patch_embedding.weight") {
+    cost.rows = model.patches();
+    cost.input_gradient = false;
+  } else if (name == "head.weight") {
+    cost.rows = 1;
+  }
+  return cost;
+}
+
+double step_flops(const layers::ModelConfig& model, std::int64_t samples,
                   std::span<const WeightCost> weights) {
-  const auto batch = static_cast<double>(sequences);
+  const auto batch = static_cast<double>(samples);
   const auto context = static_cast<double>(model.context);
   const double tokens = batch * context;
   double flops = 0;
   for (const WeightCost& weight : weights) {
-    const double product = 2 * tokens * static_cast<double>(weight.out_features) *
+    const double product = 2 * (batch * static_cast<double>(weight.rows)) *
+                           static_cast<double>(weight.out_features) *
                            static_cast<double>(weight.in_features);
-    flops += 2 * product * weight.density;                            // y and dx
-    flops += product * (weight.dense_gradient ? 1 : weight.density);  // dw
+    flops += (weight.input_gradient ? 2 : 1) * product * weight.density;  // y and dx
+    flops += product * (weight.dense_gradient ? 1 : weight.density);      // dw
   }
   constexpr double kAttentionProducts = 2 + 5;
-  const double pairs = context * (context + 1) / 2;
+  const double pairs = model.reads_images() ? context * context : context * (context + 1) / 2;
   flops += static_cast<double>(model.layers) * kAttentionProducts * 2 * batch * pairs *
            static_cast<double>(model.heads * model.head_width());
   if (model.tied_embeddings) {

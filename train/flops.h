@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <span>
+#include <string_view>
 
 #include "layers/config.h"
 
@@ -11,16 +12,24 @@ namespace hew::train {
 struct WeightCost {
   std::int64_t out_features = 0;  // N
   std::int64_t in_features = 0;   // K
+  std::int64_t rows = 0;          // of x, for each sample
   double density = 1;             // live elements of all; of forward and input gradient
   bool dense_gradient = false;    // the weight gradient is computed in full, whatever is live
+  bool input_gradient = true;     // x needs a gradient
 };
 
-/// Floating-point operations of one training step over `sequences` full windows, as they are really
-/// computed, 2 for a multiply-add: 2·M·N·K·density for each of the three products of a weight,
-/// M = sequences · context; causal attention over T(T + 1)/2 pairs, 2 products forward and 5
-/// backward (scores are computed anew); the tied head, if it is one. Norms, activations, the
-/// softmax and the optimizer are not counted (below 1 % at real sizes).
-double step_flops(const layers::ModelConfig& model, std::int64_t sequences,
+/// The shape and rows of a model's linear weight of that name, dense, and whether its input needs a
+/// gradient: a ViT's patches are no token of their own, its head looks at one row, and pixels need
+/// none.
+WeightCost dense_cost(const layers::ModelConfig& model, std::string_view name,
+                      std::int64_t out_features, std::int64_t in_features);
+
+/// Floating-point operations of one training step over `samples` full windows or images, as they
+/// are really computed, 2 for a multiply-add: 2·M·N·K·density for each of the two or three products
+/// of a weight, M = samples · rows; attention over T(T + 1)/2 pairs if causal, else T², 2 products
+/// forward and 5 backward (scores are computed anew); the tied head, if it is one. Norms,
+/// activations, the softmax and the optimizer are not counted (below 1 % at real sizes).
+double step_flops(const layers::ModelConfig& model, std::int64_t samples,
                   std::span<const WeightCost> weights);
 
 }  // namespace hew::train

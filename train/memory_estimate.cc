@@ -41,7 +41,9 @@ double kept_by_token(const Recipe& recipe, const StoredModel& stored) {
   const auto blocks = static_cast<double>(model.layers);
   const BlockKeeps keeps = kept_by_block(model);
   const double whole = keeps.norms + keeps.residual + keeps.attention + keeps.mlp;
-  const double last_norm = 2 * width;
+  // Of a class token alone it is next to nothing.
+  const bool one_row = model.reads_images() && model.pooling == layers::Pooling::kClassToken;
+  const double last_norm = one_row ? 0 : 2 * width;
   const ag::ForwardContext context = forward_context(recipe);
   if (context.recompute_blocks)
     return blocks * width + whole + last_norm;
@@ -53,14 +55,22 @@ double kept_by_token(const Recipe& recipe, const StoredModel& stored) {
   return total;
 }
 
+// They are kept as patches.
+double pixels_of_image(const layers::ModelConfig& model) {
+  return static_cast<double>(model.channels * model.image_size * model.image_size);
+}
+
 // Bytes of the largest set of tensors that come and go.
-double bytes_in_passing(const Recipe& recipe, const StoredModel& stored, double tokens) {
+double bytes_in_passing(const Recipe& recipe, const StoredModel& stored, double samples) {
   const layers::ModelConfig& model = recipe.model;
   const double size = width_of(activation_dtype(recipe.train.precision));
   const auto width = static_cast<double>(model.width);
-  const double logits = tokens * static_cast<double>(model.vocab) * size;
-  const double loss =
-      (stored.sparse_head ? 2 * logits : std::min(logits, kLogitsChunk)) + tokens * width * size;
+  const double tokens = samples * static_cast<double>(model.context);
+  const double logits = (model.reads_images() ? samples * static_cast<double>(model.classes)
+                                              : tokens * static_cast<double>(model.vocab)) *
+                        size;
+  const bool whole = stored.sparse_head || model.reads_images();
+  const double loss = (whole ? 2 * logits : std::min(logits, kLogitsChunk)) + tokens * width * size;
   const double hidden = model.family == layers::ModelFamily::kLlama ? 2 : 1;
   const double mlp = tokens * (hidden * static_cast<double>(model.mlp_width) + 2 * width) * size;
   return std::max(loss, mlp);
@@ -95,7 +105,7 @@ double bytes_of_moment_element(const Recipe& recipe) {
 }  // namespace
 
 MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredModel& model) {
-  const std::int64_t micro_batch = sequences_at_a_time(recipe.train, ranks);
+  const std::int64_t micro_batch = samples_at_a_time(recipe.train, ranks);
   const double master = width_of(weight_dtype(recipe.train.precision));
   const DType computed = activation_dtype(recipe.train.precision);
   const double size = width_of(computed);
@@ -114,7 +124,9 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
   const auto tokens = static_cast<double>(micro_batch * recipe.model.context);
   out.activations = tokens * kept_by_token(recipe, model) * size +
                     tokens * static_cast<double>(recipe.model.layers * recipe.model.heads) * kSum;
-  out.passing = bytes_in_passing(recipe, model, tokens);
+  if (recipe.model.reads_images())
+    out.activations += static_cast<double>(micro_batch) * pixels_of_image(recipe.model) * size;
+  out.passing = bytes_in_passing(recipe, model, static_cast<double>(micro_batch));
   out.libraries = recipe.run.device.is_cpu() ? 0 : kLibraries;
   const bool adds_up = micro_batch * ranks < recipe.train.batch;
   out.dense_gradients = bytes_of_dense_gradients(recipe, model, adds_up, master);

@@ -41,7 +41,8 @@ struct MemoryEstimate {
   double most = 0;  // at one time: gradients come as activations go
 };
 
-/// recipe.model.vocab is filled in. Throws ConfigError where the ranks cannot share the batch.
+/// What recipe.model leaves to the data is filled in. Throws ConfigError where the ranks cannot
+/// share the batch.
 MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredModel& model);
 
 }  // namespace hew::train

@@ -62,8 +62,8 @@ void MetricsFile::write(const nlohmann::ordered_json& object) {
 }
 
 std::string to_string(const ProgressLine& line) {
-  return fmt::format("step {}/{}  loss {:.4f}  {} tokens/s  lr {:.2e}  sparsity {:.1f} %  {} left",
-                     line.step, line.steps, line.loss, rate(line.tokens_per_second),
+  return fmt::format("step {}/{}  loss {:.4f}  {} {}/s  lr {:.2e}  sparsity {:.1f} %  {} left",
+                     line.step, line.steps, line.loss, rate(line.rate), line.unit,
                      line.learning_rate, 100 * line.sparsity, duration(line.seconds_left));
 }
 

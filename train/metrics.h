@@ -6,6 +6,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 namespace hew::train {
 
@@ -29,8 +30,9 @@ class MetricsFile {
 struct ProgressLine {
   std::int64_t step = 0;  // completed
   std::int64_t steps = 0;
-  double loss = 0;  // nats a token
-  double tokens_per_second = 0;
+  double loss = 0;  // nats a token or image
+  double rate = 0;  // units a second
+  std::string_view unit = "tokens";
   double learning_rate = 0;
   double sparsity = 0;  // of the weights under a rule, now
   double seconds_left = 0;

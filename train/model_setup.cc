@@ -4,6 +4,7 @@
 #include "kernels/attention_settings.h"
 #include "kernels/product_settings.h"
 #include "layers/language_model.h"
+#include "layers/vision_transformer.h"
 
 namespace hew::train {
 
@@ -40,11 +41,15 @@ std::string product_choices(const Stream& stream) {
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build) {
   const auto seed = static_cast<std::uint64_t>(recipe.run.seed);
   SparseModel parts;
-  parts.model = std::make_unique<layers::LanguageModel>(
-      recipe.model, layers::Initializer{.seed = seed,
-                                        .dtype = weight_dtype(recipe.train.precision),
-                                        .stream = stream,
-                                        .shapes_only = build == Build::kShapesOnly});
+  const layers::Initializer init{.seed = seed,
+                                 .dtype = weight_dtype(recipe.train.precision),
+                                 .stream = stream,
+                                 .shapes_only = build == Build::kShapesOnly};
+  if (recipe.model.reads_images()) {
+    parts.model = std::make_unique<layers::VisionTransformer>(recipe.model, init);
+  } else {
+    parts.model = std::make_unique<layers::LanguageModel>(recipe.model, init);
+  }
   parts.sparsifier = std::make_unique<sparsity::Sparsifier>(
       recipe.sparsity, parts.model->linear_weights(), recipe.model.layers, seed);
   return parts;

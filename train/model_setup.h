@@ -36,9 +36,9 @@ std::string product_choices(const Stream& stream);
 
 enum class Build : std::uint8_t { kWhole, kShapesOnly };
 
-/// Dense starting weights by (run.seed, name), or shapes without memory. recipe.model.vocab is
-/// filled in. Sparsity is not applied yet: Sparsifier::initialise or Checkpoint::restore_model does
-/// that.
+/// Dense starting weights by (run.seed, name), or shapes without memory. What recipe.model
+/// leaves to the data is filled in. Sparsity is not applied yet: Sparsifier::initialise or
+/// Checkpoint::restore_model does that.
 SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
 
 /// Selects the masks that training moves as they are after so many steps, for a model that will not

@@ -89,6 +89,17 @@ void resolve_steps(const Schema& schema, Recipe& recipe) {
   }
 }
 
+// What the model has to know of its images.
+void fit_to_images(Recipe& recipe) {
+  layers::ModelConfig& model = recipe.model;
+  if (!model.reads_images())
+    return;
+  model.image_size = recipe.data.image.size;
+  model.channels = recipe.data.image.channels;
+  if (model.patch_size > 0)
+    model.context = model.image_tokens();
+}
+
 }  // namespace
 
 Recipe parse_recipe(std::string_view text, std::string_view source_name,
@@ -107,6 +118,7 @@ Recipe parse_recipe(std::string_view text, std::string_view source_name,
   for (std::size_t i = 0; i < recipe.sparsity.size(); ++i) {
     reader.fill(schema.rule, fmt::format("{}.{}.", kRuleList, i), recipe.sparsity[i]);
   }
+  fit_to_images(recipe);
   resolve_steps(schema, recipe);
   check_recipe(recipe, Checker(tree, reader.wrong(), problems));
   problems.throw_if_any();
@@ -147,7 +159,7 @@ std::vector<std::string> missed_by_resume(const Recipe& saved, const Recipe& wan
   return missed;
 }
 
-std::int64_t sequences_at_a_time(const TrainConfig& train, int ranks) {
+std::int64_t samples_at_a_time(const TrainConfig& train, int ranks) {
   require<ConfigError>(train.batch % ranks == 0, "train.batch: {} is not a multiple of {} ranks",
                        train.batch, ranks);
   const std::int64_t share = train.batch / ranks;

@@ -9,7 +9,9 @@
 
 #include "core/device.h"
 #include "core/named_enum.h"
+#include "data/image_config.h"
 #include "layers/config.h"
+#include "layers/vit_size.h"
 #include "optim/config.h"
 #include "sparsity/rule.h"
 
@@ -40,17 +42,19 @@ struct StartConfig {
   friend bool operator==(const StartConfig&, const StartConfig&) = default;
 };
 
-/// Paths or globs of corpora, relative to the working directory.
+/// Paths or globs of corpora or images, relative to the working directory.
 struct DataConfig {
   std::vector<std::string> train;
   std::vector<std::string> valid;
+  ImageTransformConfig image;  // of a ViT
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
 
 struct TrainConfig {
   std::int64_t steps = 0;
-  std::int64_t batch = 0;        // sequences a step, over all ranks
-  std::int64_t micro_batch = 0;  // sequences a rank computes at a time; 0: its whole share
+  std::int64_t batch = 0;        // samples (sequences or images) a step, over all ranks
+  std::int64_t micro_batch = 0;  // samples a rank computes at a time; 0: its whole share
+  double label_smoothing = 0;    // of a ViT
   Precision precision = Precision::kFp32;
   Recompute recompute = Recompute::kNone;
   double ema = 0;              // decay of the weights' moving averages; 0: none
@@ -58,7 +62,7 @@ struct TrainConfig {
   StepMark ema_warmup = StepMark::at(0);
   std::int64_t log_every = 10;
   std::int64_t eval_every = 0;    // 0: only at the end
-  std::int64_t eval_batches = 0;  // of `batch` sequences; 0: the whole split
+  std::int64_t eval_batches = 0;  // of `batch` samples; 0: the whole split
   friend bool operator==(const TrainConfig&, const TrainConfig&) = default;
 };
 
@@ -73,6 +77,7 @@ struct CheckpointConfig {
 /// keys.
 struct Recipe {
   RunConfig run;
+  layers::VitSize vit_size = layers::VitSize::kCustom;  // model.size
   layers::ModelConfig model;
   StartConfig start;  // model.init
   DataConfig data;
@@ -108,9 +113,9 @@ std::vector<std::string> resume_conflicts(const Recipe& saved, const Recipe& wan
 std::vector<std::string> missed_by_resume(const Recipe& saved, const Recipe& wanted,
                                           std::int64_t steps);
 
-/// Sequences that each of `ranks` ranks computes at a time. Throws ConfigError where train.batch or
+/// Samples that each of `ranks` ranks computes at a time. Throws ConfigError where train.batch or
 /// train.micro_batch does not divide evenly.
-std::int64_t sequences_at_a_time(const TrainConfig& train, int ranks);
+std::int64_t samples_at_a_time(const TrainConfig& train, int ranks);
 
 /// The page docs/recipe.md: every key with type, range, default and meaning.
 std::string recipe_reference_markdown();

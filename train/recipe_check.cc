@@ -23,6 +23,8 @@ void check_model(const layers::ModelConfig& model, const Checker& checker) {
         return fmt::format("got {}, expected a divisor of model.heads = {}", model.kv_heads,
                            model.heads);
       });
+  if (model.family == ModelFamily::kVit)
+    return;
   if (model.family == ModelFamily::kGpt2) {
     checker.check(
         {"model.kv_heads", "model.heads", "model.family"},
@@ -106,6 +108,34 @@ void check_training(const Recipe& recipe, const Checker& checker) {
       });
 }
 
+void check_images(const Recipe& recipe, const Checker& checker) {
+  const ImageTransformConfig& image = recipe.data.image;
+  const std::int64_t patch = recipe.model.patch_size;
+  checker.check(
+      {"data.image.size", "model.patch_size"}, [&] { return image.size % patch == 0; },
+      [&] {
+        return fmt::format("got {}, expected a multiple of model.patch_size = {}", image.size,
+                           patch);
+      });
+  checker.check(
+      {"data.image.repeats", "train.batch"},
+      [&] { return recipe.train.batch % image.repeats == 0; },
+      [&] {
+        return fmt::format("got {}, expected a divisor of train.batch = {}", image.repeats,
+                           recipe.train.batch);
+      });
+  if (checker.is_wrong("data.image.size"))
+    return;
+  try {
+    check_image_transform(image);
+  } catch (const ConfigError& error) {
+    const std::string text = error.what();  // `key: what is wrong`
+    const std::size_t colon = text.find(": ");
+    checker.check(
+        {text.substr(0, colon)}, [] { return false; }, [&] { return text.substr(colon + 2); });
+  }
+}
+
 }  // namespace
 
 void Checker::check(std::initializer_list<std::string> keys, const std::function<bool()>& holds,
@@ -120,6 +150,8 @@ void Checker::check(std::initializer_list<std::string> keys, const std::function
 
 void check_recipe(const Recipe& recipe, const Checker& checker) {
   check_model(recipe.model, checker);
+  if (recipe.model.reads_images() && !checker.is_wrong("model.family"))
+    check_images(recipe, checker);
   check_training(recipe, checker);
   check_rules(recipe, checker);
 }

@@ -13,9 +13,23 @@ bool is_llama(const Recipe& recipe) {
   return recipe.model.family == ModelFamily::kLlama;
 }
 
+bool is_vit(const Recipe& recipe) {
+  return recipe.model.reads_images();
+}
+
+bool reads_text(const Recipe& recipe) {
+  return !recipe.model.reads_images();
+}
+
+kernels::Activation usual_activation(const Recipe& recipe) {
+  if (is_vit(recipe))
+    return kernels::Activation::kGelu;
+  return is_llama(recipe) ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh;
+}
+
 // 4·width, or for a gated MLP as many parameters in three matrices, in whole 64s.
 std::int64_t usual_mlp_width(const ModelConfig& model) {
-  if (model.family == ModelFamily::kGpt2)
+  if (model.family != ModelFamily::kLlama)
     return 4 * model.width;
   constexpr std::int64_t kStep = 64;
   constexpr std::int64_t kThirds = 3 * kStep;
@@ -41,19 +55,25 @@ void add_model_options(std::vector<Field<Recipe>>& fields) {
       fields, "model", [](auto& r) -> auto& { return r.model; });
   model.add("tied_embeddings", &ModelConfig::tied_embeddings, "The head is the token embedding.")
       .defaults_to("gpt2: true, llama: false",
-                   [](Recipe& r, const Written&) { r.model.tied_embeddings = !is_llama(r); });
+                   [](Recipe& r, const Written&) {
+                     r.model.tied_embeddings = r.model.family == ModelFamily::kGpt2;
+                   })
+      .only_with("model.family", "gpt2 or llama", reads_text);
   model.add("bias", &ModelConfig::bias, "Linear layers and LayerNorms have biases; Llama has none.")
-      .defaults_to("gpt2: true, llama: false",
+      .defaults_to("gpt2, vit: true, llama: false",
                    [](Recipe& r, const Written&) { r.model.bias = !is_llama(r); });
   model.add("activation", &ModelConfig::activation, "Activation of the MLP; Llama's gate has silu.")
-      .defaults_to("gpt2: gelu_tanh, llama: silu", [](Recipe& r, const Written&) {
-        r.model.activation =
-            is_llama(r) ? kernels::Activation::kSilu : kernels::Activation::kGeluTanh;
-      });
+      .defaults_to("gpt2: gelu_tanh, llama: silu, vit: gelu",
+                   [](Recipe& r, const Written&) { r.model.activation = usual_activation(r); });
   model.add("dropout", &ModelConfig::dropout, below_one(),
             "Probability of dropping an activation while training.");
-  model.add("norm_eps", &ModelConfig::norm_eps, positive(),
-            "ε under the root of LayerNorm or RMSNorm.");
+  model
+      .add("norm_eps", &ModelConfig::norm_eps, positive(),
+           "ε under the root of LayerNorm or RMSNorm.")
+      .defaults_to("vit: 1e-06, else 1e-05", [](Recipe& r, const Written&) {
+        if (is_vit(r))
+          r.model.norm_eps = 1e-6;
+      });
   model.add("rope_theta", &ModelConfig::rope_theta, positive(), "Base of the rotary embedding.")
       .only_with("model.family", "llama", is_llama);
   model.add("init_std", &ModelConfig::init_std, positive(),
@@ -122,21 +142,42 @@ void add_model_fields(std::vector<Field<Recipe>>& fields) {
       fields, "model", [](auto& r) -> auto& { return r.model; });
   const auto size = at_least<std::int64_t>(1);
   model.add("family", &ModelConfig::family, "Architecture.").required();
-  model.add("layers", &ModelConfig::layers, size, "Transformer blocks.").required();
-  model.add("heads", &ModelConfig::heads, size, "Attention heads; must divide `model.width`.")
-      .required();
+  Section named(
+      fields, "model", [](auto& r) -> auto& { return r; });
+  named.add("size", &Recipe::vit_size, "A ViT's layers, heads and width by name.")
+      .only_with("model.family", "vit", is_vit);
+  // The named size has a number for it, unless the recipe says another.
+  const auto by_size = [](Field<Recipe>& field, std::int64_t ModelConfig::*number,
+                          std::int64_t layers::VitShape::*named_number) {
+    field.required_if("", [](const Recipe& r) { return r.vit_size == layers::VitSize::kCustom; })
+        .defaults_to("required; `model.size` may say it", [=](Recipe& r, const Written&) {
+          r.model.*number = layers::vit_shape(r.vit_size).*named_number;
+        });
+  };
+  by_size(model.add("layers", &ModelConfig::layers, size, "Transformer blocks."),
+          &ModelConfig::layers, &layers::VitShape::layers);
+  by_size(
+      model.add("heads", &ModelConfig::heads, size, "Attention heads; must divide `model.width`."),
+      &ModelConfig::heads, &layers::VitShape::heads);
   model
       .add("kv_heads", &ModelConfig::kv_heads, size,
            "Heads of keys and values; must divide `model.heads`, and equal it in gpt2.")
       .defaults_to("`model.heads`",
-                   [](Recipe& r, const Written&) { r.model.kv_heads = r.model.heads; });
-  model.add("width", &ModelConfig::width, size, "Channels of the residual stream.").required();
+                   [](Recipe& r, const Written&) { r.model.kv_heads = r.model.heads; })
+      .only_with("model.family", "gpt2 or llama", reads_text);
+  by_size(model.add("width", &ModelConfig::width, size, "Channels of the residual stream."),
+          &ModelConfig::width, &layers::VitShape::width);
   model.add("mlp_width", &ModelConfig::mlp_width, size, "Channels inside the MLP.")
-      .defaults_to("gpt2: 4·width, llama: 8/3·width rounded up to a multiple of 64",
+      .defaults_to("gpt2, vit: 4·width, llama: 8/3·width rounded up to a multiple of 64",
                    [](Recipe& r, const Written&) { r.model.mlp_width = usual_mlp_width(r.model); });
-  model.add("context", &ModelConfig::context, size, "Tokens of a sequence.").required();
-  model.add("vocab", &ModelConfig::vocab, at_least<std::int64_t>(0),
-            "Vocabulary; 0: that of the corpus.");
+  model.add("context", &ModelConfig::context, size, "Tokens of a sequence.")
+      .required_if("required", reads_text)
+      .only_with("model.family", "gpt2 or llama", reads_text);
+  model
+      .add("vocab", &ModelConfig::vocab, at_least<std::int64_t>(0),
+           "Vocabulary; 0: that of the corpus.")
+      .only_with("model.family", "gpt2 or llama", reads_text);
+  add_vit_fields(fields);
   add_model_options(fields);
 }
 
@@ -144,18 +185,28 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
   Section data(
       fields, "data", [](auto& r) -> auto& { return r.data; });
   data.add("train", &DataConfig::train, not_empty(),
-           "Corpora to train on: paths or globs, relative to the working directory.")
+           "Corpora, or for a ViT images (docs/data.md), to train on: paths or globs, relative to "
+           "the "
+           "working directory.")
       .required();
-  data.add("valid", &DataConfig::valid, "Corpora to evaluate on.");
+  data.add("valid", &DataConfig::valid, "Corpora or images to evaluate on.");
+  add_image_fields(fields);
   Section train(
       fields, "train", [](auto& r) -> auto& { return r.train; });
   const auto count = at_least<std::int64_t>(1);
   const auto count_or_zero = at_least<std::int64_t>(0);
   train.add("steps", &TrainConfig::steps, count, "Optimizer steps of the whole run.").required();
-  train.add("batch", &TrainConfig::batch, count, "Sequences a step, over all ranks.").required();
-  train.add(
-      "micro_batch", &TrainConfig::micro_batch, count_or_zero,
-      "Sequences a rank computes at a time; must divide its share of the batch; 0: all of it.");
+  train
+      .add("batch", &TrainConfig::batch, count,
+           "Samples (sequences or images) a step, over all ranks.")
+      .required();
+  train.add("micro_batch", &TrainConfig::micro_batch, count_or_zero,
+            "Samples a rank computes at a time; must divide its share of the batch; 0: all of it.");
+  train
+      .add("label_smoothing", &TrainConfig::label_smoothing, below_one(),
+           "ε: targets are 1 − ε for what is known and ε shared out over all classes. Evaluation "
+           "has none.")
+      .only_with("model.family", "vit", is_vit);
   train.add("precision", &TrainConfig::precision,
             "Type of compute; weights are float32 but for fp64. tf32 and bf16 need a GPU.");
   train
@@ -181,7 +232,7 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
   train.add("eval_every", &TrainConfig::eval_every, count_or_zero,
             "Steps between evaluations on `data.valid`; 0: only at the end.");
   train.add("eval_batches", &TrainConfig::eval_batches, count_or_zero,
-            "Batches of `train.batch` sequences an evaluation; 0: the whole split.");
+            "Batches of `train.batch` samples an evaluation; 0: the whole split.");
 }
 
 void add_optim_fields(std::vector<Field<Recipe>>& fields) {

@@ -24,6 +24,8 @@ Schema make_schema();
 /// The tables that make_schema puts together.
 void add_run_fields(std::vector<Field<Recipe>>& fields);
 void add_model_fields(std::vector<Field<Recipe>>& fields);
+void add_vit_fields(std::vector<Field<Recipe>>& fields);
+void add_image_fields(std::vector<Field<Recipe>>& fields);
 void add_data_and_train_fields(std::vector<Field<Recipe>>& fields);
 void add_optim_fields(std::vector<Field<Recipe>>& fields);
 void add_checkpoint_fields(std::vector<Field<Recipe>>& fields);

@@ -77,6 +77,18 @@ bool read_value(const YAML::Node& node, StringList& out) {
   return true;
 }
 
+bool read_value(const YAML::Node& node, NumberList& out) {
+  NumberList values;
+  if (!node.IsSequence() && !read_value(node, values.emplace_back()))
+    return false;
+  for (const YAML::Node& item : node) {
+    if (!read_value(item, values.emplace_back()))
+      return false;
+  }
+  out = std::move(values);
+  return true;
+}
+
 bool read_value(const YAML::Node& node, std::array<double, 2>& out) {
   return node.IsSequence() && node.size() == 2 && read_value(node[0], out[0]) &&
          read_value(node[1], out[1]);
@@ -151,6 +163,10 @@ std::string write_value(const StringList& value) {
     list += write_value(item);
   }
   return "[" + list + "]";
+}
+
+std::string write_value(const NumberList& value) {
+  return fmt::format("[{}]", fmt::join(value, ", "));
 }
 
 std::string write_value(const std::array<double, 2>& value) {

@@ -18,6 +18,7 @@
 namespace hew::train {
 
 using StringList = std::vector<std::string>;
+using NumberList = std::vector<double>;
 using ScheduleTable = std::vector<sparsity::SchedulePoint>;
 
 bool read_value(const YAML::Node& node, std::int64_t& out);
@@ -25,6 +26,7 @@ bool read_value(const YAML::Node& node, double& out);
 bool read_value(const YAML::Node& node, bool& out);
 bool read_value(const YAML::Node& node, std::string& out);
 bool read_value(const YAML::Node& node, StringList& out);
+bool read_value(const YAML::Node& node, NumberList& out);
 bool read_value(const YAML::Node& node, std::array<double, 2>& out);
 bool read_value(const YAML::Node& node, Device& out);
 bool read_value(const YAML::Node& node, StepMark& out);
@@ -45,6 +47,7 @@ std::string write_value(double value);
 std::string write_value(bool value);
 std::string write_value(const std::string& value);
 std::string write_value(const StringList& value);
+std::string write_value(const NumberList& value);
 std::string write_value(const std::array<double, 2>& value);
 std::string write_value(const Device& value);
 std::string write_value(const StepMark& value);
@@ -69,6 +72,9 @@ inline std::string describe(const std::string&) {
 }
 inline std::string describe(const StringList&) {
   return "a text or list of texts";
+}
+inline std::string describe(const NumberList&) {
+  return "a number or list of numbers";
 }
 inline std::string describe(const std::array<double, 2>&) {
   return "a list of two numbers";

@@ -21,12 +21,13 @@ void RunLog::step(const StepRecord& record, bool milestone) {
   const double elapsed = std::chrono::duration<double>(Clock::now() - since_).count();
   const auto steps = static_cast<double>(std::max<std::int64_t>(progress.steps - since_step_, 1));
   const double per_step = elapsed / steps;
-  const auto tokens = static_cast<double>(recipe.train.batch * recipe.model.context);
+  const StepWork work = step_work(recipe);
   const ProgressLine line{
       .step = progress.steps,
       .steps = recipe.train.steps,
       .loss = record.outcome.loss,
-      .tokens_per_second = tokens / per_step,
+      .rate = static_cast<double>(work.amount) / per_step,
+      .unit = work.unit,
       .learning_rate = record.outcome.learning_rate,
       .sparsity = record.sparsity,
       .seconds_left = per_step * static_cast<double>(recipe.train.steps - progress.steps)};
@@ -39,7 +40,7 @@ void RunLog::step(const StepRecord& record, bool milestone) {
                    {"lr", record.outcome.learning_rate},
                    {"grad_norm", record.outcome.gradient_norm},
                    {"sparsity", line.sparsity},
-                   {"tokens_per_second", line.tokens_per_second},
+                   {fmt::format("{}_per_second", work.unit), line.rate},
                    {"step_seconds", per_step},
                    {"bytes_reduced", record.bytes_reduced},
                    {"flops", progress.flops}});

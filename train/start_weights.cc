@@ -13,7 +13,8 @@ namespace {
 
 // Keys of the model section that say how it is trained, not what it is.
 bool may_differ(const std::string& key) {
-  static const std::set<std::string> kKeys{"model.init", "model.dropout", "model.init_std"};
+  static const std::set<std::string> kKeys{"model.init", "model.size", "model.dropout",
+                                           "model.drop_path", "model.init_std"};
   return kKeys.contains(key);
 }
 

@@ -24,7 +24,7 @@ TextWorkload::TextWorkload(Recipe& recipe, dist::Communicator& comm, const Strea
     : comm_(comm),
       stream_(stream),
       batch_(recipe.train.batch),
-      evaluation_{.batch = sequences_at_a_time(recipe.train, comm.size()),
+      evaluation_{.batch = samples_at_a_time(recipe.train, comm.size()),
                   .max_windows = recipe.train.eval_batches * recipe.train.batch,
                   .dtype = activation_dtype(recipe.train.precision)},
       train_(open_corpus(recipe.data.train, recipe.model.vocab)) {

@@ -206,11 +206,12 @@ void Trainer::check_ranks_agree() {
 double Trainer::flops_of_this_step() const {
   std::vector<WeightCost> costs;
   for (const sparsity::LinearWeight* weight : model().linear_weights()) {
-    costs.push_back(
-        {.out_features = weight->out_features(),
-         .in_features = weight->in_features(),
-         .density = weight->pattern() == nullptr ? 1 : 1 - weight->pattern()->sparsity(),
-         .dense_gradient = weight->trains_mask() || weight->wants_dense_gradient()});
+    WeightCost cost =
+        dense_cost(recipe_.model, weight->name(), weight->out_features(), weight->in_features());
+    if (weight->pattern() != nullptr)
+      cost.density = 1 - weight->pattern()->sparsity();
+    cost.dense_gradient = weight->trains_mask() || weight->wants_dense_gradient();
+    costs.push_back(cost);
   }
   return step_flops(recipe_.model, recipe_.train.batch, costs);
 }

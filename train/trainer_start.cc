@@ -21,7 +21,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
       profile_(options.profile, stream) {
   if (comm.size() > 1 && !stream.device.is_cpu())
     step_end_.emplace();
-  sequences_at_a_time(recipe_.train, comm.size());  // refuses what cannot be shared out
+  samples_at_a_time(recipe_.train, comm.size());  // refuses what cannot be shared out
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   workload_ = open_workload(recipe_, comm_, stream_);

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "autograd/forward_context.h"
@@ -56,8 +57,16 @@ class Workload {
   virtual EvaluationReport evaluate(const layers::Model& model) const = 0;
 };
 
+/// What a training step gets through, for the log.
+struct StepWork {
+  std::string_view unit;    // "tokens" or "images"
+  std::int64_t amount = 0;  // over all ranks
+};
+StepWork step_work(const Recipe& recipe);
+
 /// Opens and checks all that the recipe's data keys name, and fills in what the recipe leaves to
-/// the data: model.vocab. `comm` must outlive the workload. Throws ConfigError, DataError.
+/// the data: model.vocab or model.classes. `comm` must outlive the workload. Throws ConfigError,
+/// DataError.
 std::unique_ptr<Workload> open_workload(Recipe& recipe, dist::Communicator& comm,
                                         const Stream& stream);
 

@@ -116,7 +116,7 @@ TEST_CASE_FIXTURE(Fixture,
 
 TEST_CASE("a batch that the ranks cannot share is refused with its key") {
   const auto shared = [](std::int64_t batch, std::int64_t micro_batch, int ranks) {
-    return train::sequences_at_a_time({.steps = 1, .batch = batch, .micro_batch = micro_batch},
+    return train::samples_at_a_time({.steps = 1, .batch = batch, .micro_batch = micro_batch},
                                       ranks);
   };
   CHECK(shared(12, 0, 3) == 4);
