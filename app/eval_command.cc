@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "app/eval_images.h"
 #include "app/eval_task.h"
 #include "app/open_model.h"
 #include "app/rank_device.h"
@@ -68,10 +69,24 @@ void run_task(const EvalArguments& arguments, const AppContext& context) {
     fmt::print("{}\n", report);
 }
 
+void print_images(const EvalArguments& arguments, const train::TrainedModel& trained,
+                  const RankDevice& device) {
+  const std::string report = report_images(trained,
+                                           {.data = arguments.data,
+                                            .batch = arguments.batch,
+                                            .json = arguments.json,
+                                            .dump_logits = arguments.dump_logits},
+                                           device);
+  if (device.comm().rank() == 0)
+    fmt::print("{}\n", report);
+}
+
 void run_loss(const EvalArguments& arguments, const AppContext& context) {
   const RankDevice device(parse_device(arguments.device), context.comm);
   const Stream& stream = device.stream();
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
+  if (trained.recipe.model.reads_images())
+    return print_images(arguments, trained, device);
   const std::shared_ptr<const TokenCorpus> corpus = open_corpus(arguments, trained);
   const layers::LanguageModel& model = layers::as_language_model(*trained.parts.model);
   const train::Evaluation result =
@@ -93,22 +108,25 @@ void run_loss(const EvalArguments& arguments, const AppContext& context) {
 }  // namespace
 
 void add_eval_command(CLI::App& app, const AppContext& context) {
-  CLI::App* command = app.add_subcommand("eval", "Validation loss of a trained model, or a task");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Validation loss of a trained model, of a ViT accuracy too; or a task");
   auto arguments = std::make_shared<EvalArguments>();
   command->add_option("run", arguments->run, "Run directory, checkpoint or exported model")
       ->required();
-  command->add_option("--data", arguments->data,
-                      "Corpora instead of the recipe's data.valid; of a task its file or folder");
+  command->add_option(
+      "--data", arguments->data,
+      "Corpora or images instead of the recipe's data.valid; of a task its file or folder");
   command
       ->add_option("--batch", arguments->batch,
-                   "Windows computed at a time; of shorter texts as many tokens")
+                   "Windows or images computed at a time; of shorter texts as many tokens")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
   command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");
-  CLI::Option* dump =
-      command->add_option("--dump-logits", arguments->dump_logits,
-                          "Also write ids and logits of the first window to this safetensors file");
+  CLI::Option* dump = command->add_option(
+      "--dump-logits", arguments->dump_logits,
+      "Also write ids (images) and logits of the first window (batch) to this safetensors "
+      "file");
   add_task_options(*command, arguments->task)->excludes(dump);
   command->callback([arguments, &context] {
     arguments->task.name.empty() ? run_loss(*arguments, context) : run_task(*arguments, context);
