@@ -6,53 +6,90 @@
 namespace hew::kernels {
 namespace {
 
-// Measured on an H100.
-constexpr double kMemory = 2.6e12;   // bytes/s of device memory that products reach
-constexpr double kLaunch = 4e-6;     // s
-constexpr double kScatter = 3.6e12;  // bytes/s of scatter_blocks and gather_blocks
+// Fitted to what an H100 was measured to reach (docs/results/bsr-h100.md).
+constexpr double kMemory = 2.8e12;  // bytes/s of device memory that products reach
+constexpr double kCopy = 3.0e12;    // bytes/s of scatter_blocks and gather_blocks
+constexpr double kLaunch = 4e-6;    // s
 constexpr std::int64_t kGroupRows = 128;
 constexpr std::int64_t kTokenTile = 256;
+constexpr double kUnlimited = 1e18;  // what never binds
 
-// FLOP/s of the library's dense products, and of the plain kernels.
-double dense_rate(const BsrProblem& p) {
-  if (p.dtype == DType::kBFloat16)
-    return 760e12;
-  if (p.dtype == DType::kFloat32)
-    return p.tf32 ? 340e12 : 50e12;
-  return 50e12;
+bool is_tf32(const BsrProblem& p) {
+  return p.dtype == DType::kFloat32 && p.tf32;
 }
 
+// FLOP/s of live blocks where the tensor cores bind, and bytes/s from L2 into all shared memories.
+struct Rates {
+  double flops = kUnlimited;
+  double shared_memory = kUnlimited;
+};
+
+// Rows of 128 bytes come at 8.5 TB/s, shorter ones slower. Where the input is wider than the output
+// fewer tiles share what is loaded.
+Rates product_rates(const BsrProblem& p) {
+  const bool forward = p.product == BsrProduct::kForward;
+  const std::int64_t depth = forward ? p.cols : p.rows;
+  const std::int64_t width = forward ? p.rows : p.cols;
+  const double narrow = depth > width ? 0.86 : 1;
+  Rates r;
+  if (is_tf32(p)) {
+    r = p.block >= 128  ? Rates{.flops = 300e12, .shared_memory = 8.5e12}
+        : p.block >= 64 ? Rates{.flops = 290e12, .shared_memory = 8.5e12}
+        : p.block >= 32 ? Rates{.flops = 215e12, .shared_memory = 8.5e12}
+                        : Rates{.shared_memory = 4.35e12};
+  } else {
+    r = p.block >= 64   ? Rates{.flops = 680e12, .shared_memory = 8.5e12}
+        : p.block >= 32 ? Rates{.shared_memory = 5.7e12}
+                        : Rates{.shared_memory = 2.5e12};
+  }
+  return {.flops = narrow * r.flops, .shared_memory = narrow * r.shared_memory};
+}
+
+Rates weight_gradient_rates(const BsrProblem& p) {
+  if (is_tf32(p)) {  // without wgmma
+    return p.block >= 128  ? Rates{.flops = 160e12, .shared_memory = 5e12}
+           : p.block >= 64 ? Rates{.flops = 150e12, .shared_memory = 5e12}
+                           : Rates{.shared_memory = 5e12};
+  }
+  return p.block >= 128  ? Rates{.flops = 750e12}
+         : p.block >= 64 ? Rates{.flops = 620e12}
+         : p.block >= 32 ? Rates{.shared_memory = 6.2e12}
+                         : Rates{.shared_memory = 2.9e12};
+}
+
+// FLOP/s of the plain kernels.
 double plain_rate(const BsrProblem& p) {
   if (p.dtype == DType::kBFloat16)
     return p.block >= 64 ? 120e12 : p.block >= 32 ? 90e12 : p.block >= 16 ? 40e12 : 8e12;
+  if (p.product == BsrProduct::kWeightGradient && p.block <= 16)
+    return 8e12;
   return p.dtype == DType::kFloat32 ? 25e12 : 15e12;
+}
+
+// The library's dense product: FLOP/s, and which share of the time for its bytes is not hidden.
+struct DenseRate {
+  double flops;
+  double exposed = 0;
+};
+DenseRate dense_rate(const BsrProblem& p) {
+  const bool weight_gradient = p.product == BsrProduct::kWeightGradient;
+  if (p.dtype == DType::kBFloat16)
+    return {.flops = weight_gradient ? 740e12 : 870e12, .exposed = 0.06};
+  if (!is_tf32(p))
+    return {.flops = 50e12};
+  const bool forward = p.product == BsrProduct::kForward;
+  return {.flops = weight_gradient ? 250e12 : forward ? 470e12 : 410e12, .exposed = 0.45};
 }
 
 double element_bytes(const BsrProblem& p) {
   return static_cast<double>(size_of(p.dtype));
 }
 
-bool is_tf32(const BsrProblem& p) {
-  return p.dtype == DType::kFloat32 && p.tf32;
-}
-
-// FLOP/s of live blocks where the tensor cores bind; in tf32 estimated from that. Blocks below 64
-// are multiplied together with dead ones beside them; the weight gradient in tf32 has no wgmma.
-double hopper_rate(const BsrProblem& p) {
-  const bool weight_gradient = p.product == BsrProduct::kWeightGradient;
-  if (is_tf32(p) && weight_gradient)
-    return p.block >= 64 ? 190e12 : 100e12;
-  if (is_tf32(p))
-    return p.block >= 128 ? 300e12 : p.block >= 64 ? 270e12 : p.block >= 32 ? 190e12 : 120e12;
-  if (weight_gradient)
-    return 0.85 * (p.block >= 128 ? 660e12 : p.block >= 64 ? 600e12 : 320e12);
-  return p.block >= 128 ? 660e12 : p.block >= 64 ? 600e12 : p.block >= 32 ? 320e12 : 200e12;
-}
-
-// Bytes/s from L2 into all shared memories; short rows reach less.
-double shared_memory_rate(const BsrProblem& p) {
-  const double row = element_bytes(p) * static_cast<double>(p.block);
-  return row >= 128 ? 7.8e12 : row >= 64 ? 5.7e12 : 3.5e12;
+// Of W, or of its gradient.
+double value_element_bytes(const BsrProblem& p) {
+  return p.product == BsrProduct::kWeightGradient
+             ? static_cast<double>(size_of(accumulator_of(p.dtype)))
+             : element_bytes(p);
 }
 
 double live_flops(const BsrProblem& p) {
@@ -65,16 +102,26 @@ double dense_flops(const BsrProblem& p) {
          static_cast<double>(p.cols);
 }
 
-// Of the two matrices of tokens, read or written once.
+double value_bytes(const BsrProblem& p) {
+  return value_element_bytes(p) * static_cast<double>(p.nnzb) *
+         static_cast<double>(p.block * p.block);
+}
+
+// Of both matrices of tokens, whole, read or written once.
 double token_bytes(const BsrProblem& p) {
   return element_bytes(p) * static_cast<double>(p.tokens) * static_cast<double>(p.rows + p.cols);
 }
 
-double value_bytes(const BsrProblem& p) {
-  const double element = p.product == BsrProduct::kWeightGradient
-                             ? static_cast<double>(size_of(accumulator_of(p.dtype)))
-                             : element_bytes(p);
-  return element * static_cast<double>(p.nnzb) * static_cast<double>(p.block * p.block);
+// The same without the columns of an input that no live block needs.
+double live_token_bytes(const BsrProblem& p) {
+  const auto share = [&p](std::int64_t size) {  // of columns that meet `size` of W
+    const std::int64_t blocks = (size + p.block - 1) / p.block;
+    return 1 - std::pow(1 - p.density(), static_cast<double>(blocks));
+  };
+  const double rows = p.product == BsrProduct::kForward ? 1 : share(p.cols);
+  const double cols = p.product == BsrProduct::kInputGradient ? 1 : share(p.rows);
+  return element_bytes(p) * static_cast<double>(p.tokens) *
+         (rows * static_cast<double>(p.rows) + cols * static_cast<double>(p.cols));
 }
 
 // Tiles of tokens × block that a group of block rows reads share the columns they have in common:
@@ -88,7 +135,7 @@ double shared_memory_bytes(const BsrProblem& p) {
   const double tokens = static_cast<double>(p.tokens);
   const double moving = element_bytes(p) * tokens * block * nnzb * united;
   if (p.product == BsrProduct::kWeightGradient)
-    return 1.25 * element_bytes(p) * tokens * block * nnzb;  // four blocks share a tile of dy
+    return element_bytes(p) * tokens * block * nnzb;
   return moving + element_bytes(p) * block * block * nnzb * std::ceil(tokens / kTokenTile);
 }
 
@@ -98,12 +145,29 @@ double transposing_seconds(const BsrProblem& p) {
   return copies ? 2 * value_bytes(p) / kMemory + kLaunch : 0;
 }
 
+// W is written whole, from live blocks; of its gradient live blocks alone are copied.
 double folding_seconds(const BsrProblem& p) {
-  const double element = p.product == BsrProduct::kWeightGradient
-                             ? static_cast<double>(size_of(accumulator_of(p.dtype)))
-                             : element_bytes(p);
-  const double matrix = element * static_cast<double>(p.rows) * static_cast<double>(p.cols);
-  return (matrix + 2 * value_bytes(p)) / kScatter + kLaunch;
+  const double matrix =
+      value_element_bytes(p) * static_cast<double>(p.rows) * static_cast<double>(p.cols);
+  const double written = p.product == BsrProduct::kWeightGradient ? value_bytes(p) : matrix;
+  return (written + value_bytes(p)) / kCopy + kLaunch;
+}
+
+// Of bytes of device memory a part stays exposed even where something else binds.
+double hopper_seconds(const BsrProblem& p) {
+  const bool weight_gradient = p.product == BsrProduct::kWeightGradient;
+  const Rates rates = weight_gradient ? weight_gradient_rates(p) : product_rates(p);
+  const double exposed = weight_gradient ? 0.65 : 0.2;
+  const double memory = (live_token_bytes(p) + value_bytes(p)) / kMemory;
+  const double inside =
+      std::max(live_flops(p) / rates.flops, shared_memory_bytes(p) / rates.shared_memory);
+  return std::max(memory, inside + exposed * memory) + transposing_seconds(p) + kLaunch;
+}
+
+double dense_seconds(const BsrProblem& p) {
+  const DenseRate rate = dense_rate(p);
+  const double memory = token_bytes(p) / kMemory;
+  return std::max(memory, dense_flops(p) / rate.flops + rate.exposed * memory) + kLaunch;
 }
 
 }  // namespace
@@ -127,17 +191,14 @@ BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrInde
 }
 
 double estimated_seconds(BsrRoute route, const BsrProblem& p) {
-  const double memory = (token_bytes(p) + value_bytes(p)) / kMemory;
   switch (route) {
     case BsrRoute::kPlain:
-      return std::max(live_flops(p) / plain_rate(p), memory) + kLaunch;
+      return std::max(live_flops(p) / plain_rate(p), (token_bytes(p) + value_bytes(p)) / kMemory) +
+             kLaunch;
     case BsrRoute::kHopper:
-      return std::max({live_flops(p) / hopper_rate(p), memory,
-                       shared_memory_bytes(p) / shared_memory_rate(p)}) +
-             transposing_seconds(p) + kLaunch;
+      return hopper_seconds(p);
     case BsrRoute::kFolded:
-      return std::max(dense_flops(p) / dense_rate(p), token_bytes(p) / kMemory) +
-             folding_seconds(p) + kLaunch;
+      return dense_seconds(p) + folding_seconds(p);
   }
   return 0;
 }

@@ -39,9 +39,9 @@ struct BsrProblem {
 BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrIndex& index,
                       bool hopper);
 
-/// Seconds that a route takes on an H100: the largest of what its FLOPs, its bytes of device memory
-/// and its bytes from the L2 cache into shared memory take at the rates that the route was measured
-/// to reach (docs/block-sparse-kernels.md), and launches. Only ratios of routes count.
+/// Seconds that a route takes on an H100, by its FLOPs, its bytes of device memory and its bytes
+/// from the L2 cache into shared memory, at rates fitted to measured times
+/// (docs/results/bsr-h100.md). Only ratios of routes count.
 double estimated_seconds(BsrRoute route, const BsrProblem& problem);
 
 /// The cheapest route. Depends on its argument alone, so that every run chooses alike.
