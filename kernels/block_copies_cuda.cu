@@ -6,9 +6,9 @@
 #include "kernels/launch.cuh"
 #include "kernels/vectors.cuh"
 
-/// Blocks between a dense matrix and values [nnzb, b, b]. Bytes are moved, whatever they mean: a
-/// word is 16 bytes where rows and blocks come in whole ones and lie at multiples of 16, else one
-/// element. All columns below are counted in words.
+/// Blocks between a dense matrix and values [nnzb, b, b]. Bytes are moved, whatever they mean
+/// unless they are added: a word is 16 bytes where rows and blocks come in whole ones and lie at
+/// multiples of 16, else one element. All columns below are counted in words.
 namespace hew::kernels {
 namespace {
 
@@ -53,24 +53,55 @@ __device__ Place place_in(const Tiling& tiling, int block_words) {
       .block = block, .word = word - block * block_words, .row = row, .used = row < tiling.step};
 }
 
+// What becomes of a word and of the one that lies where it goes.
+struct Replaced {
+  static constexpr bool kReads = false;
+  static constexpr int kWords = kUnroll;  // in flight
+};
+template <class D>
+struct Added {
+  static constexpr bool kReads = true;
+  static constexpr int kWords = kUnroll / 2;
+  template <class Word>
+  __device__ static Word of(Word held, Word there) {
+    constexpr int n = sizeof(Word) / sizeof(D);
+    D a[n];
+    D b[n];
+    memcpy(a, &held, sizeof(Word));
+    memcpy(b, &there, sizeof(Word));
+#pragma unroll
+    for (int k = 0; k < n; ++k) a[k] = narrow<D>(widen(a[k]) + widen(b[k]));
+    memcpy(&held, a, sizeof(Word));
+    return held;
+  }
+};
+
 // Rows first, first + step, … below `rows` of one column: those below `known` are copied, the
-// others become zero.
-template <class Word>
+// others become zero, or stay where there are sums.
+template <class Result, class Word>
 __device__ void copy_column(const Word* from, std::int64_t from_stride, int known, Word* to,
                             std::int64_t to_stride, int rows, int first, int step) {
+  constexpr int kWords = Result::kWords;
   from += first * from_stride;
   to += first * to_stride;
-  for (int row = first; row < rows; row += kUnroll * step) {
-    Word held[kUnroll];
+  for (int row = first; row < rows; row += kWords * step) {
+    Word held[kWords];
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
+    for (int u = 0; u < kWords; ++u) {
       held[u] = Word{};
       if (row + u * step < known)
         held[u] = *from;
       from += step * from_stride;
     }
+    if constexpr (Result::kReads) {
 #pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
+      for (int u = 0; u < kWords; ++u) {
+        if (row + u * step < rows)
+          held[u] = Result::of(held[u], to[u * step * to_stride]);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kWords; ++u) {
       if (row + u * step < rows)
         *to = held[u];
       to += step * to_stride;
@@ -107,15 +138,15 @@ __global__ __launch_bounds__(kThreads, kResident) void scatter_kernel(Operands<W
     const std::int64_t p = live[at.block];
     const std::int64_t word = (first + at.block) * o.block_words + at.word;
     if (at.used && word < o.dense_words) {
-      copy_column(o.from + (p < 0 ? 0 : p * b * o.block_words + at.word), o.block_words,
-                  p < 0 ? 0 : b, o.to + r * b * o.dense_words + word, o.dense_words,
-                  rows_of_block(index, r), at.row, tiling.step);
+      copy_column<Replaced>(o.from + (p < 0 ? 0 : p * b * o.block_words + at.word), o.block_words,
+                            p < 0 ? 0 : b, o.to + r * b * o.dense_words + word, o.dense_words,
+                            rows_of_block(index, r), at.row, tiling.step);
     }
     __syncthreads();  // before the next tile's blocks are written
   }
 }
 
-template <class Word>
+template <class Result, class Word>
 __global__ __launch_bounds__(kThreads, kResident) void gather_kernel(Operands<Word> o,
                                                                      Tiling tiling,
                                                                      std::int64_t block_rows) {
@@ -136,9 +167,10 @@ __global__ __launch_bounds__(kThreads, kResident) void gather_kernel(Operands<Wo
       const std::int64_t r = block_row[at.block];
       const std::int64_t word = std::int64_t{index.col[p]} * o.block_words + at.word;
       const bool inside = word < o.dense_words;
-      copy_column(o.from + (inside ? r * b * o.dense_words + word : 0), o.dense_words,
-                  inside ? rows_of_block(index, r) : 0, o.to + p * b * o.block_words + at.word,
-                  o.block_words, b, at.row, tiling.step);
+      copy_column<Result>(o.from + (inside ? r * b * o.dense_words + word : 0), o.dense_words,
+                          inside ? rows_of_block(index, r) : 0,
+                          o.to + p * b * o.block_words + at.word, o.block_words, b, at.row,
+                          tiling.step);
     }
     __syncthreads();  // before the next tile's rows are written
   }
@@ -172,14 +204,14 @@ void scatter_words(Cuda backend, const Operands<Word>& o) {
   check_launch("scatter_blocks");
 }
 
-template <class Word>
-void gather_words(Cuda backend, const Operands<Word>& o) {
+template <class Result, class Word>
+void gather_words(Cuda backend, const Operands<Word>& o, const char* name) {
   const Tiling tiling = tiling_of(o.index.nnzb, o.index.block, o.block_words);
   if (tiling.tiles == 0)
     return;
-  gather_kernel<<<grid_over(tiling), kThreads, 0, native(backend)>>>(o, tiling,
-                                                                     o.index.block_rows());
-  check_launch("gather_blocks");
+  gather_kernel<Result>
+      <<<grid_over(tiling), kThreads, 0, native(backend)>>>(o, tiling, o.index.block_rows());
+  check_launch(name);
 }
 
 // One element as bits.
@@ -210,8 +242,17 @@ void with_words(const D* from, D* to, const BsrIndex& index, Function move) {
 template <class T>
 void gather_blocks(Cuda backend, const ConstView& dense, const BsrIndex& index,
                    const View& values) {
-  with_words(elements<T>(dense), elements<T>(values), index,
-             [&](const auto& operands) { gather_words(backend, operands); });
+  with_words(elements<T>(dense), elements<T>(values), index, [&](const auto& operands) {
+    gather_words<Replaced>(backend, operands, "gather_blocks");
+  });
+}
+
+template <class T>
+void accumulate_blocks(Cuda backend, const ConstView& dense, const BsrIndex& index,
+                       const View& values) {
+  with_words(elements<T>(dense), elements<T>(values), index, [&](const auto& operands) {
+    gather_words<Added<OnDevice<T>>>(backend, operands, "accumulate_blocks");
+  });
 }
 
 template <class T>
@@ -221,8 +262,9 @@ void scatter_blocks(Cuda backend, const ConstView& values, const BsrIndex& index
              [&](const auto& operands) { scatter_words(backend, operands); });
 }
 
-#define HEW_BLOCK_COPIES(T)                                                             \
-  template void gather_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&); \
+#define HEW_BLOCK_COPIES(T)                                                                 \
+  template void gather_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&);     \
+  template void accumulate_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&); \
   template void scatter_blocks<T>(Cuda, const ConstView&, const BsrIndex&, const View&);
 HEW_BLOCK_COPIES(float)
 HEW_BLOCK_COPIES(double)

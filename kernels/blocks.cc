@@ -51,6 +51,16 @@ void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& va
            [&]<class T>(auto backend) { gather_blocks<T>(backend, dense, index, values); });
 }
 
+void accumulate_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
+                       const Stream& stream) {
+  constexpr std::string_view kOp = "accumulate_blocks";
+  require_bsr(kOp, index, values);
+  require_shape(kOp, "dense", dense, {index.rows, index.cols});
+  require_like(kOp, "values", values, dense);
+  dispatch(kOp, dense.device, stream, dense.dtype,
+           [&]<class T>(auto backend) { accumulate_blocks<T>(backend, dense, index, values); });
+}
+
 void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
                     const Stream& stream) {
   constexpr std::string_view kOp = "scatter_blocks";

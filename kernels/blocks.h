@@ -18,6 +18,9 @@ void live_block_norms(const ConstView& values, const BsrIndex& index, const View
 /// values[p] ← the p-th live block of dense [N, K], padding zero.
 void gather_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
                    const Stream& stream);
+/// values[p] ← values[p] + the p-th live block of dense [N, K]; padding stays.
+void accumulate_blocks(const ConstView& dense, const BsrIndex& index, const View& values,
+                       const Stream& stream);
 /// dense [N, K] ← the live blocks, zero where blocks are dead.
 void scatter_blocks(const ConstView& values, const BsrIndex& index, const View& dense,
                     const Stream& stream);
@@ -56,6 +59,10 @@ template <class T>
 void gather_blocks(Cpu, const ConstView& dense, const BsrIndex& index, const View& values);
 template <class T>
 void gather_blocks(Cuda, const ConstView& dense, const BsrIndex& index, const View& values);
+template <class T>
+void accumulate_blocks(Cpu, const ConstView& dense, const BsrIndex& index, const View& values);
+template <class T>
+void accumulate_blocks(Cuda, const ConstView& dense, const BsrIndex& index, const View& values);
 template <class T>
 void scatter_blocks(Cpu, const ConstView& values, const BsrIndex& index, const View& dense);
 template <class T>

@@ -102,6 +102,20 @@ void gather_blocks(Cpu /*backend*/, const ConstView& dense, const BsrIndex& inde
 }
 
 template <class T>
+void accumulate_blocks(Cpu /*backend*/, const ConstView& dense, const BsrIndex& index,
+                       const View& values) {
+  const std::int64_t b = index.block;
+  for_each_live(index, [&](std::int64_t p, std::int64_t r, std::int64_t c) {
+    const Extent extent = extent_of(index.rows, index.cols, b, r, c);
+    const T* from = dense.as<T>() + r * b * index.cols + c * b;
+    T* to = values.as<T>() + p * b * b;
+    for (std::int64_t i = 0; i < extent.rows; ++i) {
+      for (std::int64_t j = 0; j < extent.cols; ++j) to[i * b + j] += from[i * index.cols + j];
+    }
+  });
+}
+
+template <class T>
 void scatter_blocks(Cpu /*backend*/, const ConstView& values, const BsrIndex& index,
                     const View& dense) {
   const std::int64_t b = index.block;
@@ -175,6 +189,7 @@ void blend_blocks(Cpu /*backend*/, const BlendBlocks& args) {
   template void block_norms<T>(Cpu, const ConstView&, std::int64_t, const View&);                 \
   template void live_block_norms<T>(Cpu, const ConstView&, const BsrIndex&, const View&);         \
   template void gather_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);            \
+  template void accumulate_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);        \
   template void scatter_blocks<T>(Cpu, const ConstView&, const BsrIndex&, const View&);           \
   template void move_blocks<T>(Cpu, const ConstView&, const ConstView&, const View&);             \
   template void block_dot<T>(Cpu, const ConstView&, const ConstView&, std::int64_t, const View&); \

@@ -2,7 +2,6 @@
 
 #include "kernels/blocks.h"
 #include "kernels/bsr_routes.h"
-#include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "kernels/product_settings.h"
 
@@ -48,11 +47,9 @@ void bsr_weight_gradient_folded(Cuda backend, const BsrWeightGradientArgs& args)
   const BsrIndex& index = args.index;
   Tensor dw = Tensor::empty({index.rows, index.cols}, args.dvalues.dtype, stream);
   linear_weight_gradient({.dy = args.dy, .x = args.x, .dw = dw}, stream);
-  if (!args.accumulate)
-    return gather_blocks(dw, index, args.dvalues, stream);
-  Tensor live = Tensor::empty(args.dvalues.shape, args.dvalues.dtype, stream);
-  gather_blocks(dw, index, live, stream);
-  add(args.dvalues, live, args.dvalues, stream);
+  if (args.accumulate)
+    return accumulate_blocks(dw, index, args.dvalues, stream);
+  gather_blocks(dw, index, args.dvalues, stream);
 }
 
 }  // namespace hew::kernels

@@ -104,7 +104,7 @@ TEST_CASE("block dots on a GPU agree with the CPU's") {
   }
 }
 
-TEST_CASE("blocks gather and scatter on a GPU as on the CPU") {
+TEST_CASE("blocks gather, add up and scatter on a GPU as on the CPU") {
   const Stream& gpu = test::gpu_stream();
   const Stream cpu = make_cpu_stream();
   for (const DType dtype : kTypes) {
@@ -120,6 +120,9 @@ TEST_CASE("blocks gather and scatter on a GPU as on the CPU") {
         const test::GpuInput dense = test::gpu_input({g.n, g.k}, dtype, 1);
         Tensor values = Tensor::empty(pattern.values_shape(), DType::kFloat64, cpu);
         kernels::gather_blocks(dense.wide, pattern.index(), values, cpu);
+        const test::GpuInput other = test::gpu_input({g.n, g.k}, dtype, 2);
+        Tensor sums = values.clone();
+        kernels::accumulate_blocks(other.wide, pattern.index(), sums, cpu);
         Tensor back = Tensor::empty({g.n, g.k}, DType::kFloat64, cpu);
         kernels::scatter_blocks(values, pattern.index(), back, cpu);
         for (const bool aligned : {true, false}) {
@@ -133,6 +136,10 @@ TEST_CASE("blocks gather and scatter on a GPU as on the CPU") {
             scattered = test::misaligned(scattered);
           kernels::scatter_blocks(gathered, uploaded.index(), scattered, gpu);
           CHECK(test::same_bytes(test::rounded(test::on_cpu(scattered), DType::kFloat64), back));
+          // One rounding of the sum of two values.
+          kernels::accumulate_blocks(aligned ? other.gpu : test::misaligned(other.gpu),
+                                     uploaded.index(), gathered, gpu);
+          CHECK(test::same_bytes(test::on_cpu(gathered), test::rounded(sums, dtype)));
         }
       }
     }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/elementwise.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -83,6 +84,10 @@ TEST_CASE_TEMPLATE("blocks gather, scatter and keep their norms", T, float, doub
       Tensor back = Tensor::empty(values.shape(), kDTypeOf<T>, stream);
       kernels::gather_blocks(dense, uploaded.index(), back, stream);
       CHECK(test::same_bytes(back, values));
+      kernels::accumulate_blocks(dense, uploaded.index(), back, stream);
+      Tensor twice = values.clone();
+      kernels::add(values, values, twice, stream);
+      CHECK(test::same_bytes(back, twice));
       // Equal bits: a method may compare the norm of a live block with one of the dense matrix.
       Tensor live = Tensor::empty({pattern.nnzb()}, DType::kFloat64, stream);
       kernels::live_block_norms(values, uploaded.index(), live, stream);
@@ -127,6 +132,7 @@ TEST_CASE("block kernels refuse what does not fit") {
   const kernels::BsrIndex index = pattern.index();
   CHECK_THROWS_AS(kernels::gather_blocks(other, index, values, stream), ShapeError);
   CHECK_THROWS_AS(kernels::gather_blocks(dense, index, dense, stream), ShapeError);
+  CHECK_THROWS_AS(kernels::accumulate_blocks(other, index, values, stream), ShapeError);
   CHECK_THROWS_AS(kernels::scatter_blocks(values, index, other, stream), ShapeError);
   CHECK_THROWS_AS(kernels::block_norms(dense, 8, norms, stream), DtypeError);
   CHECK_THROWS_AS(kernels::block_dot(dense, other, 8, norms, stream), ShapeError);
