@@ -6,7 +6,7 @@
 
 Random images lie on the GPU before the clock starts. With --sparsity the MLPs' weights are PyTorch's BSR
 tensors with random blocks (forward only, and not compiled: it has no fast path there), as SuperBlock
-runs them. Prints one JSON line for each batch:
+runs them. Prints one JSON line for each batch, sparsity and block:
 
     ms                  median between CUDA events
     images_per_second
@@ -30,8 +30,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--what", choices=("forward", "train"), default="forward")
     parser.add_argument("--dtype", choices=("bf16", "tf32", "fp32"), default="bf16")
     parser.add_argument("--batch", type=int, nargs="+", default=[256])
-    parser.add_argument("--sparsity", type=float, help="of the MLPs, as BSR")
-    parser.add_argument("--block", type=int, default=64)
+    parser.add_argument("--sparsity", type=float, nargs="+", help="of the MLPs, as BSR")
+    parser.add_argument("--block", type=int, nargs="+", default=[64])
     parser.add_argument("--compile-mode", default="default", help="of torch.compile; none: eager")
     parser.add_argument("--repeats", type=int, default=30)
     parser.add_argument("--warmup", type=int, default=8)
@@ -59,8 +59,8 @@ def use_bsr(model, sparsity: float, block: int) -> None:
         module.weight = torch.nn.Parameter(sparse, requires_grad=False)
 
 
-def make_call(arguments: argparse.Namespace, batch: int):
-    """What is timed, for a batch of images."""
+def make_call(arguments: argparse.Namespace, batch: int, sparsity: float | None, block: int):
+    """What is timed, for a batch of images; dense without a sparsity."""
     import timm
     import torch
 
@@ -73,8 +73,8 @@ def make_call(arguments: argparse.Namespace, batch: int):
         if arguments.dtype == "bf16":
             model, images = model.bfloat16(), images.bfloat16()
         model.eval().requires_grad_(False)
-        if arguments.sparsity is not None:
-            use_bsr(model, arguments.sparsity, arguments.block)
+        if sparsity is not None:
+            use_bsr(model, sparsity, block)
             return torch.inference_mode()(lambda: model(images))
         if arguments.compile_mode != "none":
             model = torch.compile(model, mode=arguments.compile_mode, dynamic=False)
@@ -101,10 +101,10 @@ def make_call(arguments: argparse.Namespace, batch: int):
     return step
 
 
-def measure(arguments: argparse.Namespace, batch: int) -> dict:
+def measure(arguments: argparse.Namespace, batch: int, sparsity: float | None, block: int) -> dict:
     import torch
 
-    call = make_call(arguments, batch)
+    call = make_call(arguments, batch, sparsity, block)
     for _ in range(arguments.warmup):
         call()
     torch.cuda.synchronize()
@@ -122,9 +122,9 @@ def measure(arguments: argparse.Namespace, batch: int) -> dict:
         "what": arguments.what,
         "dtype": arguments.dtype,
         "batch": batch,
-        "sparsity": arguments.sparsity or 0,
-        "block": arguments.block if arguments.sparsity is not None else 0,
-        "compile_mode": "none" if arguments.sparsity is not None else arguments.compile_mode,
+        "sparsity": sparsity or 0,
+        "block": block if sparsity is not None else 0,
+        "compile_mode": "none" if sparsity is not None else arguments.compile_mode,
         "ms": round(ms, 4),
         "images_per_second": round(batch / ms * 1e3, 1),
         "device_gib": round((total - free) / GIB, 2),
@@ -142,8 +142,12 @@ def main() -> None:
         sys.exit(f"vit_torch: {error}")
     if not torch.cuda.is_available():
         sys.exit("vit_torch: no GPU")
-    for batch in arguments.batch:
-        print(json.dumps(measure(arguments, batch)), flush=True)
+    blocks = arguments.block if arguments.sparsity else arguments.block[:1]
+    for cell in itertools.product(arguments.batch, arguments.sparsity or [None], blocks):
+        try:
+            print(json.dumps(measure(arguments, *cell)), flush=True)
+        except RuntimeError as error:  # a shape that a kernel of PyTorch's refuses
+            print(f"vit_torch: {cell}: {str(error).splitlines()[0]}", file=sys.stderr)
 
 
 if __name__ == "__main__":
