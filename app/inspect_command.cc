@@ -89,7 +89,7 @@ void print_json(const train::TrainedModel& trained) {
   for (const train::WeightInspection& w : train::inspect_weights(*trained.parts.model)) {
     weights.push_back(json_of(w));
   }
-  const nlohmann::ordered_json object{
+  nlohmann::ordered_json object{
       {"file", trained.file},
       {"file_bytes", totals.file_bytes},
       {"family", name_of(trained.recipe.model.family)},
@@ -97,10 +97,14 @@ void print_json(const train::TrainedModel& trained) {
       {"flops", trained.progress.flops},
       {"tokenizer",
        {{"kind", trained.data.tokenizer.kind}, {"sha256", trained.data.tokenizer.sha256}}},
-      {"vocab", trained.recipe.model.vocab},
       {"parameters_stored", totals.parameters.stored},
       {"parameters_dense", totals.parameters.dense},
       {"weights", weights}};
+  if (trained.recipe.model.reads_images()) {
+    object["classes"] = trained.data.classes;
+  } else {
+    object["vocab"] = trained.recipe.model.vocab;
+  }
   fmt::print("{}\n", object.dump());
 }
 
@@ -116,6 +120,15 @@ void print_weight(const train::WeightInspection& w, std::size_t name_width) {
   fmt::print("{:>11.4g}\n", w.norm);
 }
 
+std::string describe(const layers::ModelConfig& m) {
+  const std::string body =
+      fmt::format("{}, {} layers, width {}", name_of(m.family), m.layers, m.width);
+  if (!m.reads_images())
+    return fmt::format("{}, context {}, vocabulary {}", body, m.context, m.vocab);
+  return fmt::format("{}, images of {} x {} x {}, patches of {}, {} classes", body, m.channels,
+                     m.image_size, m.image_size, m.patch_size, m.classes);
+}
+
 void print_table(const train::TrainedModel& trained) {
   const std::vector<train::WeightInspection> weights = train::inspect_weights(*trained.parts.model);
   std::size_t name_width = 0;
@@ -126,14 +139,16 @@ void print_table(const train::TrainedModel& trained) {
   const Totals totals = totals_of(trained);
   const train::TokenizerRecord& tokenizer = trained.data.tokenizer;
   fmt::print("\nfile        {}, {} bytes\n", trained.file, totals.file_bytes);
-  fmt::print("model       {}, {} layers, width {}, context {}, vocabulary {}\n",
-             name_of(trained.recipe.model.family), trained.recipe.model.layers,
-             trained.recipe.model.width, trained.recipe.model.context, trained.recipe.model.vocab);
+  fmt::print("model       {}\n", describe(trained.recipe.model));
   fmt::print("step        {}\n", trained.progress.steps);
   fmt::print("FLOPs       {:.4g}\n", trained.progress.flops);
-  fmt::print("tokenizer   {}\n", tokenizer.kind.empty()
-                                     ? "not known"
-                                     : fmt::format("{} {:.12}", tokenizer.kind, tokenizer.sha256));
+  if (trained.recipe.model.reads_images()) {
+    fmt::print("classes     {}\n", fmt::join(trained.data.classes, ", "));
+  } else {
+    fmt::print("tokenizer   {}\n",
+               tokenizer.kind.empty() ? "not known"
+                                      : fmt::format("{} {:.12}", tokenizer.kind, tokenizer.sha256));
+  }
   fmt::print("parameters  {} held, {} bytes; {} with every block, {} bytes\n",
              totals.parameters.stored, totals.parameters.stored * totals.element_bytes,
              totals.parameters.dense, totals.parameters.dense * totals.element_bytes);

@@ -22,6 +22,7 @@
 #include "app/generate_command.h"
 #include "app/import_command.h"
 #include "app/inspect_command.h"
+#include "app/predict_command.h"
 #include "app/train_command.h"
 #include "core/error.h"
 #include "dist/mpi_comm.h"
@@ -67,6 +68,7 @@ int run(int argc, char** argv, const AppContext& context) {
   add_eval_command(app, context);
   add_generate_command(app, context);
   add_inspect_command(app, context);
+  add_predict_command(app, context);
   add_export_command(app, context);
   add_import_command(app, context);
   add_data_commands(app, context);

@@ -18,29 +18,40 @@ constexpr const char* kDescriptionInMetadata = "hew.model";
 constexpr const char* kTokenizer = "tokenizer.blob";
 
 nlohmann::ordered_json shape_description(const layers::ModelConfig& config) {
-  return {{"family", name_of(config.family)},
-          {"layers", config.layers},
-          {"heads", config.heads},
-          {"kv_heads", config.kv_heads},
-          {"width", config.width},
-          {"mlp_width", config.mlp_width},
-          {"context", config.context},
-          {"vocab", config.vocab},
-          {"tied_embeddings", config.tied_embeddings},
-          {"bias", config.bias},
-          {"activation", name_of(config.activation)},
-          {"norm_eps", config.norm_eps},
-          {"rope_theta", config.rope_theta}};
+  nlohmann::ordered_json out{{"family", name_of(config.family)},
+                             {"layers", config.layers},
+                             {"heads", config.heads},
+                             {"kv_heads", config.kv_heads},
+                             {"width", config.width},
+                             {"mlp_width", config.mlp_width},
+                             {"context", config.context},
+                             {"bias", config.bias},
+                             {"activation", name_of(config.activation)},
+                             {"norm_eps", config.norm_eps}};
+  if (config.reads_images()) {
+    out.update({{"image_size", config.image_size},
+                {"channels", config.channels},
+                {"patch_size", config.patch_size},
+                {"classes", config.classes},
+                {"pooling", name_of(config.pooling)}});
+  } else {
+    out.update({{"vocab", config.vocab},
+                {"tied_embeddings", config.tied_embeddings},
+                {"rope_theta", config.rope_theta}});
+  }
+  return out;
 }
 
 std::string description_of(const TrainedModel& trained) {
-  const nlohmann::ordered_json object{
+  nlohmann::ordered_json object{
       {"config", shape_description(trained.recipe.model)},
       {"steps", trained.progress.steps},
       {"flops", trained.progress.flops},
       {"tokenizer",
        {{"kind", trained.data.tokenizer.kind}, {"sha256", trained.data.tokenizer.sha256}}},
       {"recipe", to_yaml(trained.recipe)}};
+  if (!trained.data.classes.empty())
+    object["classes"] = trained.data.classes;
   return object.dump();
 }
 
@@ -181,6 +192,8 @@ TrainedModel describe(const Reader& reader) {
     trained.data.tokenizer = {.kind = object.at("tokenizer").at("kind").get<std::string>(),
                               .blob = tokenizer_blob(reader),
                               .sha256 = object.at("tokenizer").at("sha256").get<std::string>()};
+    if (object.contains("classes"))
+      trained.data.classes = object["classes"].get<std::vector<std::string>>();
     trained.file = reader.file();
     return trained;
   } catch (const nlohmann::json::exception& error) {

@@ -69,6 +69,9 @@ expect "nowhere.h5: no such run" train recipe.yaml run.dir=new model.init=nowher
 grep -q 'blocks.0.mlp.up.weight$' legend && [[ $(head -c 4 masks.png | tail -c 3) == PNG ]]
 expect "--png: no matrix of the model is under a mask" inspect start.h5 --png new.png
 expect "nowhere/masks.png: " inspect run --png nowhere/masks.png
+printf x > broken.png
+expect "broken.png: " predict model.h5 broken.png
+expect "nowhere.png: " predict model.h5 nowhere.png
 expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
   export run --format hdf6 -o new.h5
 expect "--device cpu: a CPU has one way" bench tune --device cpu --shape all --output routes.txt
