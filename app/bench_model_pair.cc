@@ -2,10 +2,12 @@
 
 #include <set>
 
+#include "app/bench_random.h"
 #include "app/recipe_choice.h"
 #include "core/error.h"
 #include "core/rng.h"
 #include "layers/language_model.h"
+#include "layers/vision_transformer.h"
 #include "train/start_weights.h"
 #include "train/workload.h"
 
@@ -132,6 +134,16 @@ std::function<Tensor()> forward_pass(const layers::Model& model, const train::Re
   const auto context = [dtype = train::activation_dtype(recipe.train.precision)] {
     return ag::ForwardContext{.dtype = dtype};
   };
+  if (recipe.model.reads_images()) {
+    const layers::VisionTransformer& vision = layers::as_vision_transformer(model);
+    const std::int64_t size = recipe.model.image_size;
+    const Tensor images =
+        RandomTensors(stream).normal({batch, recipe.model.channels, size, size}, DType::kFloat32);
+    return [&vision, images, context] {
+      ag::ForwardContext now = context();
+      return vision.forward(images, now).value();
+    };
+  }
   const layers::LanguageModel& language = layers::as_language_model(model);
   const std::int64_t length = tokens > 0 ? tokens : recipe.model.context;
   const Tensor ids = random_tokens({batch, length}, recipe.model.vocab, stream);

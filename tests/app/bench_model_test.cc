@@ -96,6 +96,23 @@ TEST_CASE("bench model times dense against blocks and compares their logits") {
   }
 }
 
+TEST_CASE("bench model of a vision transformer reads no images") {
+  const test::Scratch scratch;
+  const std::string recipe = (scratch / "vit.yaml").string();
+  test::write_bytes(recipe, R"(run: {dir: run}
+model: {family: vit, layers: 2, heads: 2, width: 20, patch_size: 4, classes: 7}
+data: {train: no-such-images, image: {size: 12, channels: 1}}
+train: {steps: 5, batch: 2}
+optim: {lr: 1e-3}
+sparsity: [{match: [blocks.*.mlp.*.weight, head.weight], block: 8, method: supermask,
+            schedule: {final: 0.7}}]
+)");
+  const auto rows = objects_of({.words = {recipe}, .batches = {1, 3}, .repeats = 1, .json = true});
+  REQUIRE(rows.size() == 2);
+  CHECK(rows[1]["family"] == "vit");
+  CHECK(rows[1]["difference"].get<double>() < 1e-5);
+}
+
 TEST_CASE("bench model takes an exported model as well") {
   const Folder folder;
   ModelPair pair = open_pair({folder.recipe}, "", make_cpu_stream());
