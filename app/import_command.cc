@@ -46,8 +46,8 @@ void run_import(const ImportArguments& arguments, const AppContext& context) {
 }  // namespace
 
 void add_import_command(CLI::App& app, const AppContext& context) {
-  CLI::App* command =
-      app.add_subcommand("import", "Read a model of Hugging Face's, for runs to start from");
+  CLI::App* command = app.add_subcommand(
+      "import", "Read a model of Hugging Face's or timm's, for runs to start from");
   auto arguments = std::make_shared<ImportArguments>();
   command
       ->add_option("source", arguments->source,
@@ -61,6 +61,14 @@ void add_import_command(CLI::App& app, const AppContext& context) {
       ->check(CLI::PositiveNumber);
   command
       ->add_option("--context", arguments->options.context, "Keep only the first so many positions")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--image-size", arguments->options.image_size,
+                   "Of a ViT: resize its positions to images of so many pixels")
+      ->check(CLI::PositiveNumber);
+  command
+      ->add_option("--classes", arguments->options.classes,
+                   "Of a ViT: another number than the folder's makes a new head")
       ->check(CLI::PositiveNumber);
   command->add_flag("--no-tokenizer", arguments->no_tokenizer, "Leave the folder's tokenizer out");
   command->add_flag("--force", arguments->force, "Replace an earlier file");

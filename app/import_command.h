@@ -6,8 +6,8 @@
 
 namespace hew {
 
-/// Adds `import SOURCE -o FILE [--vocab N] [--context N] [--no-tokenizer] [--force]`. Parsing the
-/// command line runs it; it throws Error.
+/// Adds `import SOURCE -o FILE [--vocab N] [--context N] [--image-size N] [--classes N]
+/// [--no-tokenizer] [--force]`. Parsing the command line runs it; it throws Error.
 void add_import_command(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

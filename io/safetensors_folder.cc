@@ -1,7 +1,6 @@
 #include "io/safetensors_folder.h"
 
 #include <nlohmann/json.hpp>
-#include <span>
 
 #include "core/error.h"
 
@@ -13,13 +12,11 @@ constexpr const char* kIndex = "model.safetensors.index.json";
 
 // Files by the tensors that the index says they hold.
 std::map<std::string, std::string> read_index(const std::filesystem::path& path) {
-  const FileDescriptor file = open_to_read(path);
-  std::string text(static_cast<std::size_t>(size_of_file(file, path)), '\0');
-  read_at(file, path, 0, std::as_writable_bytes(std::span(text)));
   std::map<std::string, std::string> holders;
   try {
-    holders =
-        nlohmann::json::parse(text).at("weight_map").get<std::map<std::string, std::string>>();
+    holders = nlohmann::json::parse(read_all(path))
+                  .at("weight_map")
+                  .get<std::map<std::string, std::string>>();
   } catch (const nlohmann::json::exception& error) {
     throw DataError(
         fmt::format("{}: no weight_map of tensors and files: {}", path.string(), error.what()));

@@ -166,7 +166,7 @@ ModelConfig read_foreign_config(const JsonFields& config) {
     return read_gpt2(config);
   if (type == "llama")
     return read_llama(config);
-  config.refuse("model_type", "gpt2 or llama");
+  config.refuse("model_type", "gpt2 or llama, or an architecture of timm's");
 }
 
 }  // namespace hew::train

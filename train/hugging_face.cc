@@ -10,6 +10,7 @@
 #include "train/foreign_config.h"
 #include "train/foreign_tensors.h"
 #include "train/model_file.h"
+#include "train/timm_config.h"
 
 namespace hew::train {
 namespace {
@@ -71,6 +72,11 @@ std::vector<NamedValues> hugging_face_tensors(const TrainedModel& trained, DType
 
 std::string hugging_face_config(const TrainedModel& trained, DType dtype) {
   const layers::ModelConfig& config = trained.recipe.model;
+  if (config.reads_images()) {
+    const TimmModel timm{
+        .model = config, .images = trained.recipe.data.image, .classes = trained.data.classes};
+    return timm_config(timm).dump(2) + "\n";
+  }
   nlohmann::ordered_json object = foreign_config(config);
   object["tie_word_embeddings"] = config.tied_embeddings;
   object["bos_token_id"] = end_of_text(trained.data.tokenizer);

@@ -7,10 +7,13 @@
 #include "core/error.h"
 #include "data/tokenizer_choice.h"
 #include "io/safetensors_folder.h"
+#include "layers/initializer.h"
 #include "train/foreign_config.h"
 #include "train/foreign_tensors.h"
 #include "train/model_file.h"
 #include "train/recipe_schema.h"
+#include "train/resize_positions.h"
+#include "train/timm_config.h"
 
 namespace hew::train {
 namespace {
@@ -20,7 +23,34 @@ using layers::ModelFamily;
 
 constexpr const char* kHead = "lm_head.weight";
 
+// Options of the one kind of model are refused for the other.
+void check_options(const ImportOptions& options, const ModelConfig& config,
+                   const std::string& place) {
+  const bool of_text = options.vocab || options.context;
+  const bool of_images = options.image_size || options.classes;
+  require<ConfigError>(!config.reads_images() || !of_text, "--vocab, --context: {} is of a {}",
+                       place, name_of(config.family));
+  require<ConfigError>(config.reads_images() || !of_images,
+                       "--image-size, --classes: {} is of a {}", place, name_of(config.family));
+}
+
+ModelConfig adapted_vit(ModelConfig config, const ImportOptions& options,
+                        const std::string& place) {
+  const std::int64_t patch = config.patch_size;
+  config.image_size = options.image_size.value_or(config.image_size);
+  require<ConfigError>(config.image_size % patch == 0,
+                       "--image-size {}: {} has patches of {} pixels", config.image_size, place,
+                       patch);
+  config.context = config.image_tokens();
+  config.classes = options.classes.value_or(config.classes);
+  require<ConfigError>(config.classes > 0, "--classes: {} has no head, so it must be said", place);
+  return config;
+}
+
 ModelConfig adapted(ModelConfig config, const ImportOptions& options, const std::string& place) {
+  check_options(options, config, place);
+  if (config.reads_images())
+    return adapted_vit(config, options, place);
   if (options.vocab) {
     require<ConfigError>(*options.vocab >= config.vocab, "--vocab {}: {} has a vocabulary of {}",
                          *options.vocab, place, config.vocab);
@@ -34,11 +64,16 @@ ModelConfig adapted(ModelConfig config, const ImportOptions& options, const std:
   return config;
 }
 
-Recipe recipe_of(const ModelConfig& config) {
+Recipe recipe_of(const ModelConfig& config, ImageTransformConfig images = {}) {
   Recipe recipe;
   recipe.model = config;
   recipe.run.dir = "imported";
-  recipe.data.train = {"corpus.h5"};
+  recipe.data.train = {config.reads_images() ? "images" : "corpus.h5"};
+  if (config.reads_images()) {
+    images.size = config.image_size;
+    images.channels = config.channels;
+    recipe.data.image = images;
+  }
   recipe.train.steps = 1;
   recipe.train.batch = 1;
   recipe.optim.lr = 1e-4;
@@ -122,13 +157,29 @@ Tensor with_mean_rows(const Tensor& table, std::int64_t rows) {
 }
 
 // A parameter of theirs as the model has it.
-Tensor adapted(const std::string& name, const Tensor& values, const ModelConfig& config) {
+Tensor adapted(const std::string& name, const Tensor& values, const ModelConfig& theirs,
+               const ModelConfig& ours) {
+  const bool positions = name == "position_embedding.weight";
+  if (ours.reads_images()) {
+    const std::int64_t first = theirs.image_tokens() - theirs.patches();
+    return positions ? resize_positions(values, first, theirs.image_size / theirs.patch_size,
+                                        ours.image_size / ours.patch_size)
+                     : values;
+  }
   const bool of_tokens = name == "token_embedding.weight" || name == "head.weight";
-  if (of_tokens && values.size(0) < config.vocab)
-    return with_mean_rows(values, config.vocab);
-  if (name == "position_embedding.weight" && values.size(0) > config.context)
-    return values.rows(0, config.context).clone();
+  if (of_tokens && values.size(0) < ours.vocab)
+    return with_mean_rows(values, ours.vocab);
+  if (positions && values.size(0) > ours.context)
+    return values.rows(0, ours.context).clone();
   return values;
+}
+
+// A head as in a new model.
+void add_new_head(const ModelConfig& config, std::map<std::string, Tensor>& values) {
+  const layers::Initializer init{.seed = 1, .stream = make_cpu_stream()};
+  values["head.weight"] =
+      init.normal("head.weight", {config.classes, config.width}, config.init_std);
+  values["head.bias"] = init.constant({config.classes}, 0);
 }
 
 void fill(layers::Model& model, std::map<std::string, Tensor>& values) {
@@ -143,22 +194,30 @@ void fill(layers::Model& model, std::map<std::string, Tensor>& values) {
   }
 }
 
+// A ViT without a head has 0 classes; of one with another number the head is made anew.
 std::map<std::string, Tensor> read_parameters(const std::filesystem::path& folder,
-                                              const ModelConfig& theirs, const ModelConfig& ours) {
+                                              ModelConfig theirs, const ModelConfig& ours) {
   Tensors tensors(folder, theirs);
+  const bool headless = theirs.reads_images() && theirs.classes == 0;
+  if (headless)
+    theirs.classes = ours.classes;
   const ParameterShapes shapes = shapes_of(theirs);
   std::map<std::string, Tensor> values;
   Tensor embedding;
   for (const ForeignTensor& tensor : foreign_tensors(theirs)) {
+    if (headless && tensor.name.starts_with("head."))
+      continue;
     const std::vector<Tensor> parts =
         unpacked(tensor, tensors.read(tensor.name, shapes.of(tensor)), shapes);
     for (std::size_t i = 0; i < parts.size(); ++i) {
       const std::string& name = tensor.parts[i];
       if (name == "token_embedding.weight")
         embedding = parts[i];
-      values[name] = adapted(name, parts[i], ours);
+      values[name] = adapted(name, parts[i], theirs, ours);
     }
   }
+  if (headless || theirs.classes != ours.classes)
+    add_new_head(ours, values);
   if (theirs.tied_embeddings && tensors.exists(kHead))
     tensors.require_equal(kHead, embedding);
   tensors.require_all_read();
@@ -194,28 +253,43 @@ TrainedModel import_model(const std::filesystem::path& folder, const ImportOptio
                      "{}: no such folder; expected one with config.json and model.safetensors",
                      folder.string());
   const JsonFields config = JsonFields::read(folder / "config.json");
-  const ModelConfig theirs = read_foreign_config(config);
-  const ModelConfig ours = adapted(theirs, options, (folder / "config.json").string());
+  // Hugging Face's own has a model_type, timm's an architecture.
+  const TimmModel theirs =
+      config.has("architecture") && !config.has("model_type")
+          ? read_timm_config(config, SafetensorsFolder(folder))
+          : TimmModel{.model = read_foreign_config(config), .images = {}, .classes = {}};
+  const ModelConfig ours = adapted(theirs.model, options, (folder / "config.json").string());
   TrainedModel trained;
-  trained.recipe = recipe_of(ours);
+  trained.recipe = recipe_of(ours, theirs.images);
   trained.file = folder.string();
-  if (options.tokenizer)
+  if (ours.reads_images() && ours.classes == theirs.model.classes)
+    trained.data.classes = theirs.classes;
+  if (!ours.reads_images() && options.tokenizer)
     trained.data.tokenizer = read_tokenizer(folder, ours.vocab);
-  std::map<std::string, Tensor> values = read_parameters(folder, theirs, ours);
+  std::map<std::string, Tensor> values = read_parameters(folder, theirs.model, ours);
   trained.parts = build_model(trained.recipe, make_cpu_stream(), Build::kShapesOnly);
   fill(*trained.parts.model, values);
   return trained;
 }
 
 std::string model_section(const Recipe& recipe) {
-  std::string out;
+  static const std::set<std::string> kOfImages{"data.image.size", "data.image.channels",
+                                               "data.image.mean", "data.image.std"};
+  std::string model;
+  std::string images;
   for (const auto& field : make_schema().recipe) {
-    if (field.section == "model" && field.key != "model.init" && field.is_active(recipe)) {
-      out += fmt::format("{}{}: {}", out.empty() ? "model: {" : ", ",
-                         field.key.substr(std::string("model.").size()), field.write(recipe));
+    if (!field.is_active(recipe) || field.key == "model.init" || field.key == "model.size")
+      continue;
+    std::string* const out = field.section == "model"        ? &model
+                             : kOfImages.contains(field.key) ? &images
+                                                             : nullptr;
+    if (out != nullptr) {
+      *out += fmt::format("{}{}: {}", out->empty() ? "" : ", ",
+                          field.key.substr(field.key.rfind('.') + 1), field.write(recipe));
     }
   }
-  return out + "}";
+  return fmt::format("model: {{{}}}", model) +
+         (images.empty() ? "" : fmt::format("\ndata: {{image: {{{}}}}}", images));
 }
 
 }  // namespace hew::train

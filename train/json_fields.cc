@@ -1,7 +1,5 @@
 #include "train/json_fields.h"
 
-#include <span>
-
 #include "core/error.h"
 #include "io/atomic_file.h"
 
@@ -10,10 +8,7 @@ namespace hew::train {
 using nlohmann::json;
 
 JsonFields JsonFields::read(const std::filesystem::path& path) {
-  const FileDescriptor file = open_to_read(path);
-  std::string text(static_cast<std::size_t>(size_of_file(file, path)), '\0');
-  read_at(file, path, 0, std::as_writable_bytes(std::span(text)));
-  json object = json::parse(text, nullptr, /*allow_exceptions=*/false);
+  json object = json::parse(read_all(path), nullptr, /*allow_exceptions=*/false);
   require<DataError>(object.is_object(), "{}: is no JSON object", path.string());
   return {std::move(object), path.string() + ": "};
 }

@@ -11,17 +11,18 @@
 namespace hew::train {
 namespace {
 
-// Keys of the model section that say how it is trained, not what it is.
-bool may_differ(const std::string& key) {
-  static const std::set<std::string> kKeys{"model.init", "model.size", "model.dropout",
-                                           "model.drop_path", "model.init_std"};
-  return kKeys.contains(key);
+// Keys that say what a model is: of its section all but those of training and a name for sizes.
+bool is_shape(const Field<Recipe>& field) {
+  static const std::set<std::string> kTraining{"model.init", "model.dropout", "model.drop_path",
+                                               "model.init_std", "model.size"};
+  static const std::set<std::string> kOfImages{"data.image.size", "data.image.channels"};
+  return field.section == "model" ? !kTraining.contains(field.key) : kOfImages.contains(field.key);
 }
 
 std::vector<std::string> differences(const Recipe& file, const Recipe& wanted) {
   std::vector<std::string> out;
   for (const auto& field : make_schema().recipe) {
-    if (field.section != "model" || may_differ(field.key) || !field.is_active(wanted))
+    if (!is_shape(field) || !field.is_active(wanted))
       continue;
     const std::string there = field.write(file);
     const std::string here = field.write(wanted);

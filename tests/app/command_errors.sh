@@ -72,6 +72,7 @@ expect "nowhere/masks.png: " inspect run --png nowhere/masks.png
 printf x > broken.png
 expect "broken.png: " predict model.h5 broken.png
 expect "nowhere.png: " predict model.h5 nowhere.png
+expect "--image-size, --classes: dense/config.json is of a gpt2" import dense -o new.h5 --classes 4
 expect "--format hdf6: expected bsr-hdf5, safetensors or dense-safetensors" \
   export run --format hdf6 -o new.h5
 expect "--device cpu: a CPU has one way" bench tune --device cpu --shape all --output routes.txt

@@ -255,7 +255,8 @@ TEST_CASE("what a config asks for and hew does not have is named with its key") 
     return variant.error();
   };
   CHECK(error("gpt2", "model_type", "mamba") ==
-        "config.json: model_type: got \"mamba\", expected gpt2 or llama");
+        "config.json: model_type: got \"mamba\", expected gpt2 or llama, or an architecture of "
+        "timm's");
   CHECK(error("gpt2", "n_layer", nullptr) ==
         "config.json: n_layer: got null, expected an integer ≥ 1");
   CHECK(error("gpt2", "n_head", 5) ==
