@@ -33,6 +33,13 @@ void bsr_forward(const BsrForwardArgs& args, const Stream& stream) {
   if (args.pre) {
     require_fits(kOp, "pre", args.pre, args.y.shape, args.x);
   }
+  const int endings = (args.activation != Activation::kNone ? 1 : 0) + (args.gate ? 1 : 0) +
+                      (args.residual ? 1 : 0);
+  require<Error>(endings <= 1, "[{}] more than one of activation, gate and residual", kOp);
+  if (args.gate)
+    require_fits(kOp, "gate", args.gate, args.y.shape, args.x);
+  if (args.residual)
+    require_fits(kOp, "residual", args.residual, args.y.shape, args.x);
   dispatch(kOp, args.x.device, stream, args.x.dtype,
            [&]<class T>(auto backend) { bsr_forward<T>(backend, args); });
 }
@@ -47,6 +54,12 @@ void bsr_input_gradient(const BsrInputGradientArgs& args, const Stream& stream) 
   require<Error>(activated || !args.dbias, "[{}] dbias without an activation", kOp);
   if (activated)
     require_fits(kOp, "pre", args.pre, args.dx.shape, args.dy);
+  require<Error>(!(activated && args.gate), "[{}] both activation and gate", kOp);
+  if (args.gate) {
+    require_fits(kOp, "gate", args.gate, args.dx.shape, args.dy);
+    require_fits(kOp, "up", args.up, args.dx.shape, args.dy);
+    require_fits(kOp, "dgate", args.dgate, args.dx.shape, args.dy);
+  }
   if (args.dbias)
     require_sums(kOp, "dbias", args.dbias, {args.index.cols}, args.dy);
   dispatch(kOp, args.dy.device, stream, args.dy.dtype,

@@ -32,28 +32,36 @@ struct BsrIndex {
   std::int64_t block_cols() const { return (cols + block - 1) / block; }
 };
 
-/// y[M, N] ← act(x[M, K]·Wᵀ + bias[N])
+/// y[M, N] ← act(x[M, K]·Wᵀ + bias[N]), or with a gate silu(gate) ⊙ (x·Wᵀ + bias), or with a
+/// residual x·Wᵀ + bias + residual; one of the three at most.
 struct BsrForwardArgs {
   ConstView x;
   ConstView values;  // [nnzb, b, b]
   BsrIndex index;
   ConstView bias = {};  // may be null
   Activation activation = Activation::kNone;
+  ConstView gate = {};      // [M, N] or null
+  ConstView residual = {};  // [M, N] or null
   View y;
-  View pre = {};  // may be null; x·Wᵀ + bias [M, N] for the backward pass, where activated
+  View pre = {};  // may be null; x·Wᵀ + bias [M, N] for the backward pass, where activated or gated
 };
 
 /// dx[M, K] ← (dy[M, N]·W) ⊙ act'(pre[M, K]), through the transposed index, and dbias[K] ←
 /// Σ_m dx[m, :]: with an activation the gradient goes on through the layer that made x = act(pre).
 /// dbias sums dx before or after it is rounded, in an order that shapes, index and device fix.
+/// With a gate it goes on through x = silu(gate) ⊙ up: dx ← (dy·W) ⊙ silu(gate), the gradient of
+/// up, and dgate ← (dy·W) ⊙ up ⊙ silu'(gate).
 struct BsrInputGradientArgs {
   ConstView dy;
   ConstView values;  // [nnzb, b, b]
   BsrIndex index;
   View dx;
   Activation activation = Activation::kNone;
-  ConstView pre = {};  // what the activation was given; null without one
-  View dbias = {};     // may be null, and is without an activation
+  ConstView pre = {};   // what the activation was given; null without one
+  View dbias = {};      // may be null, and is without an activation
+  ConstView gate = {};  // [M, K] or null, and is with an activation; so are up and dgate
+  ConstView up = {};
+  View dgate = {};
 };
 
 /// dvalues[p] ← dy[:, block row of p]ᵀ·x[:, block column of p] for each live block p; padding
@@ -68,7 +76,8 @@ struct BsrWeightGradientArgs {
 
 /// All views of one dtype, but dvalues and dbias of its accumulator; no output overlaps an input.
 /// Cost 2·M·nnzb·b² FLOPs. No sum depends on the number of threads. The contents of the index are
-/// not checked. Throws ShapeError, DtypeError, BackendError; Error for dbias without an activation.
+/// not checked. Throws ShapeError, DtypeError, BackendError; Error for dbias without an activation
+/// and for what excludes each other.
 void bsr_forward(const BsrForwardArgs& args, const Stream& stream);
 void bsr_input_gradient(const BsrInputGradientArgs& args, const Stream& stream);
 void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream);

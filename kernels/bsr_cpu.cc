@@ -1,6 +1,7 @@
 #include <omp.h>
 
 #include "kernels/bsr.h"
+#include "kernels/bsr_endings.h"
 #include "kernels/bsr_microkernel_cpu.h"
 
 namespace hew::kernels {
@@ -236,7 +237,8 @@ void bsr_forward(Cpu backend, const BsrForwardArgs& args) {
   if (args.bias)
     bias = pad_bias<T>(args.bias, index.block_rows() * index.block, backend.stream);
   const bool activated = args.activation != Activation::kNone;
-  T* const pre = activated && args.pre ? args.pre.as<T>() : args.y.as<T>();
+  const View product_view = (activated || args.gate) && args.pre ? args.pre : args.y;
+  T* const pre = product_view.as<T>();
   T* const y = args.y.as<T>();
   const Product<T> product{.in = args.x.as<T>(),
                            .tokens = args.x.shape[0],
@@ -260,6 +262,7 @@ void bsr_forward(Cpu backend, const BsrForwardArgs& args) {
                apply_activation(args.activation, pre + at, y + at, cols);
              }
            });
+  end_forward<T>(backend, args, product_view);
 }
 
 template <class T>
@@ -279,13 +282,7 @@ void bsr_input_gradient(Cpu backend, const BsrInputGradientArgs& args) {
                            .uses = index.crow,
                            .bias = nullptr};
   multiply(product, backend.stream, [](std::int64_t, std::int64_t, std::int64_t, std::int64_t) {});
-  if (args.activation != Activation::kNone) {
-    activation_backward<T>(backend, {.activation = args.activation,
-                                     .x = args.pre,
-                                     .dy = args.dx,
-                                     .dx = args.dx,
-                                     .dbias = args.dbias});
-  }
+  end_input_gradient<T>(backend, args);
 }
 
 #define HEW_INSTANTIATE(T)                                  \

@@ -1,5 +1,6 @@
 #include "kernels/activation_math.cuh"
 #include "kernels/bsr.h"
+#include "kernels/bsr_endings.h"
 #include "kernels/bsr_folded_cuda.h"
 #include "kernels/bsr_tiles.cuh"
 #include "kernels/hopper/bsr_product.h"
@@ -367,6 +368,7 @@ void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
                                                             .position = nullptr,
                                                             .bias = elements<T>(args.bias),
                                                             .activation = args.activation});
+  end_forward<T>(backend, args, args.y);
 }
 
 template <class T>
@@ -390,13 +392,7 @@ void bsr_input_gradient(Cuda backend, const BsrInputGradientArgs& args) {
                                                              .position = index.position,
                                                              .bias = nullptr,
                                                              .activation = Activation::kNone});
-  if (args.activation != Activation::kNone) {
-    activation_backward<T>(backend, {.activation = args.activation,
-                                     .x = args.pre,
-                                     .dy = args.dx,
-                                     .dx = args.dx,
-                                     .dbias = args.dbias});
-  }
+  end_input_gradient<T>(backend, args);
 }
 
 #define HEW_BSR(T)                                           \

@@ -2,8 +2,10 @@
 
 #include "kernels/blocks.h"
 #include "kernels/bsr_routes.h"
+#include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "kernels/product_settings.h"
+#include "kernels/swiglu.h"
 
 namespace hew::kernels {
 namespace {
@@ -23,23 +25,36 @@ bool folding_is_cheaper(Cuda backend, BsrProblem problem) {
 }
 
 void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
+  const Stream& stream = backend.stream;
+  const bool activated = args.activation != Activation::kNone;
+  const View product = args.gate && args.pre ? args.pre : args.y;
   linear_forward({.x = args.x,
-                  .w = folded(args.values, args.index, backend.stream),
+                  .w = folded(args.values, args.index, stream),
                   .bias = args.bias,
                   .activation = args.activation,
-                  .y = args.y,
-                  .pre = args.pre},
-                 backend.stream);
+                  .y = product,
+                  .pre = activated ? args.pre : View{}},
+                 stream);
+  if (args.gate)
+    swiglu_forward(args.gate, product, args.y, stream);
+  if (args.residual)
+    add(product, args.residual, args.y, stream);
 }
 
 void bsr_input_gradient_folded(Cuda backend, const BsrInputGradientArgs& args) {
+  const Stream& stream = backend.stream;
   linear_input_gradient({.dy = args.dy,
-                         .w = folded(args.values, args.index, backend.stream),
+                         .w = folded(args.values, args.index, stream),
                          .dx = args.dx,
                          .activation = args.activation,
                          .pre = args.pre,
                          .dbias = args.dbias},
-                        backend.stream);
+                        stream);
+  if (args.gate) {
+    swiglu_backward(
+        {.gate = args.gate, .up = args.up, .dy = args.dx, .dgate = args.dgate, .dup = args.dx},
+        stream);
+  }
 }
 
 void bsr_weight_gradient_folded(Cuda backend, const BsrWeightGradientArgs& args) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/bsr_schedule.h"
+#include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/bsr_tiling.h"
 #include "kernels/hopper/ptx.cuh"
 #include "kernels/hopper/swizzle.h"
@@ -10,8 +11,11 @@ namespace hew::kernels::hopper {
 struct BsrProductMaps {
   CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
-  CUtensorMap out;     // [tokens, width], boxes [kBufferTokens, kRow]
-  CUtensorMap pre;     // the same; read by the input gradient
+  // [tokens, width], boxes [kBufferTokens, kRow]; which there are, BsrEnding says.
+  CUtensorMap out;
+  CUtensorMap second_out;
+  CUtensorMap given;
+  CUtensorMap second_given;
 };
 
 template <class Element>
@@ -21,10 +25,11 @@ struct BsrProductArgs {
   int* counters;
   int nnzb;
   int width;
-  const Element* bias;    // [width] or null
-  Activation activation;  // of the input gradient: what it goes back through
-  bool keep_pre;
-  float* sums;  // [token tiles, width] or null: of a tile's tokens, from the input gradient
+  const Element* bias;  // [width] or null
+  BsrEnding ending;
+  Activation activation;
+  bool keep_pre;  // second_out takes the forward product before it goes on
+  float* sums;    // [token tiles, width] or null: of a tile's tokens, from kSlope
 };
 
 /// The sizes of one variant of the product. A tile is kHeight features (of kMembers rows of blocks)

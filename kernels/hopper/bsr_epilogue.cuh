@@ -7,9 +7,9 @@ namespace hew::kernels::hopper {
 
 /// One warpgroup's output: from sums in registers, features × tokens as wgmma leaves them, to
 /// rows of tokens in device memory, through shared memory that TMA stores from. A thread holds
-/// features f and f + 8 of each strip, for pairs of tokens. The input gradient's goes back through
-/// an activation there: what that was given is loaded into a buffer before the output takes its
-/// place.
+/// features f and f + 8 of each strip, for pairs of tokens. Where an ending joins other matrices
+/// [tokens, width] with the sums, TMA loads those into the buffers before the output takes their
+/// place, the first of them while the tile is being multiplied.
 template <class Config>
 class BsrEpilogue {
  public:
@@ -38,51 +38,50 @@ class BsrEpilogue {
     }
   }
 
-  /// out ← act(sums + bias), pre ← sums + bias where it is kept
-  __device__ void write(const Sums& sums, const OwnTile<Config>& tile, const BsrProductMaps& maps,
-                        const Args& args) {
-    if (args.keep_pre)
-      write_as<Activation::kNone>(sums, tile, &maps.pre);
-    switch (args.activation) {
-      case Activation::kNone:
-        return write_as<Activation::kNone>(sums, tile, &maps.out);
-      case Activation::kRelu:
-        return write_as<Activation::kRelu>(sums, tile, &maps.out);
-      case Activation::kGelu:
-        return write_as<Activation::kGelu>(sums, tile, &maps.out);
-      case Activation::kGeluTanh:
-        return write_as<Activation::kGeluTanh>(sums, tile, &maps.out);
-      case Activation::kSilu:
-        return write_as<Activation::kSilu>(sums, tile, &maps.out);
-    }
-  }
-
-  /// Of the input gradient: begins to load what the activation was given, into all buffers.
+  /// Before a tile is multiplied: begins to load what its ending joins with it, into all buffers.
   __device__ void prefetch(const OwnTile<Config>& tile, const BsrProductMaps& maps,
                            const Args& args) {
-    if (args.activation == Activation::kNone || !leads())
+    if (args.ending == BsrEnding::kPlain || !leads())
       return;
     wait_stores_read<0>();
+    const bool pairs = args.ending == BsrEnding::kGated;
 #pragma unroll
-    for (int fill = 0; fill < Config::kBuffers; ++fill) {
-      load(tile, fill, used_ + static_cast<std::uint32_t>(fill), &maps.pre);
+    for (int b = 0; b < Config::kBuffers; ++b) {
+      const bool second = pairs && b % 2 != 0;
+      load(tile, pairs ? b / 2 : b, used_ + static_cast<std::uint32_t>(b),
+           second ? &maps.second_given : &maps.given);
     }
   }
 
-  /// out ← sums ⊙ act'(pre), and where they are wanted the sums of out's columns over the tile
+  /// Of the forward product, see BsrEnding.
+  __device__ void write(const Sums& sums, const OwnTile<Config>& tile, const BsrProductMaps& maps,
+                        const Args& args) {
+    if (args.ending == BsrEnding::kGate)
+      write_joined<SiluTimes>(sums, tile, maps, args);
+    else if (args.ending == BsrEnding::kResidual)
+      write_joined<Plus>(sums, tile, maps, args);
+    else
+      write_activated(sums, tile, maps, args);
+    if (args.keep_pre)
+      write_as<Activation::kNone>(sums, tile, &maps.second_out);
+  }
+
+  /// Of the input gradient.
   __device__ void write_gradient(const Sums& sums, const OwnTile<Config>& tile,
                                  const BsrProductMaps& maps, const Args& args) {
+    if (args.ending == BsrEnding::kGated)
+      return write_gated(sums, tile, maps);
     switch (args.activation) {
       case Activation::kNone:
         return write_as<Activation::kNone>(sums, tile, &maps.out);
       case Activation::kRelu:
-        return write_gradient_of<Activation::kRelu>(sums, tile, maps, args);
+        return write_joined<Slope<Activation::kRelu>>(sums, tile, maps, args);
       case Activation::kGelu:
-        return write_gradient_of<Activation::kGelu>(sums, tile, maps, args);
+        return write_joined<Slope<Activation::kGelu>>(sums, tile, maps, args);
       case Activation::kGeluTanh:
-        return write_gradient_of<Activation::kGeluTanh>(sums, tile, maps, args);
+        return write_joined<Slope<Activation::kGeluTanh>>(sums, tile, maps, args);
       case Activation::kSilu:
-        return write_gradient_of<Activation::kSilu>(sums, tile, maps, args);
+        return write_joined<Slope<Activation::kSilu>>(sums, tile, maps, args);
     }
   }
 
@@ -97,8 +96,27 @@ class BsrEpilogue {
   // What activations are accurate to. A sum of products of tf32 is off by 2⁻¹¹, too.
   using Precision = __nv_bfloat16;
 
+  // How a sum is joined with what was given.
+  template <Activation kind>
+  struct Slope {
+    __device__ static float of(float sum, float given) {
+      return activation_gradient<kind, Precision>(given, sum);
+    }
+  };
+  struct SiluTimes {
+    __device__ static float of(float sum, float given) {
+      return sum * given * logistic<Precision>(given).value;
+    }
+  };
+  struct Plus {
+    __device__ static float of(float sum, float given) { return sum + given; }
+  };
+
   static constexpr int kThreads = 128;
+  static constexpr int kSteps = Config::kBufferTokens / Place::kTokens;  // of a fill
   static constexpr int kFillsOfStrip = Config::kTokens / Config::kBufferTokens;
+  static_assert(Config::kBuffers % 2 == 0 && Config::kFills % Config::kBuffers == 0,
+                "a tile begins with the first buffer");
 
   __device__ bool leads() const {
     return threadIdx.x % kThreads == 0;
@@ -125,6 +143,22 @@ class BsrEpilogue {
     return first < 0 ? -1 : first + q * Config::kRow % Config::kBox;
   }
 
+  __device__ void write_activated(const Sums& sums, const OwnTile<Config>& tile,
+                                  const BsrProductMaps& maps, const Args& args) {
+    switch (args.activation) {
+      case Activation::kNone:
+        return write_as<Activation::kNone>(sums, tile, &maps.out);
+      case Activation::kRelu:
+        return write_as<Activation::kRelu>(sums, tile, &maps.out);
+      case Activation::kGelu:
+        return write_as<Activation::kGelu>(sums, tile, &maps.out);
+      case Activation::kGeluTanh:
+        return write_as<Activation::kGeluTanh>(sums, tile, &maps.out);
+      case Activation::kSilu:
+        return write_as<Activation::kSilu>(sums, tile, &maps.out);
+    }
+  }
+
   template <Activation kind>
   __device__ void write_as(const Sums& sums, const OwnTile<Config>& tile, const CUtensorMap* map) {
 #pragma unroll
@@ -147,6 +181,11 @@ class BsrEpilogue {
     }
   }
 
+  // Value k of what wgmma leaves of two features.
+  __device__ static float with_bias(float sum, const float (&bias)[2], int k) {
+    return Config::kGradient ? sum : sum + bias[k / 2 % 2];
+  }
+
   // Some tokens of this warp's 16 features.
   template <Activation kind>
   __device__ void fill(std::uint32_t buffer, int token, const float* sums,
@@ -154,23 +193,22 @@ class BsrEpilogue {
     float values[Place::kValues];
 #pragma unroll
     for (int k = 0; k < Place::kValues; ++k) {
-      const float sum = Config::kGradient ? sums[k] : sums[k] + bias[k / 2 % 2];
-      values[k] = activated<kind, Precision>(sum);
+      values[k] = activated<kind, Precision>(with_bias(sums[k], bias, k));
     }
     place_.put(buffer, token, values);
   }
 
-  template <Activation kind>
-  __device__ void write_gradient_of(const Sums& sums, const OwnTile<Config>& tile,
-                                    const BsrProductMaps& maps, const Args& args) {
+  template <class Join>
+  __device__ void write_joined(const Sums& sums, const OwnTile<Config>& tile,
+                               const BsrProductMaps& maps, const Args& args) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
       float totals[2] = {};
 #pragma unroll
       for (int t = 0; t < kFillsOfStrip; ++t) {
         const std::uint32_t buffer = buffer_of(used_);
-        wait(loaded_barrier(used_), used_ / Config::kBuffers & 1);
-        refill<kind>(buffer, sums[s] + t * Config::kBufferTokens / 2, totals);
+        await_load(used_);
+        refill<Join>(buffer, sums[s] + t * Config::kBufferTokens / 2, bias_[s], totals);
         fence_for_async();
         named_barrier(id_, kThreads);
         if (leads()) {
@@ -178,14 +216,49 @@ class BsrEpilogue {
           const int next = s * kFillsOfStrip + t + Config::kBuffers;
           if (next < Config::kFills) {
             wait_stores_read<0>();
-            load(tile, next, used_ + Config::kBuffers, &maps.pre);
+            load(tile, next, used_ + Config::kBuffers, &maps.given);
           }
         }
         ++used_;
       }
-      if (args.sums != nullptr)
+      if (Config::kGradient && args.sums != nullptr)
         write_totals(totals, tile, s, args);
     }
+  }
+
+  // A fill has two buffers: the gate's, which the gradient of the gate takes, and up's.
+  __device__ void write_gated(const Sums& sums, const OwnTile<Config>& tile,
+                              const BsrProductMaps& maps) {
+#pragma unroll
+    for (int s = 0; s < Config::kOwnStrips; ++s) {
+#pragma unroll
+      for (int t = 0; t < kFillsOfStrip; ++t) {
+        const std::uint32_t gate = buffer_of(used_);
+        const std::uint32_t up = buffer_of(used_ + 1);
+        await_load(used_);
+        await_load(used_ + 1);
+        refill_gated(gate, up, sums[s] + t * Config::kBufferTokens / 2);
+        fence_for_async();
+        named_barrier(id_, kThreads);
+        if (leads()) {
+          const int token = tile.first_token + t * Config::kBufferTokens;
+          store(tile.features[s], token, gate, &maps.second_out);
+          store(tile.features[s], token, up, &maps.out);
+          const int next = s * kFillsOfStrip + t + Config::kBuffers / 2;
+          if (next < Config::kFills) {
+            wait_stores_read<0>();
+            load(tile, next, used_ + Config::kBuffers, &maps.given);
+            load(tile, next, used_ + Config::kBuffers + 1, &maps.second_given);
+          }
+        }
+        used_ += 2;
+      }
+    }
+  }
+
+  __device__ void await_load(std::uint32_t use) {
+    wait(loaded_barrier(use), loads_ / Config::kBuffers & 1);
+    ++loads_;
   }
 
   // By the leading thread: what belongs to the tile's buffer `fill` of the output.
@@ -208,11 +281,11 @@ class BsrEpilogue {
     }
   }
 
-  // A buffer's tokens of this warp's 16 features, over what the activation was given. All of that
-  // is read before any of it is used: its latency counts once.
-  template <Activation kind>
-  __device__ void refill(std::uint32_t buffer, const float* sums, float (&totals)[2]) const {
-    constexpr int kSteps = Config::kBufferTokens / Place::kTokens;
+  // A buffer's tokens of this warp's 16 features, over what was given. All of that is read before
+  // any of it is used: its latency counts once.
+  template <class Join>
+  __device__ void refill(std::uint32_t buffer, const float* sums, const float (&bias)[2],
+                         float (&totals)[2]) const {
     typename Place::Words given[kSteps];
 #pragma unroll
     for (int i = 0; i < kSteps; ++i) place_.get(buffer, i * Place::kTokens, given[i]);
@@ -221,12 +294,34 @@ class BsrEpilogue {
       float values[Place::kValues];
 #pragma unroll
       for (int k = 0; k < Place::kValues; ++k) {
-        values[k] = activation_gradient<kind, Precision>(Place::value(given[i], k),
-                                                         sums[i * Place::kValues + k]);
+        values[k] =
+            Join::of(with_bias(sums[i * Place::kValues + k], bias, k), Place::value(given[i], k));
       }
 #pragma unroll
       for (int k = 0; k < Place::kValues; k += 2) totals[k / 2 % 2] += values[k] + values[k + 1];
       place_.put(buffer, i * Place::kTokens, values);
+    }
+  }
+
+  __device__ void refill_gated(std::uint32_t gate, std::uint32_t up, const float* sums) const {
+#pragma unroll
+    for (int i = 0; i < kSteps; ++i) {
+      typename Place::Words gates;
+      typename Place::Words ups;
+      place_.get(gate, i * Place::kTokens, gates);
+      place_.get(up, i * Place::kTokens, ups);
+      float of_gate[Place::kValues];
+      float of_up[Place::kValues];
+#pragma unroll
+      for (int k = 0; k < Place::kValues; ++k) {
+        const float sum = sums[i * Place::kValues + k];
+        const float g = Place::value(gates, k);
+        const auto s = logistic<Precision>(g);
+        of_gate[k] = sum * Place::value(ups, k) * (s.value + g * s.slope);
+        of_up[k] = sum * g * s.value;
+      }
+      place_.put(gate, i * Place::kTokens, of_gate);
+      place_.put(up, i * Place::kTokens, of_up);
     }
   }
 
@@ -262,7 +357,8 @@ class BsrEpilogue {
   int id_;
   int warp_;
   Place place_;
-  std::uint32_t used_ = 0;  // buffers so far
+  std::uint32_t used_ = 0;   // buffers so far
+  std::uint32_t loads_ = 0;  // of those that were loaded into
   float bias_[Config::kOwnStrips][2];
 };
 

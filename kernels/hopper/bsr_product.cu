@@ -38,27 +38,37 @@ void multiply(Cuda backend, const BsrProductCall& call, bool gradient) {
   launch_tf32(backend, along, gradient);
 }
 
+bool movable_or_null(const ConstView& view) {
+  return !view || movable(view);
+}
+
 }  // namespace
 
 bool takes(Cuda backend, const BsrForwardArgs& args) {
-  return takes(backend, args.index, args.x, args.values, args.y) &&
-         (!args.pre || movable(args.pre));
+  return takes(backend, args.index, args.x, args.values, args.y) && movable_or_null(args.pre) &&
+         movable_or_null(args.gate) && movable_or_null(args.residual);
 }
 
 bool takes(Cuda backend, const BsrInputGradientArgs& args) {
   return takes(backend, args.index, args.dy, args.values, args.dx) &&
-         (args.activation == Activation::kNone || movable(args.pre));
+         (args.activation == Activation::kNone || movable(args.pre)) &&
+         movable_or_null(args.gate) && movable_or_null(args.up) && movable_or_null(args.dgate);
 }
 
 void bsr_forward(Cuda backend, const BsrForwardArgs& args) {
+  const bool kept = args.activation != Activation::kNone || args.gate;
   multiply(backend,
            {.in = args.x,
             .values = args.values,
             .walk = &args.index.schedule->by_rows,
+            .ending = args.gate       ? BsrEnding::kGate
+                      : args.residual ? BsrEnding::kResidual
+                                      : BsrEnding::kPlain,
+            .activation = args.activation,
             .out = args.y,
-            .pre = args.pre,
-            .bias = args.bias,
-            .activation = args.activation},
+            .second_out = kept ? args.pre : View{},
+            .given = args.gate ? args.gate : args.residual,
+            .bias = args.bias},
            /*gradient=*/false);
 }
 
@@ -68,9 +78,16 @@ void bsr_input_gradient(Cuda backend, const BsrInputGradientArgs& args) {
            {.in = args.dy,
             .values = args.values,
             .walk = &args.index.schedule->by_columns,
-            .out = args.dx,
-            .pre = activated ? args.pre : ConstView{},
+            .ending = args.gate   ? BsrEnding::kGated
+                      : activated ? BsrEnding::kSlope
+                                  : BsrEnding::kPlain,
             .activation = args.activation,
+            .out = args.dx,
+            .second_out = args.gate ? args.dgate : View{},
+            .given = args.gate   ? args.gate
+                     : activated ? args.pre
+                                 : ConstView{},
+            .second_given = args.gate ? args.up : ConstView{},
             .sums = args.dbias},
            /*gradient=*/true);
 }

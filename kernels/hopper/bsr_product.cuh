@@ -258,9 +258,8 @@ class BsrConsumer {
         at_.count += tile.stages;
         continue;
       }
-      if constexpr (Config::kGradient)
-        epilogue_.prefetch(tile, maps_, args_);
-      else
+      epilogue_.prefetch(tile, maps_, args_);
+      if constexpr (!Config::kGradient)
         epilogue_.prepare(tile, args_);
       if constexpr (!Config::kTogether)
         await_turn(number / 2);

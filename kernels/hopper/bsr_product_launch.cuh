@@ -44,7 +44,20 @@ BsrProductMaps maps_of(const BsrProductCall& p) {
           .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
                                      /*tf32=*/true),
           .out = output_map<Config>(p.out),
-          .pre = output_map<Config>(p.pre)};
+          .second_out = output_map<Config>(p.second_out),
+          .given = output_map<Config>(p.given),
+          .second_given = output_map<Config>(p.second_given)};
+}
+
+// Matrices [tokens, width] that are moved.
+inline int outputs_of(const BsrProductCall& p) {
+  return 1 + (p.second_out ? 1 : 0) + (p.given ? 1 : 0) + (p.second_given ? 1 : 0);
+}
+
+// What is computed at the end.
+inline Activation activation_of(const BsrProductCall& p) {
+  const bool gated = p.ending == BsrEnding::kGate || p.ending == BsrEnding::kGated;
+  return gated ? Activation::kSilu : p.activation;
 }
 
 template <class Config>
@@ -61,8 +74,9 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
       .nnzb = static_cast<int>(p.values.shape[0]),
       .width = static_cast<int>(p.out.shape[1]),
       .bias = reinterpret_cast<const typename Config::Element*>(p.bias.data),
+      .ending = p.ending,
       .activation = p.activation,
-      .keep_pre = !Config::kGradient && p.pre,
+      .keep_pre = !Config::kGradient && p.second_out,
       .sums = p.sums ? sums.data<float>() : nullptr};
   const auto kernel = bsr_product_kernel<Config>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
@@ -87,8 +101,8 @@ void launch_for_block(Cuda backend, const BsrProductCall& p) {
                               .nnzb = p.values.shape[0],
                               .element_bytes = sizeof(Element),
                               .multiprocessors = limits(backend).multiprocessors,
-                              .outputs = p.pre ? 2 : 1,
-                              .activation = p.activation});
+                              .outputs = outputs_of(p),
+                              .activation = activation_of(p)});
   if (b == 16)
     return launch<BsrConfig<Element, 16, gradient, /*together=*/true>>(backend, p, tiling);
   if (b == 32)

@@ -1,20 +1,33 @@
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/bsr.h"
 #include "kernels/bsr_schedule.h"
 
 namespace hew::kernels::hopper {
 
-/// out[tokens, width] ← act(in[tokens, depth] · blocks + bias), or the input's gradient
-/// (in · blocks) ⊙ act'(pre) with the sums over its tokens.
+/// What a product ends in, p being in · blocks (+ bias). Of the input gradient: kSlope and kGated.
+///   kPlain     out ← act(p); second_out ← p
+///   kGate      out ← silu(given) ⊙ p; second_out ← p
+///   kResidual  out ← p + given
+///   kSlope     out ← p ⊙ act'(given), with the sums over its tokens
+///   kGated     out ← p ⊙ silu(given); second_out ← p ⊙ second_given ⊙ silu'(given)
+enum class BsrEnding : std::uint8_t { kPlain, kGate, kResidual, kSlope, kGated };
+
+/// Matrices [tokens, width] but for in [tokens, depth]; null where the ending has none, and
+/// second_out where kPlain or kGate need not keep it.
 struct BsrProductCall {
   ConstView in;
   ConstView values;  // of the gradient in float32: each block transposed
   const BsrWalk* walk;
-  View out;
-  ConstView pre = {};
-  ConstView bias = {};
+  BsrEnding ending = BsrEnding::kPlain;
   Activation activation = Activation::kNone;
+  View out;
+  View second_out = {};
+  ConstView given = {};
+  ConstView second_given = {};
+  ConstView bias = {};
   View sums = {};
 };
 

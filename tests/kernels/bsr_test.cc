@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "kernels/elementwise.h"
+#include "kernels/swiglu.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -175,6 +176,66 @@ TEST_CASE("bsr_weight_gradient accumulates") {
   // |Σ of 300 products| stays below 150; the order of summation differs.
   HEW_CHECK_CLOSE(twice, doubled, 0, 300 * 150 * 0x1p-53);
   CHECK(test::same_bytes(twice, with_zero_padding(twice, c.pattern)));
+}
+
+TEST_CASE_TEMPLATE("bsr_forward ends with a gate or a residual", T, float, double) {
+  const Stream& stream = test::test_stream();
+  const Case c = make_case(random_pattern(97, 131, 16, 0.5, 8), 33, kDTypeOf<T>, stream);
+  const Tensor beside = random_tensor(c.dy.shape(), kDTypeOf<T>, stream, 4);
+  const Tensor bias = random_tensor({97}, kDTypeOf<T>, stream, 5);
+  const kernels::BsrForwardArgs plain{
+      .x = c.x, .values = c.values, .index = c.index(), .bias = bias, .y = {}};
+  auto product = [&](auto... ending) {
+    Tensor y = test::poisoned(c.dy.shape(), kDTypeOf<T>, stream);
+    kernels::BsrForwardArgs args = plain;
+    (ending(args), ...);
+    args.y = y;
+    kernels::bsr_forward(args, stream);
+    return y;
+  };
+  const Tensor y = product();
+  Tensor gated = Tensor::empty(y.shape(), y.dtype(), stream);
+  kernels::swiglu_forward(beside, y, gated, stream);
+  auto with_gate = [&](kernels::BsrForwardArgs& args) { args.gate = beside; };
+  Tensor pre = test::poisoned(y.shape(), y.dtype(), stream);
+  CHECK(test::same_bytes(product(with_gate), gated));
+  CHECK(test::same_bytes(product(with_gate, [&](kernels::BsrForwardArgs& args) { args.pre = pre; }),
+                         gated));
+  CHECK(test::same_bytes(pre, y));
+  auto with_residual = [&](kernels::BsrForwardArgs& args) { args.residual = beside; };
+  Tensor sum = Tensor::empty(y.shape(), y.dtype(), stream);
+  kernels::add(y, beside, sum, stream);
+  CHECK(test::same_bytes(product(with_residual), sum));
+  CHECK_THROWS_AS(product(with_gate, with_residual), Error);
+  CHECK_THROWS_AS(product([&](kernels::BsrForwardArgs& args) { args.gate = c.x; }), ShapeError);
+}
+
+TEST_CASE_TEMPLATE("bsr_input_gradient goes back through a gate", T, float, double) {
+  const Stream& stream = test::test_stream();
+  const Case c = make_case(random_pattern(97, 131, 16, 0.5, 8), 33, kDTypeOf<T>, stream);
+  const Tensor gate = random_tensor(c.x.shape(), kDTypeOf<T>, stream, 4);
+  const Tensor d = input_gradient(c);
+  Tensor dgate = Tensor::empty(d.shape(), d.dtype(), stream);
+  Tensor dup = Tensor::empty(d.shape(), d.dtype(), stream);
+  kernels::swiglu_backward({.gate = gate, .up = c.x, .dy = d, .dgate = dgate, .dup = dup}, stream);
+  Tensor got_gate = test::poisoned(d.shape(), d.dtype(), stream);
+  Tensor got_up = test::poisoned(d.shape(), d.dtype(), stream);
+  kernels::BsrInputGradientArgs args{.dy = c.dy,
+                                     .values = c.values,
+                                     .index = c.index(),
+                                     .dx = got_up,
+                                     .gate = gate,
+                                     .up = c.x,
+                                     .dgate = got_gate};
+  kernels::bsr_input_gradient(args, stream);
+  CHECK(test::same_bytes(got_gate, dgate));
+  CHECK(test::same_bytes(got_up, dup));
+  args.up = c.dy;
+  CHECK_THROWS_AS(kernels::bsr_input_gradient(args, stream), ShapeError);
+  args.up = c.x;
+  args.activation = Activation::kSilu;
+  args.pre = c.x;
+  CHECK_THROWS_AS(kernels::bsr_input_gradient(args, stream), Error);
 }
 
 TEST_CASE("an infinity beside the edge stays out of the padding") {
