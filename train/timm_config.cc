@@ -153,7 +153,7 @@ ModelConfig read_model(const JsonFields& config, const SafetensorsFolder& tensor
   const JsonFields arguments = config.object("model_args");
   arguments.expect("qkv_bias", true);
   arguments.expect("pre_norm", false);
-  const Shape& patch = shape_of(tensors, "patch_embed.proj.weight", 4);
+  const Shape patch = shape_of(tensors, "patch_embed.proj.weight", 4);
   ModelConfig model{
       .family = ModelFamily::kVit,
       .width = patch[0],
