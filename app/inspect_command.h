@@ -6,7 +6,8 @@
 
 namespace hew {
 
-/// Adds `inspect RUN [--json] [--mask NAME] [--png FILE [--norms]]`. Parsing the command line runs it; it throws Error.
+/// Adds `inspect RUN [--json] [--mask NAME] [--png FILE [--norms]]`. Parsing the command line runs
+/// it; it throws Error.
 void add_inspect_command(CLI::App& app, const AppContext& context);
 
 }  // namespace hew

@@ -19,7 +19,6 @@ namespace hew::train {
 namespace {
 
 using layers::ModelConfig;
-using layers::ModelFamily;
 
 constexpr const char* kHead = "lm_head.weight";
 

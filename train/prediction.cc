@@ -40,6 +40,7 @@ std::vector<ClassProbability> best(const std::vector<double>& probabilities, std
                            [&](std::size_t label) { return probabilities[label]; });
   order.resize(std::min(order.size(), static_cast<std::size_t>(top)));
   std::vector<ClassProbability> out;
+  out.reserve(order.size());
   for (const std::size_t label : order) {
     out.push_back({.label = static_cast<std::int64_t>(label),
                    .name = label < names.size() ? names[label] : std::to_string(label),

@@ -32,9 +32,8 @@ std::vector<Taps> taps_of(std::int64_t from, std::int64_t to) {
   for (std::int64_t i = 0; i < to; ++i) {
     const double center = scale * (static_cast<double>(i) + 0.5);
     const double reach = kReach * stretch;
-    Taps taps{.begin = std::max<std::int64_t>(0, static_cast<std::int64_t>(center - reach + 0.5)),
-              .weights = {}};
-    const auto end = std::min(from, static_cast<std::int64_t>(center + reach + 0.5));
+    Taps taps{.begin = std::max<std::int64_t>(0, std::llround(center - reach)), .weights = {}};
+    const auto end = std::min<std::int64_t>(from, std::llround(center + reach));
     double sum = 0;
     for (std::int64_t j = taps.begin; j < end; ++j) {
       taps.weights.push_back(cubic((static_cast<double>(j) - center + 0.5) / stretch));
