@@ -2,6 +2,7 @@
 
 #include "autograd/feed_forward.h"
 #include "autograd/swiglu.h"
+#include "sparsity/sparse_gated_feed_forward.h"
 
 namespace hew::layers {
 namespace {
@@ -53,6 +54,12 @@ ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& conte
                                           .up = up_.use_live_blocks(context),
                                           .down = down_.use_live_blocks(context),
                                           .activation = up_.activation()});
+  if (gate_ && gate_->storage() == sparsity::Storage::kLiveBlocks &&
+      both(sparsity::Storage::kLiveBlocks))
+    return sparsity::sparse_gated_feed_forward({.x = x,
+                                                .gate = gate_->use_live_blocks(context),
+                                                .up = up_.use_live_blocks(context),
+                                                .down = down_.use_live_blocks(context)});
   const ag::Variable up = up_.forward(x, context);
   return down_.forward(gate_ ? ag::swiglu(gate_->forward(x, context), up) : up, context);
 }

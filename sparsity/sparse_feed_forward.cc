@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "core/error.h"
-#include "kernels/elementwise.h"
 #include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
@@ -43,12 +42,6 @@ HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bi
                                .dbias = needs_bias ? View(out.dbias) : View{}},
                               pre.stream());
   return out;
-}
-
-Tensor sum_of_tokens(const Tensor& dy) {
-  Tensor sums = Tensor::empty({dy.size(1)}, accumulator_of(dy.dtype()), dy.stream());
-  kernels::sum_leading(dy, sums, dy.stream());
-  return sums;
 }
 
 std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& needs) {

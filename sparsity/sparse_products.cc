@@ -1,5 +1,6 @@
 #include "sparsity/sparse_products.h"
 
+#include "kernels/elementwise.h"
 #include "kernels/linear.h"
 
 namespace hew::sparsity {
@@ -12,16 +13,17 @@ Shape values_shape(const BsrPattern& pattern) {
 }  // namespace
 
 SparseForward sparse_forward(const SparseForwardArgs& args) {
-  const auto& [x, values, bias, pattern, activation, keep_pre] = args;
+  const auto& [x, values, bias, pattern, activation, gate, keep_pre] = args;
   const Shape shape{x.size(0), pattern.grid().rows};
   SparseForward out{.y = Tensor::empty(shape, x.dtype(), x.stream())};
-  if (keep_pre && activation != kernels::Activation::kNone)
+  if (keep_pre && (activation != kernels::Activation::kNone || gate.defined()))
     out.pre = Tensor::empty(shape, x.dtype(), x.stream());
   kernels::bsr_forward({.x = x,
                         .values = values,
                         .index = pattern.index(),
                         .bias = bias ? bias.value().view() : ConstView{},
                         .activation = activation,
+                        .gate = gate.defined() ? gate.view() : ConstView{},
                         .y = out.y,
                         .pre = out.pre.defined() ? View(out.pre) : View{}},
                        x.stream());
@@ -33,6 +35,12 @@ Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPat
   kernels::bsr_input_gradient({.dy = d, .values = values, .index = pattern.index(), .dx = dx},
                               d.stream());
   return dx;
+}
+
+Tensor sum_of_tokens(const Tensor& d) {
+  Tensor sums = Tensor::empty({d.size(1)}, accumulator_of(d.dtype()), d.stream());
+  kernels::sum_leading(d, sums, d.stream());
+  return sums;
 }
 
 Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern,

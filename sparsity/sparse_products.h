@@ -10,14 +10,15 @@ namespace hew::sparsity {
 /// Products with a matrix given by its live blocks, for ops that contain one: x [M, K], values
 /// [nnzb, b, b], gradients of parameters in the accumulator of x's dtype.
 
-/// y = act(x·Wᵀ + bias) and, where it is kept, pre = x·Wᵀ + bias.
+/// y = act(x·Wᵀ + bias), or silu(gate) ⊙ (x·Wᵀ + bias), and where it is kept pre = x·Wᵀ + bias.
 struct SparseForwardArgs {
   const Tensor& x;
   const Tensor& values;
   const ag::Variable& bias;  // may be undefined
   const BsrPattern& pattern;
   kernels::Activation activation = kernels::Activation::kNone;
-  bool keep_pre = false;  // where there is an activation
+  Tensor gate = {};       // [M, N]; undefined with an activation
+  bool keep_pre = false;  // where there is an activation or a gate
 };
 struct SparseForward {
   Tensor y;         // [M, N]
@@ -27,6 +28,9 @@ SparseForward sparse_forward(const SparseForwardArgs& args);
 
 /// d·W [M, K] for d [M, N].
 Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern);
+
+/// Σ_m d[m, :] in the accumulator of d's dtype: the gradient of a bias.
+Tensor sum_of_tokens(const Tensor& d);
 
 /// dᵀ·x at the live blocks, into or onto `to`; and all of it [N, K].
 Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern, ag::SumTarget to);
