@@ -26,6 +26,7 @@ constexpr double kTf32Flops = 390e12;
 constexpr double kFloat32Flops = 52e12;
 constexpr double kDeviceBytes = 3.0e12;
 
+constexpr std::int64_t kTokens = 4096;
 constexpr int kCpuRepeats = 5;
 constexpr int kGpuRepeats = 20;
 constexpr std::int64_t kCpuWarmUps = 1;
@@ -52,10 +53,11 @@ void check(const BenchBsrOptions& o) {
   check_names(o);
   require<ConfigError>(parse_device(o.device).is_cpu() || cuda_device_count() > 0,
                        "--device {}: this build or machine has only cpu", o.device);
-  for (const std::int64_t size : {o.tokens, o.out_features, o.in_features}) {
-    require<ConfigError>(size >= 1, "--tokens, --out-features, --in-features: {} is not positive",
-                         size);
+  for (const std::int64_t size : {o.out_features, o.in_features}) {
+    require<ConfigError>(size >= 1, "--out-features, --in-features: {} is not positive", size);
   }
+  for (const std::int64_t tokens : o.tokens)
+    require<ConfigError>(tokens >= 1, "--tokens {}: expected 1 or more", tokens);
   for (const std::int64_t b : o.blocks) {
     require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
                          "--blocks {}: expected multiples of 8 up to 128", b);
@@ -115,10 +117,17 @@ class Bench {
   }
 
   void run() {
-    if (o_.shapes.empty()) {
-      time_shape({.m = o_.tokens, .n = o_.out_features, .k = o_.in_features});
-    } else {
-      for (const BsrShape& shape : bsr_shapes_of(o_.shapes)) time_shape(shape);
+    const std::vector<BsrShape> shapes =
+        o_.shapes.empty()
+            ? std::vector<BsrShape>{{.m = kTokens, .n = o_.out_features, .k = o_.in_features}}
+            : bsr_shapes_of(o_.shapes);
+    for (BsrShape shape : shapes) {
+      if (o_.tokens.empty())
+        time_shape(shape);
+      for (const std::int64_t tokens : o_.tokens) {
+        shape.m = tokens;
+        time_shape(shape);
+      }
     }
     table_.finish();
   }
@@ -182,7 +191,9 @@ void add_bench_bsr(CLI::App& bench) {
   command->add_option("--device", o->device, "Where to run")->capture_default_str();
   CLI::Option* shape =
       command->add_option("--shape", o->shapes, "Known sizes by name, or all")->delimiter(',');
-  command->add_option("--tokens", o->tokens, "M")->capture_default_str()->excludes(shape);
+  command
+      ->add_option("--tokens", o->tokens, "M, one or several, in place of a shape's own; else 4096")
+      ->delimiter(',');
   command->add_option("--out-features", o->out_features, "N")
       ->capture_default_str()
       ->excludes(shape);

@@ -12,8 +12,8 @@ namespace hew {
 /// timed in one run, turn by turn.
 struct BenchBsrOptions {
   std::string device = "cpu";
-  std::vector<std::string> shapes = {};  // known ones, or "all"; empty: the three sizes below
-  std::int64_t tokens = 4096;
+  std::vector<std::string> shapes = {};   // known ones, or "all"; empty: the three sizes below
+  std::vector<std::int64_t> tokens = {};  // empty: a known shape's own, else 4096
   std::int64_t out_features = 3072;
   std::int64_t in_features = 768;
   std::vector<std::int64_t> blocks{16, 32, 64};

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """PyTorch's block-sparse forward product on a GPU beside hew's, each as a speed-up over dense.
 
-Per cell (shape, block size, sparsity), random blocks and data, bf16: PyTorch as it comes (the
+Per cell (shape, block size, sparsity), random blocks and data: PyTorch as it comes (the
 faster of torch.nn.functional.linear with a BSR weight and bsr_dense_addmm with its defaults), its
 best over a sweep of bsr_dense_addmm's own parameters and of the layouts of both dense matrices, and
 torch's dense product, all in turns in one loop; medians between CUDA events. hew's side comes from
 
     hew bench bsr --device cuda --shape all --products forward --output hew.jsonl
+
+with the same --dtype, and --tokens where given. In tf32, matrices are float32 and PyTorch may round
+its products (allow_tf32): its dense one does, its Triton kernel for BSR adds up float32 in float64.
 
 Prints a Markdown table. Cells go in order of importance; those that do not fit into --minutes are
 listed. Needs PyTorch with Triton, unless --torch names the records of an earlier run.
@@ -27,7 +30,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 
-from bench_vs_torch_table import SHAPES, Cell, markdown, read_records, rows_of
+from bench_vs_torch_table import SHAPES, Cell, dtype_of, markdown, read_records, rows_of
 
 MAIN_SHAPES = 3
 SPARSITIES = [0.9, 0.8, 0.5, 0.95]
@@ -66,6 +69,8 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--output", type=pathlib.Path, help="takes PyTorch's records, JSON lines")
     parser.add_argument("--minutes", type=float, default=8, help="default %(default)s")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
+    parser.add_argument("--dtype", choices=("bf16", "tf32"), default="bf16")
+    parser.add_argument("--tokens", **numbers, help="M, in place of the shapes' own")
     parser.add_argument("--blocks", **numbers, default=[64, 128, 32])
     parser.add_argument("--sparsity", type=float, nargs="+", default=SPARSITIES)
     parser.add_argument("--tiles", **numbers, default=[64, 128, 256], help="tokens a tile")
@@ -85,10 +90,11 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
 def cells_of(arguments: argparse.Namespace) -> list[Cell]:
     """Where the block divides the matrix, the most important first."""
     out = [
-        Cell(shape, block, sparsity)
+        Cell(shape, block, sparsity, tokens)
         for shape in arguments.shapes
         for block in arguments.blocks
         for sparsity in arguments.sparsity
+        for tokens in arguments.tokens or [SHAPES[shape][0]]
         if SHAPES[shape][1] % block == 0 and SHAPES[shape][2] % block == 0
     ]
     shapes = list(SHAPES)
@@ -113,7 +119,13 @@ def choices_of(arguments: argparse.Namespace, tokens: int) -> list[Choice]:
     return [Choice(*point) for point in grid if tokens % point[0] == 0]
 
 
-def random_bsr(n: int, k: int, block: int, sparsity: float, device: str = "cuda"):
+def torch_type(dtype: str):
+    import torch
+
+    return {"bf16": torch.bfloat16, "tf32": torch.float32}[dtype]
+
+
+def random_bsr(n: int, k: int, block: int, sparsity: float, dtype: str, device: str = "cuda"):
     """A weight [n, k] of random blocks, BSR."""
     import torch
 
@@ -128,7 +140,9 @@ def random_bsr(n: int, k: int, block: int, sparsity: float, device: str = "cuda"
     values = torch.randn(live, block, block, device=device) * deviation
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "sparse BSR tensor support is in beta state"
-        return torch.sparse_bsr_tensor(crow, at % cols, values.bfloat16(), size=(n, k))
+        return torch.sparse_bsr_tensor(
+            crow, at % cols, values.to(torch_type(dtype)), size=(n, k)
+        )
 
 
 class Operands:
@@ -163,12 +177,12 @@ def call_of(operands: Operands, weight, choice: Choice) -> Callable:
     return run
 
 
-def compiles(tokens: int, block: int, choice: Choice) -> bool:
+def compiles(tokens: int, block: int, choice: Choice, dtype: str) -> bool:
     """In a process of its own: fills Triton's cache by a small product with the same parameters."""
     import torch
 
-    weight = random_bsr(2 * block, 2 * block, block, 0.5)
-    x = torch.randn(tokens, 2 * block, dtype=torch.bfloat16, device="cuda")
+    weight = random_bsr(2 * block, 2 * block, block, 0.5, dtype)
+    x = torch.randn(tokens, 2 * block, dtype=torch_type(dtype), device="cuda")
     return runs(call_of(Operands(x, 2 * block), weight, choice))
 
 
@@ -230,7 +244,8 @@ class Sweep:
         if key not in self.usable:
             choices = choices_of(self.arguments, tokens)
             if self.pool:
-                jobs = [self.pool.submit(compiles, tokens, block, choice) for choice in choices]
+                dtype = self.arguments.dtype
+                jobs = [self.pool.submit(compiles, tokens, block, c, dtype) for c in choices]
                 try:
                     choices = [c for c, job in zip(choices, jobs, strict=True) if job.result()]
                 except concurrent.futures.BrokenExecutor:  # a compiler died: one after the other
@@ -263,8 +278,9 @@ class Sweep:
 
         tokens, n, k = cell.sizes
         usable = self.prepare(tokens, cell.block)
-        x = torch.randn(tokens, k, dtype=torch.bfloat16, device="cuda")
-        weight = random_bsr(n, k, cell.block, cell.sparsity)
+        dtype = self.arguments.dtype
+        x = torch.randn(tokens, k, dtype=torch_type(dtype), device="cuda")
+        weight = random_bsr(n, k, cell.block, cell.sparsity, dtype)
         dense = weight.to_dense()
         reference = linear(x, dense).float()
         operands = Operands(x, n)
@@ -283,7 +299,7 @@ class Sweep:
         calls["dense"] = lambda: linear(x, dense)
         del reference
         times = milliseconds(calls, warmup=3, repeats=self.arguments.repeats)
-        return record_of(cell, weight, times, tried=len(usable))
+        return {**record_of(cell, weight, times, tried=len(usable)), "dtype": dtype}
 
 
 def record_of(cell: Cell, weight, times: dict, tried: int) -> dict:
@@ -303,7 +319,6 @@ def record_of(cell: Cell, weight, times: dict, tried: int) -> dict:
         "block": cell.block,
         "wanted_sparsity": cell.sparsity,
         "sparsity": 1 - weight.values().numel() / (n * k),
-        "dtype": "bf16",
         "dense_ms": dense,
         "linear_ms": times.get("linear"),
         "addmm_ms": times.get("addmm"),
@@ -332,6 +347,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[dict], list[str]]:
 
     warnings.filterwarnings("ignore", message=".*non-optimal triton kernel parameters.*")
     torch.manual_seed(1)
+    torch.backends.cuda.matmul.allow_tf32 = arguments.dtype == "tf32"
     end = time.monotonic() + 60 * arguments.minutes
     records, missing = [], []
     output = arguments.output.open("w") if arguments.output else None
@@ -367,8 +383,9 @@ def main() -> int:
         records = read_records(arguments.torch)
     else:
         records, missing = measure_all(arguments)
-    for setting in sorted({f"{r['device']}, {r['versions']}" for r in records}):
-        print(f"{setting}. Forward, bf16; speed-ups over the dense product of the same run.\n")
+    settings = {f"{r['device']}, {r['versions']}. Forward, {dtype_of(r)}" for r in records}
+    for setting in sorted(settings):
+        print(f"{setting}; speed-ups over the dense product of the same run.\n")
     print(markdown(rows_of(records, hew)))
     if missing:
         print("\nNot timed:\n\n" + "\n".join(f"- {line}" for line in missing))

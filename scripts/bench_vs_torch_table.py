@@ -21,13 +21,21 @@ class Cell:
     shape: str
     block: int
     sparsity: float
+    tokens: int | None = None  # in place of the shape's own
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        return SHAPES[self.shape]
+        m, n, k = SHAPES[self.shape]
+        return self.tokens or m, n, k
+
+    @property
+    def name(self) -> str:
+        """The shape, and its number of tokens if that is not its own."""
+        own = SHAPES[self.shape][0]
+        return self.shape if self.tokens in (None, own) else f"{self.shape} M={self.tokens}"
 
     def __str__(self) -> str:
-        return f"{self.shape} b={self.block} {self.sparsity:g}"
+        return f"{self.name} b={self.block} {self.sparsity:g}"
 
 
 def read_records(path: pathlib.Path) -> list[dict]:
@@ -44,12 +52,17 @@ def read_records(path: pathlib.Path) -> list[dict]:
 
 
 def key_of(record: dict) -> tuple:
-    return record.get("shape"), record.get("block"), record.get("wanted_sparsity")
+    """The arguments of Cell."""
+    return tuple(record.get(name) for name in ("shape", "block", "wanted_sparsity", "M"))
 
 
-def speedups_of_hew(records: list[dict]) -> dict[tuple, float]:
-    """By key_of; of the forward product in bf16 on a GPU, random blocks."""
-    wanted = {"product": "forward", "dtype": "bf16", "pattern": "random"}
+def dtype_of(record: dict) -> str:
+    return record.get("dtype", "bf16")
+
+
+def speedups_of_hew(records: list[dict], dtype: str) -> dict[tuple, float]:
+    """By key_of; of the forward product on a GPU, random blocks."""
+    wanted = {"product": "forward", "dtype": dtype, "pattern": "random"}
     return {
         key_of(r): r["speedup"]
         for r in records
@@ -71,7 +84,7 @@ class Row:
 
 
 def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
-    hew = speedups_of_hew(hew_records)
+    hew = {d: speedups_of_hew(hew_records, d) for d in set(map(dtype_of, torch_records))}
     rows = []
     for record in torch_records:
         plain = [record[name] for name in ("linear_ms", "addmm_ms") if record[name]]
@@ -85,12 +98,17 @@ def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
                 Cell(*key_of(record)),
                 record["dense_ms"] / min(plain) if plain else None,
                 record["dense_ms"] / best if best else None,
-                hew.get(key_of(record)),
+                hew[dtype_of(record)].get(key_of(record)),
                 parameters or "none works",
             )
         )
     shapes = list(SHAPES)
-    return sorted(rows, key=lambda r: (shapes.index(r.cell.shape), r.cell.block, r.cell.sparsity))
+
+    def order(row: Row) -> tuple:
+        cell = row.cell
+        return shapes.index(cell.shape), cell.block, cell.sparsity, cell.sizes[0]
+
+    return sorted(rows, key=order)
 
 
 def times(value: float | None) -> str:
@@ -109,7 +127,7 @@ def markdown(rows: list[Row]) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     lines += [
-        f"| {r.cell.shape} | {r.cell.block} | {r.cell.sparsity:g} | {times(r.plain)} "
+        f"| {r.cell.name} | {r.cell.block} | {r.cell.sparsity:g} | {times(r.plain)} "
         f"| {times(r.best)} | {times(r.hew)} | {times(r.ratio)} | {r.parameters} |"
         for r in rows
     ]
@@ -123,7 +141,7 @@ def markdown(rows: list[Row]) -> str:
         group = [r for r in rows if r.cell.block == block]
         both = [r for r in group if r.ratio]
         worst = min(both, key=lambda r: r.ratio) if both else None
-        at = f"{times(worst.ratio)} {worst.cell.shape} {worst.cell.sparsity:g}" if worst else "–"
+        at = f"{times(worst.ratio)} {worst.cell.name} {worst.cell.sparsity:g}" if worst else "–"
         lines.append(
             f"| {block} | {len(group)} | {times(mean(r.plain for r in group))} "
             f"| {times(mean(r.best for r in group))} | {times(mean(r.hew for r in group))} "

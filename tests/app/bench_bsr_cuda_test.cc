@@ -12,7 +12,7 @@ TEST_CASE("bench bsr runs all products of a GPU and checks them") {
     for (const char* pattern : {"random", "long-row"}) {
       std::vector<std::string> lines;
       bench_bsr({.device = "cuda",
-                 .tokens = 515,
+                 .tokens = {515},
                  .out_features = 512,
                  .in_features = 768,
                  .blocks = {16, 32, 64, 128},

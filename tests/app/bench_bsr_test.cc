@@ -15,7 +15,7 @@ namespace hew {
 namespace {
 
 BenchBsrOptions small() {
-  return {.tokens = 70,
+  return {.tokens = {70},
           .out_features = 96,
           .in_features = 50,
           .blocks = {8, 16},
@@ -65,6 +65,25 @@ TEST_CASE("bench bsr prints one object for each block, sparsity and product") {
     CHECK(object["fma_gflops"].get<double>() > 0);
     CHECK(object["copy_gbs"].get<double>() > 0);
   }
+}
+
+TEST_CASE("bench bsr --tokens takes several numbers, and the place of a known shape's own") {
+  BenchBsrOptions options = small();
+  options.tokens = {3, 16};
+  options.shapes = {"vitb_fc2"};
+  options.blocks = {64};
+  options.sparsities = {0.95};
+  options.products = {"forward"};
+  const std::vector<std::string> lines = lines_of(options);
+  REQUIRE(lines.size() == 2);
+  for (std::size_t i = 0; i < lines.size(); ++i) {
+    const auto object = nlohmann::json::parse(lines[i]);
+    CHECK(object["shape"] == "vitb_fc2");
+    CHECK(object["M"] == options.tokens[i]);
+    CHECK(object["N"] == 768);
+  }
+  options.tokens = {3, 0};
+  CHECK(refusal_of(options) == "--tokens 0: expected 1 or more");
 }
 
 TEST_CASE("bench bsr prints a table with the sum of the products, then means over the cells") {

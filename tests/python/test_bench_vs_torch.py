@@ -59,6 +59,12 @@ class Cells(unittest.TestCase):
         self.assertEqual(str(cells[0]), "vitb_fc1 b=64 0.9")
         self.assertFalse([c for c in cells if c.shape == "gpt2xl_fc1" and c.block == 128])
 
+    def test_tokens_take_the_place_of_the_shapes_own(self):
+        words = "--shapes vitb_fc1 --blocks 16 --sparsity 0.9 --tokens 256 50432".split()
+        cells = bench_vs_torch.cells_of(bench_vs_torch.parse_arguments(words))
+        self.assertEqual([c.sizes for c in cells], [(256, 3072, 768), (50432, 3072, 768)])
+        self.assertEqual([str(c) for c in cells], ["vitb_fc1 M=256 b=16 0.9", "vitb_fc1 b=16 0.9"])
+
     def test_tiles_divide_the_tokens(self):
         arguments = bench_vs_torch.parse_arguments(["--tiles", "64", "512", "--groups", "4"])
         tiles = {choice.tile for choice in bench_vs_torch.choices_of(arguments, 50432)}
@@ -94,6 +100,19 @@ class Table(unittest.TestCase):
         self.assertIn("| vitb_fc1 | 64 | 0.9 | 0.50× | 2.00× | 3.00× | 1.50× | 64/3/4/1", out)
         self.assertIn("| llama_up | 64 | 0.8 | 0.50× | 4.00× | 5.00× | 1.25× |", out)
         self.assertIn("| 64 | 2 | 0.50× | 2.83× | 3.87× | 1.37× | 1.25× llama_up 0.8 |", out)
+
+    def test_speedups_are_joined_by_dtype_and_tokens(self):
+        changes = {"dtype": "tf32", "M": 256}
+        out = self.run_script(
+            [torch_record("vitb_fc1", 16, 0.9, 0.5, **changes)],
+            [
+                hew_record("vitb_fc1", 16, 0.9, 3.0, **changes),
+                hew_record("vitb_fc1", 16, 0.9, 99.0, dtype="tf32", M=50432),
+                hew_record("vitb_fc1", 16, 0.9, 99.0, M=256),
+            ],
+        )
+        self.assertIn("a GPU, PyTorch 2. Forward, tf32;", out)
+        self.assertIn("| vitb_fc1 M=256 | 16 | 0.9 | 0.50× | 2.00× | 3.00× | 1.50× |", out)
 
     def test_cells_without_a_side_stay_in_the_table(self):
         out = self.run_script(
