@@ -11,6 +11,7 @@
 #include "dist/nccl_comm.h"
 #include "tests/support/device.h"
 #include "tests/support/mpi_world.h"
+#include "tests/train/tiny_images.h"
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
 #include "train/sequence_scores.h"
@@ -73,7 +74,8 @@ void leave_out_last_rank(dist::Communicator& comm, const std::function<void()>& 
   }
 }
 
-void run_alone_and_together(const TinyRuns& runs, const std::vector<std::string>& overrides) {
+template <class Runs>
+void run_alone_and_together(const Runs& runs, const std::vector<std::string>& overrides) {
   run_together(runs.recipe("together", overrides));
   if (world().rank() == 0) {
     dist::LocalCommunicator alone;
@@ -116,6 +118,16 @@ TEST_CASE("dense losses agree over any number of ranks, in float32 and with drop
   run_alone_and_together(runs, {"train.steps=50"});
   CHECK(largest_relative_difference(losses_of(runs.directory("together")),
                                     losses_of(runs.directory("alone"))) <= 1e-5);
+}
+
+TEST_CASE("a ViT under supermasks takes the same losses over any number of ranks") {
+  const SharedScratch scratch;
+  const TinyImageRuns runs(scratch.path(), world());
+  const std::vector<std::string> overrides{image_sparsity("supermask"), "train.precision=fp64",
+                                           "model.dropout=0"};
+  run_alone_and_together(runs, overrides);
+  CHECK(largest_relative_difference(losses_of(runs.directory("together")),
+                                    losses_of(runs.directory("alone"))) <= 1e-10);
 }
 
 TEST_CASE("an evaluation sees the same windows on any number of ranks") {
