@@ -34,6 +34,8 @@ matrices of linear layers by name; the first rule that fits a matrix counts. Par
 
 - `token_embedding.weight`, `position_embedding.weight` (gpt2), `final_norm.weight`,
   `head.weight` (absent with tied embeddings)
+- in vit `patch_embedding.weight`, `class_token` (absent with pooling by mean),
+  `position_embedding.weight`, `final_norm.weight`, `head.weight`
 - `blocks.N.attn.{q,k,v,out}.weight`, `blocks.N.norm1.weight`, `blocks.N.norm2.weight`
 - `blocks.N.mlp.{up,down}.weight`, in llama also `blocks.N.mlp.gate.weight`; the same with `.bias`
 

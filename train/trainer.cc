@@ -11,7 +11,6 @@
 #include "optim/lr_schedule.h"
 #include "train/averaged_model.h"
 #include "train/bsr_routes_file.h"
-#include "train/flops.h"
 
 namespace hew::train {
 
@@ -203,7 +202,7 @@ void Trainer::check_ranks_agree() {
   dist::check_equal(comm_, tensors);
 }
 
-double Trainer::flops_of_this_step() const {
+std::vector<WeightCost> Trainer::weight_costs() const {
   std::vector<WeightCost> costs;
   for (const sparsity::LinearWeight* weight : model().linear_weights()) {
     WeightCost cost =
@@ -213,7 +212,11 @@ double Trainer::flops_of_this_step() const {
     cost.dense_gradient = weight->trains_mask() || weight->wants_dense_gradient();
     costs.push_back(cost);
   }
-  return step_flops(recipe_.model, recipe_.train.batch, costs);
+  return costs;
+}
+
+double Trainer::flops_of_this_step() const {
+  return step_flops(recipe_.model, recipe_.train.batch, weight_costs());
 }
 
 double Trainer::sparsity_now() const {

@@ -13,6 +13,7 @@
 #include "optim/weight_average.h"
 #include "sparsity/sparsifier.h"
 #include "train/checkpoint.h"
+#include "train/flops.h"
 #include "train/model_setup.h"
 #include "train/rank_optimizer.h"
 #include "train/recipe.h"
@@ -72,7 +73,10 @@ class Trainer {
   void evaluate_now();
   void checkpoint_now();
   double sparsity_now() const;
+  std::vector<WeightCost> weight_costs() const;
   double flops_of_this_step() const;
+  // What masks that train cost, if there are any.
+  std::optional<std::string> cost_of_masks() const;
   layers::Model& model() const { return *parts_.model; }
   sparsity::Sparsifier& sparsifier() const { return *parts_.sparsifier; }
   bool root() const { return comm_.rank() == 0; }

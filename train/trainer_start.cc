@@ -81,6 +81,23 @@ std::vector<std::string> Trainer::resume() {
   return news;
 }
 
+std::optional<std::string> Trainer::cost_of_masks() const {
+  std::vector<WeightCost> costs = weight_costs();
+  const double all = step_flops(recipe_.model, recipe_.train.batch, costs);
+  std::int64_t weights = 0;
+  for (WeightCost& cost : costs) {
+    weights += cost.dense_gradient ? 1 : 0;
+    cost.dense_gradient = false;
+  }
+  if (weights == 0)
+    return std::nullopt;
+  const double live = step_flops(recipe_.model, recipe_.train.batch, costs);
+  return fmt::format(
+      "masks that train need the whole gradients of {} weights: {:.3g} FLOPs a step, {:.3g} with "
+      "those of live blocks alone",
+      weights, all, live);
+}
+
 void Trainer::open_directory(const std::vector<std::string>& news) {
   if (options_.resume) {
     directory_.save_recipe(recipe_);
@@ -90,6 +107,8 @@ void Trainer::open_directory(const std::vector<std::string>& news) {
   }
   log_ = RunLog(directory_, progress_.metrics_bytes);
   for (const std::string& line : news) log_.say(line);
+  if (const std::optional<std::string> cost = cost_of_masks())
+    log_.say(*cost);
 }
 
 }  // namespace hew::train
