@@ -75,10 +75,10 @@ def make_call(arguments: argparse.Namespace, batch: int, sparsity: float | None,
         model.eval().requires_grad_(False)
         if sparsity is not None:
             use_bsr(model, sparsity, block)
-            return torch.inference_mode()(lambda: model(images))
+            return torch.no_grad()(lambda: model(images))
         if arguments.compile_mode != "none":
             model = torch.compile(model, mode=arguments.compile_mode, dynamic=False)
-        return torch.inference_mode()(lambda: model(images))
+        return torch.no_grad()(lambda: model(images))
 
     labels = torch.randint(1000, (batch,), device="cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.3, fused=True)

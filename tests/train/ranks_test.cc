@@ -167,8 +167,11 @@ TEST_CASE("scores of sequences are the same on any number of ranks") {
     const train::ScoringOptions options{.batch = 1, .greedy = true};
     const auto wanted = train::score_sequences(model, sequences, options, alone, stream);
     const auto got = train::score_sequences(model, sequences, options, comm, stream);
+    // A GPU's library may take another algorithm for a batch of another shape.
+    const double tolerance = on_gpu() ? 1e-12 : 0;
     for (std::size_t i = 0; i < sequences.size(); ++i) {
-      CHECK(got[i].log_probability == wanted[i].log_probability);
+      CHECK(std::abs(got[i].log_probability - wanted[i].log_probability) <=
+            tolerance * std::abs(wanted[i].log_probability));
       CHECK(got[i].greedy == wanted[i].greedy);
     }
   });
