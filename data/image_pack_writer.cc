@@ -7,6 +7,7 @@
 #include "data/image_codec.h"
 #include "data/image_pack.h"
 #include "data/image_resize.h"
+#include "data/text_lines.h"
 #include "io/hdf5.h"
 
 namespace hew {
@@ -43,6 +44,7 @@ std::vector<std::string> read_classes(const std::string& path, const ImageSet& i
     if (line.ends_with('\r'))
       line.pop_back();
     require<DataError>(!line.empty(), "{}:{}: no name", path, names.size() + 1);
+    require<DataError>(is_utf8(line), "{}:{}: not UTF-8", path, names.size() + 1);
     names.push_back(line);
   }
   require<DataError>(names.size() >= images.classes().size(),

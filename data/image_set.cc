@@ -13,6 +13,7 @@
 #include "data/image_folder.h"
 #include "data/image_pack.h"
 #include "data/path_pattern.h"
+#include "data/text_lines.h"
 #include "io/atomic_file.h"
 #include "io/hdf5.h"
 
@@ -202,6 +203,10 @@ Opened open_image_set(std::span<const std::string> patterns) {
   for (const std::string& pattern : patterns) {
     for (const std::string& path : expand_pattern(pattern)) {
       parts.push_back(fs::is_directory(path) ? open_folder(path) : open_file(path));
+      const std::vector<std::string>& classes = parts.back()->classes();
+      const auto name = std::ranges::find_if_not(classes, is_utf8);
+      require<DataError>(name == classes.end(), "{}: the name of class {} is not UTF-8", path,
+                         name - classes.begin());
     }
   }
   return join(std::move(parts), patterns.front());

@@ -1,3 +1,5 @@
+#include <type_traits>
+
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/tokens.h"

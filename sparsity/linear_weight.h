@@ -20,9 +20,8 @@ namespace hew::sparsity {
 /// How a weight matrix is held.
 ///   kDense       one parameter `name` [N, K]
 ///   kLiveBlocks  one parameter `name` [nnzb, b, b]: what is dead is not stored anywhere
-///   kMaster      `name` [N, K] dense under a mask, which may be soft (W is then W ⊙ m ⊙ mask);
-///   with
-///                learned scores also `name.scores` [R, C]
+///   kMaster      `name` [N, K] dense under a mask, which may be soft (W is then W ⊙ m ⊙ mask),
+///                and `name.scores` [R, C] where scores are learned
 enum class Storage : std::uint8_t { kDense, kLiveBlocks, kMaster };
 
 /// The weight W [N, K] of one linear layer in whichever storage sparsity has put it.

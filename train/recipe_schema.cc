@@ -186,8 +186,7 @@ void add_data_and_train_fields(std::vector<Field<Recipe>>& fields) {
       fields, "data", [](auto& r) -> auto& { return r.data; });
   data.add("train", &DataConfig::train, not_empty(),
            "Corpora, or for a ViT images (docs/data.md), to train on: paths or globs, relative to "
-           "the "
-           "working directory.")
+           "the working directory.")
       .required();
   data.add("valid", &DataConfig::valid, "Corpora or images to evaluate on.");
   add_image_fields(fields);

@@ -100,6 +100,12 @@ TEST_CASE("folders that are no set are refused") {
                                      "this folder");
   std::filesystem::create_directory(scratch / "a");
   CHECK(error(scratch.path()) == std::string(scratch / "a") + ": no image is in this class");
+  test::write_bytes(scratch / "a/one.png", png_of_colour(4, 4, 1, 1, 1));
+  std::filesystem::create_directory(scratch / "b\xff");
+  test::write_bytes(scratch / "b\xff/one.png", png_of_colour(4, 4, 1, 1, 1));
+  CHECK(error(scratch.path()) == scratch.path().string() + ": the name of class 1 is not UTF-8");
+  std::filesystem::remove_all(scratch.path());
+  std::filesystem::create_directory(scratch.path());
   test::write_bytes(scratch / "one.png", png_of_colour(4, 4, 1, 1, 1));
   CHECK(error(scratch / "one.png")
             .ends_with("is one image; a set has a folder of them for each class"));

@@ -30,11 +30,8 @@ Soft soft_top(const Values& values, std::int64_t keep, double sharpness) {
   const Tensor input = tensor_of(values, shape);
   Tensor mask = test::poisoned(shape, DType::kFloat64, stream);
   Tensor slope = test::poisoned({1}, DType::kFloat64, stream);
-  const std::vector<kernels::SoftTop> one{{.values = input,
-                                           .keep = keep,
-                                           .sharpness = sharpness,
-                                           .mask = mask,
-                                           .slope = slope}};
+  const std::vector<kernels::SoftTop> one{
+      {.values = input, .keep = keep, .sharpness = sharpness, .mask = mask, .slope = slope}};
   kernels::soft_top(one, stream);
   return {mask.to_vector<double>(), slope.to_vector<double>().front()};
 }

@@ -117,7 +117,7 @@ TEST_CASE_FIXTURE(Fixture,
 TEST_CASE("a batch that the ranks cannot share is refused with its key") {
   const auto shared = [](std::int64_t batch, std::int64_t micro_batch, int ranks) {
     return train::samples_at_a_time({.steps = 1, .batch = batch, .micro_batch = micro_batch},
-                                      ranks);
+                                    ranks);
   };
   CHECK(shared(12, 0, 3) == 4);
   CHECK(shared(12, 2, 3) == 2);
