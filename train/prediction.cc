@@ -70,7 +70,7 @@ std::vector<std::vector<ClassProbability>> predict(const TrainedModel& trained,
     }
     const Tensor input =
         Tensor::from(pixels, {now, transform.config().channels, size, size}, stream);
-    ag::ForwardContext context{.dtype = activation_dtype(trained.recipe.train.precision)};
+    ag::ForwardContext context;  // activations in the dtype of the weights, which any device takes
     const Tensor logits = model.forward(input, context).value();
     const auto values = converted(logits, DType::kFloat64).to_vector<double>();
     const std::int64_t classes = logits.size(1);

@@ -3,6 +3,8 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "tests/io/scratch.h"
+#include "train/model_file.h"
 
 namespace hew::test {
 namespace {
@@ -68,6 +70,22 @@ TEST_CASE("an image of another size is made the size, its middle where it is not
     CHECK(classes[0].probability == doctest::Approx(predictions[0][0].probability).epsilon(0.1));
   }
   CHECK(predictions[1][0].probability == doctest::Approx(predictions[2][0].probability));
+}
+
+TEST_CASE("a model that a GPU trained in bf16 predicts on the CPU") {
+  const Scratch scratch;
+  const train::TrainedModel made_here = made();
+  train::TrainedModel on_gpu = made({"run.device=cuda", "train.precision=bf16"});
+  on_gpu.file = (scratch / "model.h5").string();
+  train::save_model_hdf5(on_gpu.file, on_gpu, DType::kFloat32);
+  const train::TrainedModel loaded = train::load_trained_model(on_gpu.file, make_cpu_stream());
+  REQUIRE(loaded.recipe.train.precision == train::Precision::kBf16);
+  const auto first = train::predict(made_here, {halves(8, 8)}, 5, 1, make_cpu_stream());
+  const auto second = train::predict(loaded, {halves(8, 8)}, 5, 1, make_cpu_stream());
+  for (std::size_t i = 0; i < 5; ++i) {
+    CHECK(second[0][i].label == first[0][i].label);
+    CHECK(second[0][i].probability == doctest::Approx(first[0][i].probability));
+  }
 }
 
 TEST_CASE("a language model does not read images") {
