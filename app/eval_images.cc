@@ -27,25 +27,20 @@ std::shared_ptr<const ImageSet> open_images(const train::TrainedModel& trained,
 }
 
 std::string text_of(const train::ClassAccuracy& one, const std::vector<std::string>& names) {
-  const auto name = [&names](std::int64_t label) {
-    return names.at(static_cast<std::size_t>(label));
-  };
-  std::string text = fmt::format("{:6.2f} %  {}", 100 * one.accuracy, name(one.label));
+  std::string text = fmt::format("{:6.2f} %  {}", 100 * one.accuracy, class_name(names, one.label));
   for (const auto& mistake : one.mistakes) {
     text += fmt::format("{} {} {:.1f} %", &mistake == &one.mistakes.front() ? "  taken for" : ",",
-                        name(mistake.label), 100 * mistake.share);
+                        class_name(names, mistake.label), 100 * mistake.share);
   }
   return text;
 }
 
 nlohmann::ordered_json json_of(const train::ClassAccuracy& one,
                                const std::vector<std::string>& names) {
-  const auto name = [&names](std::int64_t label) {
-    return names.at(static_cast<std::size_t>(label));
-  };
   nlohmann::ordered_json mistakes = nlohmann::ordered_json::object();
-  for (const auto& mistake : one.mistakes) mistakes[name(mistake.label)] = mistake.share;
-  return {{"class", name(one.label)},
+  for (const auto& mistake : one.mistakes)
+    mistakes[class_name(names, mistake.label)] = mistake.share;
+  return {{"class", class_name(names, one.label)},
           {"images", one.images},
           {"accuracy", one.accuracy},
           {"taken_for", mistakes}};
@@ -84,7 +79,8 @@ std::string report_images(const train::TrainedModel& trained, const ImageEvalOpt
   if (!options.dump_logits.empty() && device.comm().rank() == 0)
     dump_logits(options.dump_logits, model, args, device.stream());
   const std::vector<train::ClassAccuracy> worst = train::worst_classes(result, kWorst);
-  const std::vector<std::string>& names = args.images->classes();
+  const std::vector<std::string>& names =
+      trained.data.classes.empty() ? args.images->classes() : trained.data.classes;
   if (options.json) {
     nlohmann::ordered_json object{{"file", trained.file}, {"step", trained.progress.steps}};
     object.update(numbers_of(result));

@@ -183,6 +183,10 @@ std::vector<std::uint8_t> ImageSet::encoded(std::int64_t /*i*/) const {
   return {};
 }
 
+std::string class_name(const std::vector<std::string>& names, std::int64_t label) {
+  return label < std::ssize(names) ? names[static_cast<std::size_t>(label)] : std::to_string(label);
+}
+
 bool names_image_set(const std::string& pattern) {
   const std::string path = expand_pattern(pattern).front();
   if (fs::is_directory(path))

@@ -69,6 +69,9 @@ std::shared_ptr<const ImageSet> open_image_set(const std::string& pattern);
 /// The same of several, one after another; their classes must be the same.
 std::shared_ptr<const ImageSet> open_image_set(std::span<const std::string> patterns);
 
+/// The name of a label; its number as text where `names` ends before it.
+std::string class_name(const std::vector<std::string>& names, std::int64_t label);
+
 /// Whether the first file or folder that a pattern names is such a set, by its content. Throws
 /// DataError where there is none.
 bool names_image_set(const std::string& pattern);

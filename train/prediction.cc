@@ -43,7 +43,7 @@ std::vector<ClassProbability> best(const std::vector<double>& probabilities, std
   out.reserve(order.size());
   for (const std::size_t label : order) {
     out.push_back({.label = static_cast<std::int64_t>(label),
-                   .name = label < names.size() ? names[label] : std::to_string(label),
+                   .name = class_name(names, static_cast<std::int64_t>(label)),
                    .probability = probabilities[label]});
   }
   return out;
