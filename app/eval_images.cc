@@ -73,7 +73,8 @@ std::string report_images(const train::TrainedModel& trained, const ImageEvalOpt
   const layers::VisionTransformer& model = layers::as_vision_transformer(*trained.parts.model);
   const train::ImageEvaluationArgs args{.images = open_images(trained, options),
                                         .transform = trained.recipe.data.image,
-                                        .batch = options.batch};
+                                        .batch = options.batch,
+                                        .confusion = true};
   const train::ImageEvaluation result =
       train::evaluate_images(model, args, device.comm(), device.stream());
   if (!options.dump_logits.empty() && device.comm().rank() == 0)

@@ -17,8 +17,10 @@ constexpr std::int64_t kTop = 5;
 // Sums over images, as one array that ranks add up.
 class Counts {
  public:
-  explicit Counts(std::int64_t classes)
-      : classes_(classes), sums_(static_cast<std::size_t>(kConfusion + classes * classes), 0.0) {}
+  Counts(std::int64_t classes, bool confusion)
+      : classes_(classes),
+        confusion_(confusion),
+        sums_(kConfusion + (confusion ? static_cast<std::size_t>(classes * classes) : 0), 0.0) {}
 
   void add(std::span<const double> logits, std::int32_t label) {
     const double own = logits[static_cast<std::size_t>(label)];
@@ -40,7 +42,8 @@ class Counts {
     sums_[kLoss] += finite ? largest + std::log(sum) - own : std::nan("");
     sums_[kTop1] += finite && before == 0 ? 1 : 0;
     sums_[kTop5] += finite && before < kTop ? 1 : 0;
-    sums_[static_cast<std::size_t>(kConfusion + label * classes_ + best)] += 1;
+    if (confusion_)
+      sums_[kConfusion + static_cast<std::size_t>(label * classes_ + best)] += 1;
   }
 
   ImageEvaluation result(std::int64_t images, dist::Communicator& comm,
@@ -63,6 +66,7 @@ class Counts {
   enum Place : std::size_t { kLoss, kTop1, kTop5, kConfusion };
 
   std::int64_t classes_;
+  bool confusion_;
   std::vector<double> sums_;
 };
 
@@ -140,7 +144,7 @@ ImageEvaluation evaluate_images(const layers::VisionTransformer& model,
                             .max_images = args.max_images > 0
                                               ? std::optional<std::int64_t>(args.max_images)
                                               : std::nullopt});
-  Counts counts(classes);
+  Counts counts(classes, args.confusion);
   while (const std::optional<LabelledImages> batch = batches.next()) {
     ag::ForwardContext context{.dtype = args.dtype};  // not training: no tape, nothing dropped
     const std::vector<double> logits = on_host(model.forward(batch->images, context).value());

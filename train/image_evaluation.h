@@ -19,10 +19,11 @@ struct ImageEvaluation {
   double loss = 0;  // mean cross entropy over images, nats, without label smoothing
   double top1 = 0;  // share of images whose class has the largest logit
   double top5 = 0;  // or one of the five largest; of equal logits the lower class comes first
-  // [classes, classes]: images of the row's class whose largest logit is the column's.
+  // [classes, classes]: images of the row's class whose largest logit is the column's. Empty where
+  // it was not asked for.
   std::vector<std::int64_t> confusion;
 
-  std::int64_t classes() const;
+  std::int64_t classes() const;  // of confusion
 };
 
 /// "loss 0.2810 nats/image  top-1 89.93 %  top-5 99.71 %  (10000 images)"
@@ -41,7 +42,8 @@ struct ClassAccuracy {
   };
   std::vector<Mistake> mistakes;  // most frequent first, three at most
 };
-/// The `count` classes of the lowest accuracy, the worst first; those without images are left out.
+/// The `count` classes of the lowest accuracy by `confusion`, the worst first; those without images
+/// are left out.
 std::vector<ClassAccuracy> worst_classes(const ImageEvaluation& evaluation, std::int64_t count);
 
 struct ImageEvaluationArgs {
@@ -50,6 +52,7 @@ struct ImageEvaluationArgs {
   std::int64_t batch = 1;           // images computed at a time on each rank
   std::int64_t max_images = 0;      // the first so many; 0: all
   std::optional<DType> dtype = {};  // of activations; that of the weights if not given
+  bool confusion = false;  // whether to count what classes are taken for, classes² numbers
 };
 
 /// The model on the images, each its middle, split over the ranks; every rank gets the same result.

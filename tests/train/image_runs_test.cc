@@ -53,14 +53,16 @@ std::vector<nlohmann::json> evaluations(const std::filesystem::path& run) {
   return records;
 }
 
-train::ImageEvaluation evaluate(const Fixture& fixture, const std::string& run) {
+train::ImageEvaluation evaluate(const Fixture& fixture, const std::string& run,
+                                bool confusion = false) {
   const train::TrainedModel trained =
       train::load_trained_model(fixture.runs.directory(run), test_stream());
   dist::LocalCommunicator alone;
   return train::evaluate_images(layers::as_vision_transformer(*trained.parts.model),
                                 {.images = open_image_set(fixture.runs.valid_path()),
                                  .transform = trained.recipe.data.image,
-                                 .batch = 7},
+                                 .batch = 7,
+                                 .confusion = confusion},
                                 alone, test_stream());
 }
 
@@ -80,6 +82,15 @@ TEST_CASE_FIXTURE(Fixture,
   CHECK(loaded.images == 31);
   CHECK(loaded.top1 == logged[0]["top1"].get<double>());
   CHECK(std::abs(loaded.loss - logged[0]["loss"].get<double>()) <= 1e-5);
+  CHECK(loaded.confusion.empty());
+  const train::ImageEvaluation counted = evaluate(*this, "dense", /*confusion=*/true);
+  CHECK(counted.top1 == loaded.top1);
+  CHECK(counted.top5 == loaded.top5);
+  CHECK(counted.loss == loaded.loss);
+  REQUIRE(counted.classes() == 3);
+  std::int64_t right = 0;
+  for (std::size_t c = 0; c < 3; ++c) right += counted.confusion[c * 3 + c];
+  CHECK(static_cast<double>(right) / 31 == loaded.top1);
   CHECK(
       train::Checkpoint(runs.directory("dense") / "checkpoints/step-00000200.h5").data().classes ==
       std::vector<std::string>{"0", "1", "2"});
