@@ -37,8 +37,6 @@ class LinearWeight {
   /// Which blocks are live; null while dense.
   const PatternPtr& pattern() const { return pattern_; }
   bool has_scores() const { return static_cast<bool>(scores_.var); }
-  /// Whether every backward computes the dense gradient, since it moves the mask too.
-  bool trains_mask() const { return has_scores() || soft_.defined(); }
   const SoftMask& soft_mask() const { return soft_; }
   ag::Parameter& parameter() { return weight_; }
   const ag::Parameter& parameter() const { return weight_; }

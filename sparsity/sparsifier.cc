@@ -117,6 +117,10 @@ bool Sparsifier::frozen(const Target& target, std::int64_t step) const {
   return freeze.has_value() && step >= freeze->step;
 }
 
+bool Sparsifier::trains_mask(const Target& target, std::int64_t step) const {
+  return selects(target) && !frozen(target, step);
+}
+
 double Sparsifier::wanted_sparsity(const Target& target, std::int64_t step) const {
   const SparsityRule& rule = rules_[target.rule];
   if (frozen(target, step))

@@ -65,6 +65,9 @@ class Sparsifier {
   const std::vector<Target>& targets() const { return targets_; }
   /// Wanted sparsity of a target's rule at `step`.
   double wanted_sparsity(const Target& target, std::int64_t step) const;
+  /// Whether the backward of `step` moves the target's mask, and computes its whole gradient for
+  /// it.
+  bool trains_mask(const Target& target, std::int64_t step) const;
 
   /// Before the forward of `step`: masks that training moves are selected, masters whose scores
   /// freeze now become live blocks (the optimizer must follow), and dense gradients are requested

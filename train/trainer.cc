@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 #include <utility>
 
 #include "core/error.h"
@@ -203,13 +204,18 @@ void Trainer::check_ranks_agree() {
 }
 
 std::vector<WeightCost> Trainer::weight_costs() const {
+  std::set<const sparsity::LinearWeight*> trained_masks;
+  for (const sparsity::Sparsifier::Target& target : sparsifier().targets()) {
+    if (sparsifier().trains_mask(target, progress_.steps))
+      trained_masks.insert(target.weight);
+  }
   std::vector<WeightCost> costs;
   for (const sparsity::LinearWeight* weight : model().linear_weights()) {
     WeightCost cost =
         dense_cost(recipe_.model, weight->name(), weight->out_features(), weight->in_features());
     if (weight->pattern() != nullptr)
       cost.density = 1 - weight->pattern()->sparsity();
-    cost.dense_gradient = weight->trains_mask() || weight->wants_dense_gradient();
+    cost.dense_gradient = trained_masks.contains(weight) || weight->wants_dense_gradient();
     costs.push_back(cost);
   }
   return costs;

@@ -73,7 +73,7 @@ class Trainer {
   void evaluate_now();
   void checkpoint_now();
   double sparsity_now() const;
-  std::vector<WeightCost> weight_costs() const;
+  std::vector<WeightCost> weight_costs() const;  // of the step after progress_
   double flops_of_this_step() const;
   // What masks that train cost, if there are any.
   std::optional<std::string> cost_of_masks() const;

@@ -431,12 +431,15 @@ TEST_CASE("a soft mask follows the weights, and freezes into live blocks that co
   sparsifier.initialise();
   LinearWeight& weight = *model.weights.front();
   REQUIRE(weight.storage() == Storage::kMaster);
+  CHECK(sparsifier.trains_mask(sparsifier.targets().front(), 0));  // before its first soft mask too
   CHECK(sparsifier.begin_step(0).empty());
   CHECK(weight.pattern()->nnzb() == 9);
   HEW_CHECK_CLOSE(weight.folded(), weight.parameter().value(), 0);
   CHECK(sparsifier.begin_step(10).empty());
   CHECK(weight.pattern()->nnzb() == live_blocks(9, 0.7));
-  CHECK(weight.trains_mask());
+  CHECK(sparsifier.trains_mask(sparsifier.targets().front(), 19));
+  CHECK_FALSE(sparsifier.trains_mask(sparsifier.targets().front(), 20));
+  CHECK(weight.soft_mask().defined());
   CHECK_FALSE(weight.has_scores());
   // A dead block that grows comes back at the next selection.
   const MaskBytes before = weight.pattern()->mask();
@@ -456,7 +459,7 @@ TEST_CASE("a soft mask follows the weights, and freezes into live blocks that co
   const Tensor folded = weight.folded();
   CHECK(sparsifier.begin_step(20).size() == 6);
   CHECK(weight.storage() == Storage::kLiveBlocks);
-  CHECK_FALSE(weight.trains_mask());
+  CHECK_FALSE(weight.soft_mask().defined());
   HEW_CHECK_CLOSE(weight.folded(), folded, 0);
   CHECK(sparsifier.begin_step(21).empty());
 }

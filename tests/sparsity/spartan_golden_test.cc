@@ -55,7 +55,7 @@ void follow(const json& golden, const json& recorded) {
     CHECK(loss == doctest::Approx(steps[i].at("loss").get<double>()).epsilon(kRounding));
     REQUIRE(regression.mask() == steps[i].at("mask").get<MaskBytes>());
     const bool frozen = rule.freeze_scores_at.has_value() && step >= rule.freeze_scores_at->step;
-    REQUIRE(weight.trains_mask() != frozen);
+    REQUIRE(weight.soft_mask().defined() != frozen);
     if (!frozen) {
       const auto soft = steps[i].at("soft").get<std::vector<double>>();
       const Tensor& mask = weight.soft_mask().mask;
