@@ -136,8 +136,13 @@ DataRecord Checkpoint::data() const {
                                 .blob = std::string(bytes.begin(), bytes.end()),
                                 .sha256 = reader_.attribute_string("/tokenizer", "sha256")}};
   const std::string classes = text(kClassNames);
-  if (!classes.empty())
+  if (classes.empty())
+    return data;
+  try {
     data.classes = nlohmann::json::parse(classes).get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception& error) {
+    throw DataError(fmt::format("{}: {}: {}", file(), kClassNames, error.what()));
+  }
   return data;
 }
 

@@ -79,6 +79,25 @@ TEST_CASE_FIXTURE(Fixture, "without a whole checkpoint a resume is one clear err
   CHECK(contains(text, "no whole checkpoint"));
 }
 
+TEST_CASE("class names that are no list of texts are one error that names the checkpoint") {
+  const Scratch scratch;
+  const std::filesystem::path path = scratch / "checkpoint.h5";
+  for (const std::string text : {"[\"cat\", ", "{\"cat\": 1}", "[1, 2]"}) {
+    CAPTURE(text);
+    {
+      H5Writer writer(path, "hew-checkpoint", 1);
+      writer.attribute("/tokenizer", "kind", std::string());
+      writer.attribute("/tokenizer", "sha256", std::string());
+      writer.write("tokenizer/blob", std::vector<std::uint8_t>());
+      writer.write("class_names", std::vector<std::uint8_t>(text.begin(), text.end()));
+      writer.commit();
+    }
+    CHECK(data_error_of([&] {
+            train::Checkpoint(path).data();
+          }).starts_with(path.string() + ": class_names: "));
+  }
+}
+
 TEST_CASE_FIXTURE(Fixture, "a recipe that does not fit the checkpoint names the key") {
   train_20_steps();
   const std::string before = read_bytes(checkpoint(20));
