@@ -74,6 +74,9 @@ void run_generate(const GenerateArguments& arguments, const AppContext& context)
     return;
   const Stream stream = make_stream(parse_device(arguments.device));
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
+  require<ConfigError>(trained.recipe.model.family != layers::ModelFamily::kVit,
+                       "{}: a vit writes no text; hew predict names what is in pictures",
+                       trained.file);
   const train::TokenizerRecord& record = trained.data.tokenizer;
   if (record.kind.empty()) {
     generate_tokens(arguments, trained, stream);
