@@ -200,7 +200,7 @@ bool Sparsifier::may_grow(const Pool& pool, std::int64_t step) const {
 
 std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
   forget_dense_gradients();
-  select_learned_masks(step);
+  select_trained_masks(step);
   std::vector<Target> freezing;
   std::ranges::copy_if(targets_, std::back_inserter(freezing), [&](const Target& target) {
     return selects(target) && frozen(target, step);
@@ -259,7 +259,7 @@ MaskBytes Sparsifier::pooled_mask(const Pool& pool, std::int64_t step) const {
                          .matrix_begin = begin});
 }
 
-void Sparsifier::select_learned_masks(std::int64_t step) {
+void Sparsifier::select_trained_masks(std::int64_t step) {
   std::vector<std::size_t> soft;
   std::vector<std::size_t> changed;
   std::vector<BlockMask> masks;

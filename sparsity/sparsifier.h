@@ -78,7 +78,7 @@ class Sparsifier {
   /// compete in one top-k, since how many blocks each of them keeps is then up to the scores.
   /// Otherwise patterns are made on the GPU, without a schedule, so that products take a way that
   /// wants none (kernels/bsr_route.h).
-  void select_learned_masks(std::int64_t step);
+  void select_trained_masks(std::int64_t step);
   /// Ends training of masks where they are: masters under a mask that training moves become live
   /// blocks, whose patterns have schedules. The host waits for the masks.
   std::vector<StorageChange> fold_masks();

@@ -83,7 +83,7 @@ std::vector<double> Sparsifier::live_scores(const Target& target, std::int64_t s
       return random_block_scores(weight.pattern()->grid(), weight_key(target), 2 * (step + 1));
     case Score::kLearned:
     case Score::kSoftMagnitude:
-      break;  // selected by select_learned_masks
+      break;  // selected by select_trained_masks
   }
   throw Error(fmt::format("[sparsifier] {} has no score to refresh by", weight.name()));
 }

@@ -56,7 +56,7 @@ SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build)
 }
 
 void settle_masks(const SparseModel& parts, std::int64_t steps) {
-  parts.sparsifier->select_learned_masks(steps);
+  parts.sparsifier->select_trained_masks(steps);
   if (parts.model->parameters().front()->var.stream().device.is_cuda())
     parts.sparsifier->fold_masks();
 }

@@ -256,7 +256,7 @@ void Trainer::evaluate_now() {
     const SparseModel averaged = averaged_model(recipe_, parts_, *average_, progress_.steps);
     log_.evaluation(workload_->evaluate(*averaged.model), progress_.steps);
   } else {
-    sparsifier().select_learned_masks(progress_.steps);
+    sparsifier().select_trained_masks(progress_.steps);
     log_.evaluation(workload_->evaluate(model()), progress_.steps);
   }
   log_.leave_out(start);
@@ -264,7 +264,7 @@ void Trainer::evaluate_now() {
 
 void Trainer::checkpoint_now() {
   const RunLog::Clock::time_point start = RunLog::Clock::now();
-  sparsifier().select_learned_masks(progress_.steps);
+  sparsifier().select_trained_masks(progress_.steps);
   for (const ag::Parameter* parameter : model().parameters()) {
     require<Error>(std::isfinite(kernels::sum_of_squares(parameter->value(), stream_)),
                    "[train] step {}: {} is not finite", progress_.steps, parameter->name);

@@ -407,7 +407,7 @@ TEST_CASE("masks that training moves can be folded in at any time") {
     r.schedule.final = 0.5;
     Sparsifier sparsifier({r}, model.weights, 3, 1);
     sparsifier.initialise();
-    sparsifier.select_learned_masks(50);
+    sparsifier.select_trained_masks(50);
     const LinearWeight& weight = *model.weights.back();
     const Tensor folded = weight.folded();
     CHECK(sparsifier.fold_masks().size() == (method == Method::kBlast ? 0 : 6));
@@ -454,7 +454,7 @@ TEST_CASE("a soft mask follows the weights, and freezes into live blocks that co
                          .block = 8,
                          .out = master},
                         model.stream);
-  sparsifier.select_learned_masks(20);
+  sparsifier.select_trained_masks(20);
   CHECK(weight.pattern()->mask()[dead] == 1);
   const Tensor folded = weight.folded();
   CHECK(sparsifier.begin_step(20).size() == 6);

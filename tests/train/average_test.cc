@@ -131,7 +131,7 @@ TEST_CASE("what is evaluated, during training and from a checkpoint, is the aver
     train::SparseModel plain =
         train::build_model(trained.recipe, test_stream(), train::Build::kShapesOnly);
     checkpoint.restore_model(*plain.model, *plain.sparsifier);
-    plain.sparsifier->select_learned_masks(kSteps);
+    plain.sparsifier->select_trained_masks(kSteps);
     CHECK(std::abs(logged.front().loss - evaluate(*plain.model)) > 1e-4);
   }
 }

@@ -31,7 +31,7 @@ train::TrainedModel made(const std::vector<std::string>& overrides) {
   out.recipe = train::parse_recipe(kRecipe, "recipe.yaml", overrides);
   out.parts = train::build_model(out.recipe, make_cpu_stream());
   out.parts.sparsifier->initialise();
-  out.parts.sparsifier->select_learned_masks(0);
+  out.parts.sparsifier->select_trained_masks(0);
   for (int i = 0; i < 13; ++i) out.data.classes.push_back("class " + std::to_string(i));
   return out;
 }
