@@ -37,6 +37,7 @@ void run_import(const ImportArguments& arguments, const AppContext& context) {
   train::ImportOptions options = arguments.options;
   options.tokenizer = !arguments.no_tokenizer;
   const train::TrainedModel model = train::import_model(arguments.source, options);
+  for (const std::string& warning : model.warnings) fmt::print(stderr, "warning: {}\n", warning);
   const train::ExportReport report = train::export_model(model, arguments.output, written);
   fmt::print("{}: {} bytes from {}; a recipe starts here with\n{}\nand model.init={}\n",
              arguments.output, report.bytes, arguments.source, train::model_section(model.recipe),

@@ -68,8 +68,8 @@ void ImageTransform::normalise(const DecodedImage& image, std::span<float> out) 
 }
 
 DecodedImage ImageTransform::middle(const DecodedImage& image) const {
-  const double length = static_cast<double>(config_.size) / config_.center_fraction;
-  return cut_middle(resize_shorter_side(image, std::lround(length)), config_.size);
+  const double length = std::floor(static_cast<double>(config_.size) / config_.center_fraction);
+  return cut_middle(resize_shorter_side(image, static_cast<std::int64_t>(length)), config_.size);
 }
 
 void ImageTransform::train(DecodedImage image, const ImageDraws& draws,

@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 #include "core/error.h"
 #include "data/tokenizer_choice.h"
@@ -63,7 +64,25 @@ ModelConfig adapted(ModelConfig config, const ImportOptions& options, const std:
   return config;
 }
 
-Recipe recipe_of(const ModelConfig& config, ImageTransformConfig images = {}) {
+// Problems are of `place`, which asked for them: nobody has seen the recipe's lines.
+Recipe checked(const Recipe& recipe, const std::string& place) {
+  try {
+    return parse_recipe(to_yaml(recipe), "recipe");
+  } catch (const ConfigError& error) {
+    std::string problems;
+    std::istringstream lines(error.what());
+    for (std::string line; std::getline(lines, line);) {
+      const std::size_t behind = line.find(": ");  // recipe:17: optim.lr: …
+      problems += fmt::format("{}{}{}", problems.empty() ? "" : "\n", place,
+                              behind == std::string::npos ? ": " + line : line.substr(behind));
+    }
+    throw DataError(problems);
+  }
+}
+
+// `place` is the config.json that the model is of.
+Recipe recipe_of(const ModelConfig& config, const std::string& place,
+                 ImageTransformConfig images = {}) {
   Recipe recipe;
   recipe.model = config;
   recipe.run.dir = "imported";
@@ -76,11 +95,12 @@ Recipe recipe_of(const ModelConfig& config, ImageTransformConfig images = {}) {
   recipe.train.steps = 1;
   recipe.train.batch = 1;
   recipe.optim.lr = 1e-4;
-  return parse_recipe(to_yaml(recipe), "imported model");
+  return checked(recipe, place);
 }
 
-ParameterShapes shapes_of(const ModelConfig& config) {
-  const SparseModel parts = build_model(recipe_of(config), make_cpu_stream(), Build::kShapesOnly);
+ParameterShapes shapes_of(const ModelConfig& config, const std::string& place) {
+  const SparseModel parts =
+      build_model(recipe_of(config, place), make_cpu_stream(), Build::kShapesOnly);
   std::map<std::string, Shape> shapes;
   for (const ag::Parameter* parameter : parts.model->parameters()) {
     shapes[parameter->name] = parameter->value().shape();
@@ -200,7 +220,7 @@ std::map<std::string, Tensor> read_parameters(const std::filesystem::path& folde
   const bool headless = theirs.reads_images() && theirs.classes == 0;
   if (headless)
     theirs.classes = ours.classes;
-  const ParameterShapes shapes = shapes_of(theirs);
+  const ParameterShapes shapes = shapes_of(theirs, (folder / "config.json").string());
   std::map<std::string, Tensor> values;
   Tensor embedding;
   for (const ForeignTensor& tensor : foreign_tensors(theirs)) {
@@ -257,12 +277,17 @@ TrainedModel import_model(const std::filesystem::path& folder, const ImportOptio
       config.has("architecture") && !config.has("model_type")
           ? read_timm_config(config, SafetensorsFolder(folder))
           : TimmModel{.model = read_foreign_config(config), .images = {}, .classes = {}};
-  const ModelConfig ours = adapted(theirs.model, options, (folder / "config.json").string());
+  const std::string place = (folder / "config.json").string();
+  const ModelConfig ours = adapted(theirs.model, options, place);
   TrainedModel trained;
-  trained.recipe = recipe_of(ours, theirs.images);
+  trained.recipe = recipe_of(ours, place, theirs.images);
   trained.file = folder.string();
   if (ours.reads_images() && ours.classes == theirs.model.classes)
     trained.data.classes = theirs.classes;
+  if (theirs.interpolation != "bilinear") {
+    trained.warnings.push_back(fmt::format("{}: interpolation is {}, but hew resizes bilinearly",
+                                           place, theirs.interpolation));
+  }
   if (!ours.reads_images() && options.tokenizer)
     trained.data.tokenizer = read_tokenizer(folder, ours.vocab);
   std::map<std::string, Tensor> values = read_parameters(folder, theirs.model, ours);
@@ -273,7 +298,8 @@ TrainedModel import_model(const std::filesystem::path& folder, const ImportOptio
 
 std::string model_section(const Recipe& recipe) {
   static const std::set<std::string> kOfImages{"data.image.size", "data.image.channels",
-                                               "data.image.mean", "data.image.std"};
+                                               "data.image.mean", "data.image.std",
+                                               "data.image.crop", "data.image.center_fraction"};
   std::string model;
   std::string images;
   for (const auto& field : make_schema().recipe) {

@@ -22,9 +22,9 @@ struct ImportOptions {
 /// The model in a folder of Hugging Face's: config.json and model.safetensors, or its shards, of
 /// GPT2LMHeadModel, LlamaForCausalLM, timm's VisionTransformer, or of the same without a head of
 /// their own. Weights are float32, whatever they were. Its recipe is one of no steps: its `model`
-/// section is what a run that starts here needs, the rest fills the places of required keys. Throws
-/// DataError naming file and key or tensor, also where one is missing, left over or of another
-/// shape, and ConfigError.
+/// section is what a run that starts here needs, the rest fills the places of required keys. Its
+/// warnings say what hew does not do as the folder asks. Throws DataError naming file and key or
+/// tensor, also where one is missing, left over or of another shape, and ConfigError.
 TrainedModel import_model(const std::filesystem::path& folder, const ImportOptions& options = {});
 
 /// The recipe's `model` section, and of a ViT what it must know of images, as YAML for another

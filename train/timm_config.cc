@@ -75,7 +75,7 @@ ordered_json preprocessing(const TimmModel& timm) {
   ordered_json out{{"custom_load", false},
                    {"input_size", {m.channels, m.image_size, m.image_size}},
                    {"fixed_input_size", true},
-                   {"interpolation", "bilinear"},
+                   {"interpolation", timm.interpolation},
                    {"crop_pct", part},
                    {"crop_mode", "center"},
                    {"mean", spread(images.mean, m.channels)},
@@ -190,17 +190,39 @@ std::vector<double> read_numbers(const JsonFields& config, const std::string& ke
   return out;
 }
 
+// A list, or an object of names by number. That one may have gaps, which keep their numbers.
 std::vector<std::string> read_names(const JsonFields& config, std::int64_t count) {
-  if (!config.has("label_names"))
-    return {};
+  const nlohmann::json& names = config.value("label_names");
   std::vector<std::string> out;
-  for (const nlohmann::json& item : config.value("label_names")) {
-    if (item.is_string())
-      out.push_back(item.get<std::string>());
+  std::int64_t known = 0;
+  for (std::int64_t i = 0; i < count; ++i) {
+    std::string name = std::to_string(i);
+    const nlohmann::json* item = nullptr;
+    if (names.is_object() && names.contains(name))
+      item = &names.at(name);
+    else if (names.is_array() && i < std::ssize(names))
+      item = &names.at(static_cast<std::size_t>(i));
+    if (item != nullptr && item->is_string()) {
+      name = item->get<std::string>();
+      ++known;
+    }
+    out.push_back(std::move(name));
   }
-  if (std::ssize(out) != count)
+  if (names.is_object() && known != std::ssize(names))
+    config.refuse("label_names", fmt::format("names by numbers from 0 to {}", count - 1));
+  if (!names.is_object() && (known != count || known != std::ssize(names)))
     config.refuse("label_names", fmt::format("{} names", count));
   return out;
+}
+
+// timm takes those beside pretrained_cfg before those in it.
+std::vector<std::string> read_classes(const JsonFields& config, const JsonFields& kept,
+                                      std::int64_t count) {
+  if (count == 0)
+    return {};
+  if (config.has("label_names"))
+    return read_names(config, count);
+  return kept.has("label_names") ? read_names(kept, count) : std::vector<std::string>{};
 }
 
 }  // namespace
@@ -235,7 +257,8 @@ TimmModel read_timm_config(const JsonFields& config, const SafetensorsFolder& te
   images.std = read_numbers(kept, "std", images.channels, 0.5);
   images.center_fraction = kept.number_or("crop_pct", images.center_fraction);
   images.crop = ImageCrop::kCenter;
-  out.classes = read_names(kept, out.model.classes);
+  out.classes = read_classes(config, kept, out.model.classes);
+  out.interpolation = kept.text_or("interpolation", "bicubic");  // timm's where none is said
   return out;
 }
 

@@ -15,7 +15,8 @@ namespace hew::train {
 struct TimmModel {
   layers::ModelConfig model;
   ImageTransformConfig images;
-  std::vector<std::string> classes;  // their names, where they are known
+  std::vector<std::string> classes;        // their names, where they are known
+  std::string interpolation = "bilinear";  // how images are resized
 };
 
 /// config.json for timm.create_model("local-dir:FOLDER") and for the Hugging Face Hub. Throws
@@ -25,7 +26,8 @@ nlohmann::ordered_json timm_config(const TimmModel& timm);
 
 /// The inverse; sizes are those of the tensors, and the number of heads that of the architecture's
 /// name where model_args does not say it. `classes` are 0 where the head was left out. Throws
-/// DataError naming file and key or tensor, also for what hew's ViT cannot express.
+/// DataError naming file and key or tensor, also for what hew's ViT cannot express; interpolation
+/// can be any.
 TimmModel read_timm_config(const JsonFields& config, const SafetensorsFolder& tensors);
 
 }  // namespace hew::train

@@ -16,7 +16,7 @@ struct TrainedModel {
   Progress progress;  // from an export: steps and flops only
   DataRecord data;
   std::string file;
-  std::vector<std::string> warnings;  // broken checkpoints that were passed over
+  std::vector<std::string> warnings;  // such as broken checkpoints that were passed over
   SparseModel parts;
 };
 

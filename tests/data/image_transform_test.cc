@@ -93,6 +93,9 @@ TEST_CASE("crops take what they say, and evaluation the middle") {
   const auto middle = planes(cut_middle(resize_shorter_side(image, 8), 4));
   CHECK(close(trained(config, image), middle));
   CHECK(close(evaluated(config, image), middle));
+  config.center_fraction = 0.6;  // 6.67 is rounded down, as timm does
+  CHECK(close(evaluated(config, image), planes(cut_middle(resize_shorter_side(image, 6), 4))));
+  config.center_fraction = 0.5;
   config.crop = ImageCrop::kRandomResized;
   CHECK(close(evaluated(config, image), middle));
   for (std::int64_t position = 0; position < 20; ++position) {

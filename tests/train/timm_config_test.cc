@@ -152,6 +152,7 @@ TEST_CASE("timm's config says the model and its preprocessing, and is read back"
     CHECK(back.images.std == model.images.std);
     CHECK(back.images.center_fraction == 0.9);
     CHECK(back.classes == model.classes);
+    CHECK(back.interpolation == "bilinear");
   }
   const auto config = train::timm_config(small_model(layers::Pooling::kClassToken));
   CHECK(config["architecture"] == "vit_tiny_patch16_224");
@@ -172,6 +173,7 @@ TEST_CASE("timm's own configs have the architecture's name, older ones no pretra
   CHECK(hub.images.mean == std::vector<double>{0.5, 0.5, 0.4});
   CHECK(hub.images.std == std::vector<double>{0.5});
   CHECK(hub.images.center_fraction == 0.95);
+  CHECK(hub.interpolation == "bicubic");
   const TimmModel old =
       read({{"architecture", "vit_tiny_patch4_12.augreg_in21k"}, {"std", {0.1, 0.2, 0.3}}}, shapes);
   CHECK(old.images.std == std::vector<double>{0.1, 0.2, 0.3});
@@ -180,6 +182,46 @@ TEST_CASE("timm's own configs have the architecture's name, older ones no pretra
   headless.erase("head.bias");
   CHECK(read({{"architecture", "vit_tiny"}, {"model_args", {{"num_heads", 6}}}}, headless)
             .model.classes == 0);
+}
+
+TEST_CASE("classes are named by a list or by number, at the root before pretrained_cfg") {
+  TimmModel model = small_model(layers::Pooling::kClassToken);
+  model.model.classes = 12;  // as text, "10" comes before "2"
+  model.classes.clear();
+  const auto shapes = timm_state_dict(model.model);
+  nlohmann::json config = train::timm_config(model);
+  CHECK(read(config, shapes).classes.empty());
+  std::vector<std::string> names;
+  nlohmann::json numbered;
+  for (int i = 0; i < 12; ++i) {
+    names.push_back("name " + std::to_string(i));
+    numbered[std::to_string(i)] = names.back();
+  }
+  config["pretrained_cfg"]["label_names"] = numbered;
+  CHECK(read(config, shapes).classes == names);
+  std::vector<std::string> others = names;
+  others[10] = "other";
+  config["label_names"] = others;
+  CHECK(read(config, shapes).classes == others);
+  config["label_names"] = numbered;
+  config["label_names"].erase("3");
+  names[3] = "3";
+  CHECK(read(config, shapes).classes == names);
+
+  config["label_names"]["12"] = "beyond";
+  CHECK(error_of(config, shapes).find("config.json: label_names: got {") == 0);
+  CHECK(error_of(config, shapes).find("expected names by numbers from 0 to 11") !=
+        std::string::npos);
+  others.emplace_back("beyond");
+  for (const nlohmann::json& wrong :
+       {nlohmann::json(others), nlohmann::json("boot"), nlohmann::json({"boot", 1})}) {
+    config["label_names"] = wrong;
+    CHECK(error_of(config, shapes).find("expected 12 names") != std::string::npos);
+  }
+  auto headless = shapes;
+  headless.erase("head.weight");
+  headless.erase("head.bias");
+  CHECK(read(config, headless).classes.empty());
 }
 
 TEST_CASE("what hew's ViT cannot express is refused by key or tensor") {

@@ -1,6 +1,7 @@
 #include <doctest/doctest.h>
 
 #include <cstring>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "layers/vision_transformer.h"
@@ -132,6 +133,33 @@ TEST_CASE("positions follow the size of images, the head the number of classes")
         "--vocab, --context: " + place + " is of a vit");
   CHECK(error_of([&] { train::import_model(out / "dense", {.image_size = 13}); }) ==
         "--image-size 13: " + place + " has patches of 4 pixels");
+}
+
+TEST_CASE("an import says what the recipe needs of images, and what is not done as asked") {
+  const Scratch out;
+  train::export_model(made({"data.image.crop=center", "data.image.center_fraction=0.9"}),
+                      out / "dense", {.format = kDense});
+  const std::filesystem::path file = out / "dense" / "config.json";
+  const nlohmann::json good = nlohmann::json::parse(read_bytes(file));
+  const train::TrainedModel plain = train::import_model(out / "dense");
+  CHECK(plain.warnings.empty());
+  const std::string section = train::model_section(plain.recipe);
+  CHECK(section.substr(section.find('\n') + 1) ==
+        "data: {image: {size: 12, channels: 3, mean: [0.5, 0.4, 0.3], std: [0.2, 0.2, 0.2], "
+        "crop: center, center_fraction: 0.9}}");
+
+  const auto write = [&](const std::string& key, const nlohmann::json& value) {
+    nlohmann::json config = good;
+    config["pretrained_cfg"][key] = value;
+    write_bytes(file, config.dump());
+  };
+  write("interpolation", "bicubic");
+  CHECK(train::import_model(out / "dense").warnings ==
+        std::vector{file.string() + ": interpolation is bicubic, but hew resizes bilinearly"});
+  write("crop_pct", 1.5);
+  CHECK(error_of([&] { train::import_model(out / "dense"); }) ==
+        file.string() +
+            ": data.image.center_fraction: got '1.5', expected a number from 0.01 to 1");
 }
 
 TEST_CASE("a new ViT starts from an imported one of its shape") {
