@@ -1,5 +1,6 @@
 #include "train/start_weights.h"
 
+#include <algorithm>
 #include <map>
 #include <set>
 #include <vector>
@@ -32,6 +33,18 @@ std::vector<std::string> differences(const Recipe& file, const Recipe& wanted) {
   return out;
 }
 
+// A class without a name is called by its number: there is nothing to compare.
+void require_classes(const Recipe& recipe, const std::vector<std::string>& known,
+                     const std::vector<std::string>& wanted) {
+  const std::size_t both = std::min(known.size(), wanted.size());
+  for (std::size_t i = 0; i < both; ++i) {
+    const std::string number = std::to_string(i);
+    const bool named = known[i] != number && wanted[i] != number;
+    require<DataError>(!named || known[i] == wanted[i], "{}: class {} is '{}', in {} it is '{}'",
+                       recipe.start.init, i, known[i], recipe.data.train.front(), wanted[i]);
+  }
+}
+
 }  // namespace
 
 void copy_weights(const TrainedModel& from, layers::Model& to) {
@@ -59,6 +72,7 @@ std::string start_from_init(const Recipe& recipe, const DataRecord& data, layers
                      "({} {:.12})",
                      recipe.start.init, from.data.tokenizer.kind, known, tokenizer.kind,
                      tokenizer.sha256);
+  require_classes(recipe, from.data.classes, data.classes);
   copy_weights(from, model);
   return fmt::format("weights from {}", from.file);
 }

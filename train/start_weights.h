@@ -12,8 +12,8 @@ void copy_weights(const TrainedModel& from, layers::Model& to);
 
 /// Gives a new model, still dense, the weights that recipe.start.init names: a run, a checkpoint,
 /// or what `hew export` or `hew import` wrote. `data` is the training data's. Returns what
-/// there is to say. Throws DataError where that model has another shape, naming the keys, or was
-/// trained with another tokenizer.
+/// there is to say. Throws DataError where that model has another shape, naming the keys, was
+/// trained with another tokenizer, or has another name for a class; numbers are no names.
 std::string start_from_init(const Recipe& recipe, const DataRecord& data, layers::Model& model);
 
 }  // namespace hew::train

@@ -181,4 +181,32 @@ TEST_CASE("a new ViT starts from an imported one of its shape") {
             ": model.classes is 13, the recipe has 4; data.image.size is 12, the recipe has 16");
 }
 
+TEST_CASE("a start whose classes have other names is refused") {
+  const Scratch out;
+  const std::string file = (out / "start.h5").string();
+  train::TrainedModel run = made({});
+  const auto error = [&](const std::vector<std::string>& classes) {
+    train::export_model(run, file, {.force = true});
+    train::TrainedModel fresh = made({"model.init=" + file});
+    return error_of(
+        [&] { train::start_from_init(fresh.recipe, {.classes = classes}, *fresh.parts.model); });
+  };
+  const std::vector<std::string> names = run.data.classes;
+  CHECK(error(names) == "");
+  std::vector<std::string> others = names;
+  std::swap(others[2], others[7]);
+  CHECK(error(others) == file + ": class 2 is 'class 2', in images it is 'class 7'");
+  others = {names.begin(), names.begin() + 4};  // the head may have more than the data
+  CHECK(error(others) == "");
+  CHECK(error({}) == "");
+  std::vector<std::string> numbers;
+  for (int i = 0; i < 13; ++i) numbers.push_back(std::to_string(i));
+  CHECK(error(numbers) == "");
+  numbers[5] = "other";
+  CHECK(error(numbers) == file + ": class 5 is 'class 5', in images it is 'other'");
+  numbers[5] = "5";
+  run.data.classes = numbers;
+  CHECK(error(names) == "");
+}
+
 }  // namespace hew::test
