@@ -9,10 +9,10 @@
 namespace hew {
 
 struct ImageEvalOptions {
-  std::vector<std::string> data;  // empty: the recipe's data.valid
+  std::vector<std::string> data = {};  // empty: the recipe's data.valid
   std::int64_t batch = 1;
-  bool json = false;        // one object instead of lines of text
-  std::string dump_logits;  // a safetensors file for the first images and their logits
+  bool json = false;             // one object instead of lines of text
+  std::string dump_logits = {};  // a safetensors file for the first images and their logits
 };
 
 /// What a vision transformer makes of images: loss, top-1, top-5, and what its worst classes are

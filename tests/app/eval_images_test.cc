@@ -36,7 +36,7 @@ TEST_CASE("classes that the images do not have go by their numbers") {
   const Scratch scratch;
   const TinyImageRuns runs(scratch.path(), alone);
   const RankDevice device(Device{}, alone);
-  train::TrainedModel trained = stubborn(runs.recipe("run", {"run.device=cpu"}), device.stream());
+  train::TrainedModel trained = stubborn(runs.recipe("run", {}), device.stream());
   const std::string text = report_images(trained, {.batch = 8}, device);
   CHECK(text.find("top-1 0.00 %") != std::string::npos);
   CHECK(text.find("\n  0.00 %  2  taken for 4 100.0 %") != std::string::npos);
