@@ -46,6 +46,8 @@ def plot(path, lines, *, x_label, y_label, title="", log_x=False, level=None):
         import matplotlib
     except ModuleNotFoundError:
         return "no plot: matplotlib is missing"
+    if not any(line.x for line in lines):
+        return "no plot: nothing was measured"
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
