@@ -75,7 +75,8 @@ class Tidy:
             ["g++", "-print-file-name=include"], capture_output=True, text=True, check=True
         ).stdout.strip()
         self.before = ["-isystem", str(ROOT / "cmake" / "clang_tidy")]
-        self.after = ["-idirafter", gcc, "-Wno-unknown-warning-option"]
+        # Of shadows GCC tells; in a group, names of one file would shadow those of another.
+        self.after = ["-idirafter", gcc, "-Wno-unknown-warning-option", "-Wno-shadow"]
         self.units = build / "tidy"
         self.units.mkdir(exist_ok=True)
         (self.units / ".clang-tidy").write_bytes((ROOT / ".clang-tidy").read_bytes())
