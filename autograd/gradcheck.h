@@ -1,6 +1,8 @@
 #pragma once
 
+#include <cstdint>
 #include <functional>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -15,10 +17,12 @@ struct GradcheckResult {
 };
 
 /// Compares backward() of f with five-point central differences in float64, on every element of
-/// every input. f's output is reduced to a scalar by a fixed random projection. An element's error
-/// is |analytic − numeric| / max(|analytic|, |numeric|, 1e-3·max|numeric|, 1e-7). Inputs must be
-/// float64; throws DtypeError otherwise.
+/// every input, or on about `most` evenly spread ones of each. f's output is reduced to a scalar by
+/// a fixed random projection. An element's error is |analytic − numeric| / max(|analytic|,
+/// |numeric|, 1e-3·the largest of either over the input, 1e-7). Inputs must be float64; throws
+/// DtypeError otherwise.
 GradcheckResult gradcheck(const std::function<Variable(const std::vector<Variable>&)>& f,
-                          const std::vector<Tensor>& inputs);
+                          const std::vector<Tensor>& inputs,
+                          std::int64_t most = std::numeric_limits<std::int64_t>::max());
 
 }  // namespace hew::ag

@@ -4,10 +4,10 @@
 
 #include <cmath>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -59,7 +59,7 @@ TEST_CASE("activation gradients agree with central differences") {
   for (const Activation kind : kAll) {
     CAPTURE(name_of(kind));
     for (const std::int64_t n : {1, 9, 31}) {
-      const auto result = ag::gradcheck(
+      const auto result = test::gradcheck(
           [kind](const std::vector<ag::Variable>& in) { return ag::activation(in[0], kind); },
           {test::random_tensor({2, n}, DType::kFloat64, stream, 6)});
       CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);

@@ -6,7 +6,6 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -103,7 +102,8 @@ TEST_CASE("attention gradients agree with central differences") {
         CAPTURE(causal);
         CAPTURE(group);
         CAPTURE(c.keys);
-        const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
+        const auto result =
+            test::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
         CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
       }
     }
@@ -113,7 +113,7 @@ TEST_CASE("attention gradients agree with central differences") {
 TEST_CASE("attention gradients hold across blocks of queries") {
   const Stream& stream = test::test_stream();
   for (const Case& c : {Case{1, 67, 67, 2, 1, 2, true}, Case{1, 65, 66, 1, 1, 1, true}}) {
-    const auto result = ag::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
+    const auto result = test::gradcheck(attention(c), random_inputs(c, DType::kFloat64, stream));
     CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   }
 }

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <limits>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/rng.h"
 #include "kernels/cross_entropy.h"
@@ -90,7 +89,7 @@ TEST_CASE("cross entropy gradients agree with central differences") {
   for (const std::int64_t vocabulary : {2, 7, 31}) {
     for (const std::int64_t tokens : {1, 2, 11}) {
       const Tensor targets = random_targets(tokens, vocabulary, stream);
-      const auto result = ag::gradcheck(
+      const auto result = test::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
             return ag::cross_entropy(in[0], targets, 0.5);
           },

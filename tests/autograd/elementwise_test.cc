@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -30,7 +29,7 @@ ag::Variable scale(const std::vector<ag::Variable>& in) {
 TEST_CASE("elementwise gradients agree with central differences") {
   const Stream& stream = test::test_stream();
   auto check = [](const test::Function& f, const std::vector<Tensor>& inputs) {
-    const auto result = ag::gradcheck(f, inputs);
+    const auto result = test::gradcheck(f, inputs);
     CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   };
   for (const std::int64_t n : {1, 9, 17}) {

@@ -2,10 +2,10 @@
 
 #include <doctest/doctest.h>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -23,13 +23,13 @@ TEST_CASE("linear gradients agree with central differences") {
                                      test::random_tensor({n}, DType::kFloat64, stream, 3)};
     for (const Activation kind : {Activation::kNone, Activation::kGeluTanh, Activation::kSilu}) {
       CAPTURE(kernels::name_of(kind));
-      const auto with_bias = ag::gradcheck(
+      const auto with_bias = test::gradcheck(
           [kind](const std::vector<ag::Variable>& in) {
             return ag::linear(in[0], in[1], in[2], kind);
           },
           inputs);
       CHECK_MESSAGE(with_bias.max_relative_error <= 1e-6, with_bias.worst);
-      const auto without = ag::gradcheck(
+      const auto without = test::gradcheck(
           [kind](const std::vector<ag::Variable>& in) {
             return ag::linear(in[0], in[1], ag::Variable(), kind);
           },

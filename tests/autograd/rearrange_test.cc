@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <numeric>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -42,7 +41,7 @@ TEST_CASE("permute moves every element to its place, for all orders of four dime
       const std::int64_t at = ((index[0] * 3 + index[1]) * 1 + index[2]) * 5 + index[3];
       REQUIRE(moved[static_cast<std::size_t>(i)] == double(at));
     }
-    const auto result = ag::gradcheck(
+    const auto result = test::gradcheck(
         [&](const std::vector<ag::Variable>& in) { return ag::permute(in[0], axes); }, {x});
     REQUIRE_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   } while (std::next_permutation(axes.begin(), axes.end()));
@@ -55,14 +54,14 @@ TEST_CASE("reshape shares memory and columns cut a matrix, with their gradients"
   CHECK(flat.value().data<double>() == x.data<double>());
   CHECK(ag::columns(ag::Variable(x), 5, 2).value().to_vector<double>() ==
         std::vector<double>{5, 6, 12, 13, 19, 20});
-  const auto reshaped = ag::gradcheck(
+  const auto reshaped = test::gradcheck(
       [](const std::vector<ag::Variable>& in) {
         return ag::reshape(in[0], {7, 3});
       },
       {x});
   CHECK_MESSAGE(reshaped.max_relative_error <= 1e-6, reshaped.worst);
   for (const std::int64_t begin : {0, 3, 6}) {
-    const auto cut = ag::gradcheck(
+    const auto cut = test::gradcheck(
         [&](const std::vector<ag::Variable>& in) { return ag::columns(in[0], begin, 1); }, {x});
     CHECK_MESSAGE(cut.max_relative_error <= 1e-6, cut.worst);
   }

@@ -2,7 +2,6 @@
 
 #include <doctest/doctest.h>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "kernels/patches.h"
 #include "tests/support/compare.h"
@@ -98,14 +97,14 @@ TEST_CASE("gradients of joining and pooling tokens agree with central difference
     CAPTURE(s.tokens);
     const Tensor x = random({s.batch, s.tokens, s.width}, 1);
     const auto with =
-        ag::gradcheck(joined, {x, random({s.width}, 2), random({s.tokens + 1, s.width}, 3)});
+        test::gradcheck(joined, {x, random({s.width}, 2), random({s.tokens + 1, s.width}, 3)});
     CHECK_MESSAGE(with.max_relative_error <= 1e-6, with.worst);
-    const auto without = ag::gradcheck(joined, {x, random({s.tokens, s.width}, 3)});
+    const auto without = test::gradcheck(joined, {x, random({s.tokens, s.width}, 3)});
     CHECK_MESSAGE(without.max_relative_error <= 1e-6, without.worst);
-    const auto mean = ag::gradcheck(
+    const auto mean = test::gradcheck(
         [](const std::vector<ag::Variable>& in) { return ag::mean_tokens(in[0]); }, {x});
     CHECK_MESSAGE(mean.max_relative_error <= 1e-6, mean.worst);
-    const auto first = ag::gradcheck(
+    const auto first = test::gradcheck(
         [tokens = s.tokens](const std::vector<ag::Variable>& in) {
           return ag::first_tokens(in[0], in[1], tokens);
         },

@@ -10,13 +10,13 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "io/safetensors.h"
 #include "sparsity/sparsifier.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/golden.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew {
@@ -299,7 +299,7 @@ TEST_CASE("all gradients of a small ViT, dropout and stochastic depth on, by cen
       ag::ForwardContext context{.training = true, .seed = 4, .step = 7};
       return model.loss(samples.images, samples.targets, {.smoothing = 0.1}, context);
     };
-    const auto result = ag::gradcheck(loss, values);
+    const auto result = test::gradcheck(loss, values);
     CHECK_MESSAGE(result.max_relative_error <= 1e-6, result.worst);
   }
 }

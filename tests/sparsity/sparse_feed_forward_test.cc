@@ -5,12 +5,12 @@
 #include <array>
 #include <vector>
 
-#include "autograd/gradcheck.h"
 #include "core/error.h"
 #include "core/rng.h"
 #include "sparsity/sparse_linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
@@ -107,7 +107,7 @@ TEST_CASE("gradients of a block-sparse feed-forward agree with central differenc
     for (const Activation kind : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
       CAPTURE(kernels::name_of(kind));
       const Layers layers(size);
-      const auto with_biases = ag::gradcheck(
+      const auto with_biases = test::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
             return sparse_feed_forward({.x = in[0],
                                         .up = {in[1], {}, in[2], layers.up},
@@ -116,7 +116,7 @@ TEST_CASE("gradients of a block-sparse feed-forward agree with central differenc
           },
           layers.values);
       CHECK_MESSAGE(with_biases.max_relative_error <= 1e-6, with_biases.worst);
-      const auto without = ag::gradcheck(
+      const auto without = test::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
             return sparse_feed_forward({.x = in[0],
                                         .up = {in[1], {}, {}, layers.up},

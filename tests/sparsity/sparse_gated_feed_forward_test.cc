@@ -5,13 +5,13 @@
 #include <array>
 #include <vector>
 
-#include "autograd/gradcheck.h"
 #include "autograd/swiglu.h"
 #include "core/rng.h"
 #include "kernels/activation.h"
 #include "sparsity/sparse_linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
@@ -106,7 +106,7 @@ TEST_CASE("gradients of a gated block-sparse feed-forward agree with central dif
     const Layers layers(size);
     const auto& [of_gate, of_up, of_down] = layers.patterns;
     const auto& [gate, up, down] = layers.values;
-    const auto with_biases = ag::gradcheck(
+    const auto with_biases = test::gradcheck(
         [&](const std::vector<ag::Variable>& in) {
           return sparse_gated_feed_forward({.x = in[0],
                                             .gate = {in[1], {}, in[4], of_gate},
@@ -115,7 +115,7 @@ TEST_CASE("gradients of a gated block-sparse feed-forward agree with central dif
         },
         {layers.x, gate, up, down, layers.biases[0], layers.biases[1], layers.biases[2]});
     CHECK_MESSAGE(with_biases.max_relative_error <= 1e-6, with_biases.worst);
-    const auto without = ag::gradcheck(
+    const auto without = test::gradcheck(
         [&](const std::vector<ag::Variable>& in) {
           return sparse_gated_feed_forward({.x = in[0],
                                             .gate = {in[1], {}, {}, of_gate},

@@ -4,13 +4,13 @@
 
 #include <cmath>
 
-#include "autograd/gradcheck.h"
 #include "autograd/linear.h"
 #include "core/rng.h"
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
@@ -48,7 +48,7 @@ TEST_CASE("gradients of the block-sparse product agree with central differences"
       const PatternPtr pattern = random_pattern(c, stream);
       const Tensor dense =
           test::random_tensor({c.grid.rows, c.grid.cols}, DType::kFloat64, stream, 2);
-      const auto result = ag::gradcheck(
+      const auto result = test::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
             return sparse_linear({.x = in[0],
                                   .values = in[1],

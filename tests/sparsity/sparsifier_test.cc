@@ -14,6 +14,7 @@
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/random.h"
+#include "tests/support/sizes.h"
 
 namespace hew::sparsity {
 namespace {
@@ -59,6 +60,12 @@ SparsityRule rule(const std::string& match) {
                 .end = StepMark::at(20),
                 .table = {}};
   return r;
+}
+
+std::vector<Score> tested_scores() {
+  if (test::small_sizes())
+    return {Score::kEma};
+  return {Score::kMagnitude, Score::kGradient, Score::kEma, Score::kRandom};
 }
 
 // Tells of dense gradients in the order in which backward would complete them.
@@ -195,7 +202,7 @@ TEST_CASE("a refresh keeps what stays, drops what goes and starts what comes at 
 
 TEST_CASE("from i1 on nothing grows and the count is exact") {
   for (const Regrow regrow : {Regrow::kNone, Regrow::kSwap, Regrow::kUnion}) {
-    for (const Score score : {Score::kMagnitude, Score::kGradient, Score::kEma, Score::kRandom}) {
+    for (const Score score : tested_scores()) {
       for (const Growth growth : {Growth::kGradient, Growth::kRandom}) {
         Model model;
         SparsityRule r = rule("blocks.*");
@@ -220,7 +227,7 @@ TEST_CASE("from i1 on nothing grows and the count is exact") {
 
 TEST_CASE("masks chosen as gradients come are those chosen afterwards, to the last byte") {
   for (const Regrow regrow : {Regrow::kNone, Regrow::kSwap, Regrow::kUnion}) {
-    for (const Score score : {Score::kMagnitude, Score::kGradient, Score::kEma, Score::kRandom}) {
+    for (const Score score : tested_scores()) {
       for (const Growth growth : {Growth::kNone, Growth::kGradient, Growth::kRandom}) {
         for (const Scope scope : {Scope::kMatrix, Scope::kGlobal}) {
           for (const Weights weights : {Weights::kLive, Weights::kDense}) {
