@@ -18,6 +18,8 @@
 namespace hew {
 namespace {
 
+using kernels::hopper::BsrPacking;
+
 // What one H100 SXM of 700 W sustains: cuBLAS on 8192³, where it reaches 756 to 798 TFLOP/s in bf16
 // and the rates of tf32 and float32 stand to it as in the data sheet; and a copy on the device,
 // read and written bytes both counted.
@@ -40,6 +42,8 @@ void check_names(const BenchBsrOptions& o) {
   }
   require<ConfigError>(parse_named<BsrPatternKind>(o.pattern).has_value(),
                        "--pattern {}: expected random, long-row or long-column", o.pattern);
+  require<ConfigError>(o.packing == "auto" || parse_named<BsrPacking>(o.packing).has_value(),
+                       "--packing {}: expected auto, none, values, input or both", o.packing);
   const bool cpu = parse_device(o.device).is_cpu();
   const std::vector<std::string> dtypes =
       cpu ? std::vector<std::string>{"", "fp32", "fp64", "float32", "float64"}
@@ -114,6 +118,7 @@ class Bench {
     stream_.state->get<kernels::ProductSettings>(stream_).tf32 = o_.dtype == "tf32";
     stream_.state->get<kernels::BsrSettings>(stream_).folding =
         o_.dispatch ? kernels::BsrFolding::kAuto : kernels::BsrFolding::kOwn;
+    stream_.state->get<kernels::BsrSettings>(stream_).packing = parse_named<BsrPacking>(o_.packing);
   }
 
   void run() {
@@ -214,6 +219,11 @@ void add_bench_bsr(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--repeats", o->repeats,
                       "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
+  command
+      ->add_option(
+          "--packing", o->packing,
+          "What a GPU's kernels pack first for b = 16 and 32: auto, none, values, input or both")
+      ->capture_default_str();
   command->add_flag("--dispatch", o->dispatch,
                     "Dense products on the folded weight where those are cheaper, as in training");
   command->add_flag("--json", o->json, "One object a line");

@@ -23,6 +23,7 @@ struct BenchBsrOptions {
   std::string dtype = "";           // empty: fp32 on the CPU, bf16 on a GPU
   int threads = 0;                  // 0: as many as OpenMP would start
   std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
+  std::string packing = "auto";     // or a name of kernels::hopper::BsrPacking, for GPUs
   bool dispatch = false;            // as training does: dense products where those are cheaper
   bool json = false;
   std::string output = "";  // a file that takes the objects of `json` in any case

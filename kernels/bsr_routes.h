@@ -8,6 +8,7 @@
 #include <string_view>
 
 #include "kernels/bsr_route.h"
+#include "kernels/hopper/packing.h"
 
 namespace hew::kernels {
 
@@ -73,7 +74,8 @@ struct BsrSettings {
 
   BsrFolding folding = BsrFolding::kAuto;  // kOwn and kFolded: in any case
   std::optional<BsrRoutes> routes;
-  bool routes_count = false;  // they were measured on a device like the stream's
+  bool routes_count = false;                  // they were measured on a device like the stream's
+  std::optional<hopper::BsrPacking> packing;  // where a block can be packed; nothing: if it pays
 
   /// Takes measured times, which count only if `device` is what they were measured on. Returns
   /// whether they do.

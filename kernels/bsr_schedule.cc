@@ -195,12 +195,25 @@ Lists lists_of(const Rows& rows, std::int64_t members) {
   return sorted(out);
 }
 
+// Live blocks, and dead ones that share 64 rows of a step with one.
+std::int64_t loaded_blocks(const Lists& lists) {
+  const auto strip = at(std::max(1, lists.members / 2));
+  std::int64_t loaded = 0;
+  for (std::size_t i = 0; i < lists.positions.size(); i += strip) {
+    const auto positions = std::span(lists.positions).subspan(i, strip);
+    if (std::ranges::any_of(positions, [](std::int32_t p) { return p >= 0; }))
+      loaded += static_cast<std::int64_t>(strip);
+  }
+  return loaded;
+}
+
 // The groups without pointers.
 RowGroups sizes_of(const Lists& lists) {
   RowGroups groups{.members = lists.members};
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
   groups.longest = lists.groups() > 0 ? lists.begin[1] : 0;
+  groups.loaded = loaded_blocks(lists);
   while (groups.long_groups < groups.groups) {
     const std::int64_t end = lists.begin[at(groups.long_groups + 1)];
     if (2 * (end - groups.long_steps) * groups.groups <= 3 * groups.steps)

@@ -21,9 +21,10 @@ struct RowGroups {
   int members = 0;  // rows a group
   std::int64_t groups = 0;
   std::int64_t steps = 0;
-  std::int64_t longest = 0;                 // steps of the first group
-  std::int64_t long_groups = 0;             // the first ones, of more than 1.5 times the mean
-  std::int64_t long_steps = 0;              // theirs
+  std::int64_t longest = 0;      // steps of the first group
+  std::int64_t long_groups = 0;  // the first ones, of more than 1.5 times the mean
+  std::int64_t long_steps = 0;   // theirs
+  std::int64_t loaded = 0;       // blocks of all steps, with dead ones beside a live one in 64 rows
   const std::int32_t* rows = nullptr;       // [groups, members]; −1 fills up the last group
   const std::int32_t* begin = nullptr;      // [groups + 1], into the steps
   const std::int32_t* columns = nullptr;    // [steps]

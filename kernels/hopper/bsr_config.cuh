@@ -3,6 +3,7 @@
 #include "kernels/bsr_schedule.h"
 #include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/bsr_tiling.h"
+#include "kernels/hopper/packing.h"
 #include "kernels/hopper/ptx.cuh"
 #include "kernels/hopper/swizzle.h"
 
@@ -11,6 +12,7 @@ namespace hew::kernels::hopper {
 struct BsrProductMaps {
   CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
+  CUtensorMap zeros;   // boxes of kPartBytes, zeros but for the first
   // [tokens, width], boxes [kBufferTokens, kRow]; which there are, BsrEnding says.
   CUtensorMap out;
   CUtensorMap second_out;
@@ -25,7 +27,10 @@ struct BsrProductArgs {
   int* counters;
   int nnzb;
   int width;
-  const Element* bias;  // [width] or null
+  const std::uint8_t* packed_in;      // by pack_tokens(), or null: boxes
+  const std::uint8_t* packed_values;  // by pack_blocks(), or null: boxes
+  int columns;                        // of blocks in the input
+  const Element* bias;                // [width] or null
   BsrEnding ending;
   Activation activation;
   bool keep_pre;  // second_out takes the forward product before it goes on
@@ -61,6 +66,7 @@ struct BsrConfig {
   static constexpr int kElementBytes = sizeof(E);
   static constexpr int kRow = kBox * kElementBytes < 128 ? kBox : 128 / kElementBytes;
   static constexpr int kRowBytes = kRow * kElementBytes;
+  static constexpr bool kPacks = packs(block, sizeof(E));
   static constexpr Swizzle kSwizzle = kRowBytes == 32   ? Swizzle::k32
                                       : kRowBytes == 64 ? Swizzle::k64
                                                         : Swizzle::k128;
@@ -89,6 +95,11 @@ struct BsrConfig {
   static constexpr int kSharedBytes =
       kStages * kStageBytes + 2 * kBuffers * kBufferBytes + kAlignment;
 
+  // Warps that load. A block's boxes or runs are ordered one by one, some 50 cycles each: with many
+  // small ones a step, a single warp would be what binds.
+  static constexpr int kLoaders = kPacks ? 4 : 1;
+  static_assert(kStages % kLoaders == 0, "a stage belongs to one loader");
+
   static constexpr int kConsumingWarpgroups = together ? 2 : 1;  // of a stage
   // With several members a warpgroup may have nothing to multiply in a step.
   static constexpr bool kSkips = kMembers > 1;
@@ -101,7 +112,8 @@ struct BsrConfig {
 template <class Config>
 struct Tile {
   int first_token;
-  int stages;  // of the ring; −1: there are no more tiles
+  int stages;      // of the ring; −1: there are no more tiles
+  int first_step;  // of the schedule's
   int rows[Config::kMembers];
 };
 

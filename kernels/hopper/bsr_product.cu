@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "kernels/bsr_routes.h"
 #include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/tensor_map.h"
 #include "kernels/launch.cuh"
@@ -27,15 +28,15 @@ bool takes(Cuda backend, const BsrIndex& index, const ConstView& in, const Const
          ceil_div(in.shape[0], 128) * std::max(index.block_rows(), index.block_cols()) < kMost;
 }
 
-void multiply(Cuda backend, const BsrProductCall& call, bool gradient) {
+void multiply(Cuda backend, BsrProductCall call, bool gradient) {
+  call.packing = backend.stream.state->get<BsrSettings>(backend.stream).packing;
   if (call.in.dtype == DType::kBFloat16)
     return launch_bf16(backend, call, gradient);
   if (!gradient)
     return launch_tf32(backend, call, gradient);
   const Tensor transposed = transposed_blocks(backend, call.values);
-  BsrProductCall along = call;
-  along.values = transposed;
-  launch_tf32(backend, along, gradient);
+  call.values = transposed;
+  launch_tf32(backend, call, gradient);
 }
 
 bool movable_or_null(const ConstView& view) {

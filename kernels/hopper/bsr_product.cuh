@@ -1,207 +1,16 @@
 #pragma once
 
-#include "kernels/hopper/bsr_config.cuh"
 #include "kernels/hopper/bsr_epilogue.cuh"
-#include "kernels/hopper/pipeline.cuh"
-#include "kernels/hopper/tile_draw.cuh"
+#include "kernels/hopper/bsr_producer.cuh"
 #include "kernels/hopper/wgmma.cuh"
 
 /// The product of a dense and a block-sparse matrix on Hopper, outᵀ = blocks · inᵀ: a warpgroup's
-/// wgmma multiplies 64 features × depth of W with depth × tokens of the input. One warp loads by
-/// TMA into a ring of stages; two warpgroups multiply and write. Thread blocks stay and draw tiles.
+/// wgmma multiplies 64 features × depth of W with depth × tokens of the input. Warps of the first
+/// warpgroup load by TMA into a ring of stages; two warpgroups multiply and write. Thread blocks
+/// stay and draw tiles.
 namespace hew::kernels::hopper {
 
-inline constexpr int kWarpSize = 32;
 inline constexpr int kProductThreads = 384;  // a warpgroup for the loads, two that multiply
-inline constexpr int kTilesAhead = 4;
-
-/// What a thread block's threads share; the ring's stages and the output buffers lie in dynamic
-/// shared memory.
-template <class Config>
-struct BsrShared {
-  using Stages = Ring<Config::kStages>;
-  using Tiles = Ring<kTilesAhead>;
-
-  alignas(8) std::uint64_t stage_barriers[Stages::kBarriers];
-  alignas(8) std::uint64_t tile_barriers[Tiles::kBarriers];
-  alignas(8) std::uint64_t turn_barriers[2];
-  alignas(8) std::uint64_t loaded_barriers[2][Config::kBuffers];  // of output buffers
-  Tile<Config> tiles[kTilesAhead];
-  int live_strips[Config::kStages];  // bit s: strip s of the stage has a live block
-};
-
-/// A step of a group in each lane.
-template <int members>
-struct BsrStep {
-  int column = 0;
-  int positions[members] = {};
-
-  __device__ void load(const RowGroups& groups, int step) {
-    column = __ldg(groups.columns + step);
-    if constexpr (members % 4 == 0) {
-#pragma unroll
-      for (int m = 0; m < members; m += 4) {
-        const auto* from = reinterpret_cast<const int4*>(groups.positions + step * members + m);
-        const int4 p = __ldg(from);
-        positions[m] = p.x;
-        positions[m + 1] = p.y;
-        positions[m + 2] = p.z;
-        positions[m + 3] = p.w;
-      }
-    } else if constexpr (members == 2) {
-      const int2 p = __ldg(reinterpret_cast<const int2*>(groups.positions) + step);
-      positions[0] = p.x;
-      positions[1] = p.y;
-    } else {
-      positions[0] = __ldg(groups.positions + step);
-    }
-  }
-  /// Lane `lane`'s, in all lanes.
-  __device__ BsrStep of(int lane) const {
-    BsrStep out;
-    out.column = __shfl_sync(~0U, column, lane);
-#pragma unroll
-    for (int m = 0; m < members; ++m) out.positions[m] = __shfl_sync(~0U, positions[m], lane);
-    return out;
-  }
-};
-
-/// One warp: draws tiles, tells the consumers, loads what they need.
-template <class Config>
-class BsrProducer {
- public:
-  __device__ BsrProducer(const BsrProductMaps& maps, const typename Config::Args& args,
-                         BsrShared<Config>& shared, std::uint32_t stages)
-      : maps_(maps),
-        args_(args),
-        shared_(shared),
-        ring_(shared.stage_barriers),
-        tiles_(shared.tile_barriers),
-        stages_(stages),
-        lane_(static_cast<int>(threadIdx.x) % kWarpSize) {}
-
-  __device__ void run() {
-    const TileDraw draw{args_.counters};
-    const int count = args_.order.count();
-    int index = static_cast<int>(blockIdx.x);
-    while (index < count) {
-      int next = 0;  // drawn now, needed a tile later
-      if (lane_ == 0)
-        next = draw.next();
-      make(index);
-      index = __shfl_sync(~0U, next, 0);
-    }
-    Tile<Config> end{};
-    end.stages = -1;
-    send(end);
-    if (lane_ == 0)
-      draw.finish();
-  }
-
- private:
-  static constexpr int kMembers = Config::kMembers;
-
-  __device__ void send(const Tile<Config>& tile) {
-    tiles_.acquire(sent_);
-    if (lane_ == 0) {
-      shared_.tiles[sent_.stage()] = tile;
-      arrive(tiles_.full_barrier(sent_));
-    }
-    ++sent_.count;
-  }
-
-  __device__ void make(int index) {
-    const TileOrder::Place at = args_.order.at(index);
-    const int begin = __ldg(args_.groups.begin + at.group);
-    const int steps = __ldg(args_.groups.begin + at.group + 1) - begin;
-    Tile<Config> tile;
-    tile.first_token = at.token_tile * Config::kTokens;
-    tile.stages = steps * Config::kStagesPerBlock;
-#pragma unroll
-    for (int m = 0; m < kMembers; ++m)
-      tile.rows[m] = __ldg(args_.groups.rows + at.group * kMembers + m);
-    send(tile);
-    for (int first = 0; first < steps; first += kWarpSize) {
-      const int n = min(kWarpSize, steps - first);
-      BsrStep<kMembers> mine;
-      if (lane_ < n)
-        mine.load(args_.groups, begin + first + lane_);
-      for (int j = 0; j < n; ++j) {
-        const BsrStep<kMembers> step = mine.of(j);
-        for (int part = 0; part < Config::kStagesPerBlock; ++part) {
-          ring_.acquire(at_);
-          if (lane_ == 0)
-            load(step, part * Config::kDepth, tile.first_token);
-          ++at_.count;
-        }
-      }
-    }
-  }
-
-  // One stage, from this depth of the blocks on.
-  __device__ void load(const BsrStep<kMembers>& step, int depth, int first_token) {
-    const std::uint32_t full = ring_.full_barrier(at_);
-    const std::uint32_t input = stages_ + at_.stage() * Config::kStageBytes;
-    int live = 0;
-    int bytes = Config::kInputBytes;
-#pragma unroll
-    for (int s = 0; s < Config::kStrips; ++s) {
-      if (is_live(step, s)) {
-        live |= 1 << s;
-        bytes += Config::kStripBytes;
-      }
-    }
-    if constexpr (Config::kSkips)
-      shared_.live_strips[at_.stage()] = live;
-    arrive_and_expect(full, bytes);
-    load_box(input, &maps_.in, full, step.column * Config::kBlock + depth, first_token);
-#pragma unroll
-    for (int s = 0; s < Config::kStrips; ++s) {
-      if ((live >> s & 1) != 0)
-        load_strip(step, s, depth, input + Config::kInputBytes + s * Config::kStripBytes, full);
-    }
-  }
-
-  // The member that a part of a strip belongs to.
-  __device__ static constexpr int member(int strip, int part) {
-    return (strip * Config::kStrip + part * Config::kBox) / Config::kBlock;
-  }
-
-  __device__ static bool is_live(const BsrStep<kMembers>& step, int strip) {
-    if constexpr (!Config::kSkips)
-      return true;
-    bool live = false;
-#pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) live |= step.positions[member(strip, p)] >= 0;
-    return live;
-  }
-
-  __device__ void load_strip(const BsrStep<kMembers>& step, int strip, int depth, std::uint32_t to,
-                             std::uint32_t full) {
-#pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) {
-      const int position = step.positions[member(strip, p)];
-      // Beside a live block a dead one reads as zeros: from behind the values.
-      const int row = (position < 0 ? args_.nnzb : position) * Config::kBlock;
-      const int feature = (strip * Config::kStrip + p * Config::kBox) % Config::kBlock;
-      const std::uint32_t box = to + p * Config::kPartBytes;
-      if constexpr (Config::kTransposed)
-        load_box(box, &maps_.values, full, feature, row + depth);
-      else
-        load_box(box, &maps_.values, full, depth, row + feature);
-    }
-  }
-
-  const BsrProductMaps& maps_;
-  const typename Config::Args& args_;
-  BsrShared<Config>& shared_;
-  Ring<Config::kStages> ring_;
-  Ring<kTilesAhead> tiles_;
-  std::uint32_t stages_;
-  int lane_;
-  typename Ring<Config::kStages>::Position at_;
-  typename Ring<kTilesAhead>::Position sent_;
-};
 
 /// sums (+)= a stage's strips · its input, both in shared memory.
 template <class Config>
@@ -380,7 +189,7 @@ __global__ __launch_bounds__(kProductThreads,
       (shared_address(dynamic) + Config::kAlignment - 1) / Config::kAlignment * Config::kAlignment;
   if (threadIdx.x == 0) {
     Ring<Config::kStages>(shared.stage_barriers).init(Config::kReleases);
-    Ring<kTilesAhead>(shared.tile_barriers).init(kMultiplyingWarps);
+    Ring<kTilesAhead>(shared.tile_barriers).init(kMultiplyingWarps + Config::kLoaders - 1);
     init_barrier(shared_address(shared.turn_barriers), 4);
     init_barrier(shared_address(shared.turn_barriers) + 8, 4);
     for (auto& of_group : shared.loaded_barriers) {
@@ -394,7 +203,7 @@ __global__ __launch_bounds__(kProductThreads,
   __syncthreads();
   if (threadIdx.x < 128) {
     give_registers<kLoadingRegisters>();
-    if (threadIdx.x < kWarpSize)
+    if (threadIdx.x < Config::kLoaders * kWarpSize)
       BsrProducer<Config>(maps, args, shared, stages).run();
   } else {
     take_registers<kMultiplyingRegisters>();

@@ -36,6 +36,22 @@ CUtensorMap output_map(const ConstView& out) {
                           /*tf32=*/false);
 }
 
+// A matrix of one row of 128 bytes, beside which boxes of such rows are zeros: TMA is done with
+// them sooner than with a block's shorter ones.
+template <class Config>
+CUtensorMap zeros_map(const ConstView& values) {
+  if constexpr (!Config::kPacks)
+    return {};
+  constexpr int kBytes = 128;
+  return tensor_map({.data = values.data,
+                     .dtype = DType::kBFloat16,
+                     .rows = 1,
+                     .cols = kBytes / 2,
+                     .stride = kBytes,
+                     .box_rows = Config::kPartBytes / kBytes,
+                     .box_cols = kBytes / 2});
+}
+
 template <class Config>
 BsrProductMaps maps_of(const BsrProductCall& p) {
   const std::int64_t b = Config::kBlock;
@@ -43,6 +59,7 @@ BsrProductMaps maps_of(const BsrProductCall& p) {
                                  /*tf32=*/true),
           .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
                                      /*tf32=*/true),
+          .zeros = zeros_map<Config>(p.values),
           .out = output_map<Config>(p.out),
           .second_out = output_map<Config>(p.second_out),
           .given = output_map<Config>(p.given),
@@ -60,8 +77,37 @@ inline Activation activation_of(const BsrProductCall& p) {
   return gated ? Activation::kSilu : p.activation;
 }
 
+// Undefined where boxes are loaded instead.
+struct PackedOperands {
+  Tensor in;
+  Tensor values;
+};
+
+template <class Config>
+PackedOperands pack(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
+  PackedOperands out;
+  if constexpr (Config::kPacks) {
+    if (packs_input(tiling.packing)) {
+      const std::int64_t columns = ceil_div(p.in.shape[1], Config::kBlock);
+      out.in = Tensor::empty({tiling.order.token_tiles, columns, Config::kTokens, Config::kBlock},
+                             p.in.dtype, backend.stream);
+      pack_tokens(backend, p.in, out.in);
+    }
+    if (packs_values(tiling.packing)) {
+      out.values = Tensor::empty(p.values.shape, p.values.dtype, backend.stream);
+      pack_blocks(backend, p.values, out.values);
+    }
+  }
+  return out;
+}
+
+inline const std::uint8_t* bytes_of(const Tensor& tensor) {
+  return tensor ? static_cast<const std::uint8_t*>(tensor.view().data) : nullptr;
+}
+
 template <class Config>
 void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
+  const PackedOperands packed = pack<Config>(backend, p, tiling);
   Tensor sums;  // of each tile
   if (p.sums) {
     sums =
@@ -73,6 +119,9 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
       .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
       .nnzb = static_cast<int>(p.values.shape[0]),
       .width = static_cast<int>(p.out.shape[1]),
+      .packed_in = bytes_of(packed.in),
+      .packed_values = bytes_of(packed.values),
+      .columns = static_cast<int>(ceil_div(p.in.shape[1], Config::kBlock)),
       .bias = reinterpret_cast<const typename Config::Element*>(p.bias.data),
       .ending = p.ending,
       .activation = p.activation,
@@ -93,16 +142,17 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
 template <class Element, bool gradient>
 void launch_for_block(Cuda backend, const BsrProductCall& p) {
   const std::int64_t b = p.values.shape[1];
-  const BsrTiling tiling =
-      choose_tiling(*p.walk, {.tokens = p.in.shape[0],
-                              .depth = p.in.shape[1],
-                              .width = p.out.shape[1],
-                              .block = b,
-                              .nnzb = p.values.shape[0],
-                              .element_bytes = sizeof(Element),
-                              .multiprocessors = limits(backend).multiprocessors,
-                              .outputs = outputs_of(p),
-                              .activation = activation_of(p)});
+  BsrTiling tiling = choose_tiling(*p.walk, {.tokens = p.in.shape[0],
+                                             .depth = p.in.shape[1],
+                                             .width = p.out.shape[1],
+                                             .block = b,
+                                             .nnzb = p.values.shape[0],
+                                             .element_bytes = sizeof(Element),
+                                             .multiprocessors = limits(backend).multiprocessors,
+                                             .outputs = outputs_of(p),
+                                             .activation = activation_of(p)});
+  if (p.packing)
+    tiling.packing = *p.packing;
   if (b == 16)
     return launch<BsrConfig<Element, 16, gradient, /*together=*/true>>(backend, p, tiling);
   if (b == 32)

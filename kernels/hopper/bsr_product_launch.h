@@ -1,9 +1,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "kernels/bsr.h"
 #include "kernels/bsr_schedule.h"
+#include "kernels/hopper/packing.h"
 
 namespace hew::kernels::hopper {
 
@@ -29,6 +31,7 @@ struct BsrProductCall {
   ConstView second_given = {};
   ConstView bias = {};
   View sums = {};
+  std::optional<BsrPacking> packing = {};  // nothing: as the tiling's model says
 };
 
 /// All matrices are of bfloat16, or of float32 that is multiplied as tf32; b = 16, 32, 64, 128.

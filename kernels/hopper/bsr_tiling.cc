@@ -7,6 +7,10 @@ namespace {
 
 constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
 constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
+// Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes:
+// what products with b = 16 and 32 of all sizes were measured at, within a tenth.
+constexpr double kRowRate = 1.03e11;
+constexpr double kLaunch = 3e-6;  // s, of one more kernel
 // Tiles made alone win where their loads take less than this share of what binds those made
 // together: their output hides behind the other warpgroup's loads.
 constexpr double kLoadShare = 0.8;
@@ -39,6 +43,28 @@ double memory_seconds(const BsrProductSize& size) {
   const std::int64_t elements =
       size.tokens * (size.depth + size.outputs * size.width) + size.nnzb * size.block * size.block;
   return static_cast<double>(elements * size.element_bytes) / kMemoryRate;
+}
+
+// How long a product takes whose operands are packed before.
+double packed_seconds(const RowGroups& groups, const BsrProductSize& size, BsrPacking packing) {
+  constexpr std::int64_t kRow = 128;  // bytes that TMA takes at a time
+  const std::int64_t short_row = size.block * size.element_bytes;
+  const std::int64_t token_tiles =
+      ceil_div(size.tokens, tile_tokens(size.block, /*together=*/true));
+  const std::int64_t dead = (groups.loaded - size.nnzb) * size.block * token_tiles;
+  const std::int64_t live = size.nnzb * size.block * token_tiles;
+  const std::int64_t moving = size.tokens * groups.steps;  // rows of the input
+  double before = 0;
+  double rows = 0;
+  const auto load = [&](bool packed, std::int64_t rows_loaded, std::int64_t elements) {
+    rows += static_cast<double>(packed ? rows_loaded * short_row / kRow : rows_loaded);
+    if (packed)
+      before += kLaunch + static_cast<double>(2 * elements * size.element_bytes) / kMemoryRate;
+  };
+  load(packs_input(packing), moving, size.tokens * size.depth);
+  load(packs_values(packing), live + dead, size.nnzb * size.block * size.block);
+  const double inside = std::max(load_seconds(groups, size, /*together=*/true), rows / kRowRate);
+  return before + std::max(inside, memory_seconds(size));
 }
 
 // What one multiprocessor needs for the activation of a tile of 128 × 256.
@@ -101,7 +127,23 @@ BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together)
   const RowGroups& groups = out.together ? walk.together : walk.alone;
   out.tokens = static_cast<int>(tile_tokens(size.block, out.together));
   out.order = order_of(groups, size, out.tokens);
+  out.packing = choose_packing(walk, size);
   return out;
+}
+
+BsrPacking choose_packing(const BsrWalk& walk, const BsrProductSize& size) {
+  if (!packs(size.block, size.element_bytes))
+    return BsrPacking::kNone;
+  BsrPacking best = BsrPacking::kNone;
+  double least = packed_seconds(walk.together, size, best);
+  for (const auto packing : {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
+    const double seconds = packed_seconds(walk.together, size, packing);
+    if (seconds < least) {
+      least = seconds;
+      best = packing;
+    }
+  }
+  return best;
 }
 
 BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size) {

@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "kernels/bsr_schedule.h"
+#include "kernels/hopper/packing.h"
 
 namespace hew::kernels::hopper {
 
@@ -67,6 +68,7 @@ struct BsrTiling {
   bool together = true;
   int tokens = 0;  // of a tile
   TileOrder order{};
+  BsrPacking packing = BsrPacking::kNone;
 };
 
 /// out[tokens, width] ← in[tokens, depth] · block-sparse [depth, width]
@@ -82,6 +84,8 @@ struct BsrProductSize {
   Activation activation = Activation::kNone;  // at the end
 };
 
+/// What a model of the device expects to be fastest.
+BsrPacking choose_packing(const BsrWalk& walk, const BsrProductSize& size);
 /// The tiling that a model of the device expects to be fastest.
 BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size);
 /// The same with the kind of tile given; `together` where the block has no other.

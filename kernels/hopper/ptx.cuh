@@ -14,6 +14,17 @@ __device__ inline std::uint32_t shared_address(const void* pointer) {
   return static_cast<std::uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
+/// True in one lane of a whole warp, of which the compiler then knows that it is alone.
+__device__ inline bool elected() {
+  std::uint32_t is = 0;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "elect.sync _|p, 0xffffffff;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(is));
+  return is != 0;
+}
+
 // Barriers. A phase ends when `count` threads have arrived and all announced bytes have.
 
 __device__ inline void init_barrier(std::uint32_t barrier, std::uint32_t count) {
@@ -60,6 +71,15 @@ __device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, std::u
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+/// `bytes` of global memory as they are; both sides and their number are multiples of 16.
+__device__ inline void load_run(std::uint32_t to, const void* from, std::uint32_t bytes,
+                                std::uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::
+          "r"(to),
+      "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
 __device__ inline void store_box(const CUtensorMap* map, std::uint32_t from, int x, int y) {

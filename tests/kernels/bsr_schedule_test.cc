@@ -54,6 +54,8 @@ void check_groups(const RowGroups& groups, int members, const Direction& d) {
   REQUIRE(groups.begin[groups.groups] == groups.steps);
   std::set<int> rows;
   std::map<std::pair<int, int>, int> seen;
+  const int strip = std::max(1, members / 2);  // of 64 rows
+  std::int64_t loaded = 0;
   for (std::int64_t g = 0; g < groups.groups; ++g) {
     const int begin = groups.begin[g];
     const int end = groups.begin[g + 1];
@@ -73,6 +75,10 @@ void check_groups(const RowGroups& groups, int members, const Direction& d) {
         CHECK(seen.insert({where, position}).second);
       }
       CHECK(live > 0);
+      for (int m = 0; m < members; m += strip) {
+        const auto* const first = groups.positions + step * members + m;
+        loaded += std::any_of(first, first + strip, [](int p) { return p >= 0; }) ? strip : 0;
+      }
     }
     for (int m = 0; m < members; ++m) {
       const int row = groups.rows[g * members + m];
@@ -82,6 +88,7 @@ void check_groups(const RowGroups& groups, int members, const Direction& d) {
   }
   CHECK(static_cast<std::int64_t>(rows.size()) == d.rows);
   CHECK(seen == d.live);
+  CHECK(groups.loaded == loaded);
 }
 
 void check_walk(const BsrWalk& walk, std::int64_t block, const Direction& d) {
