@@ -14,50 +14,58 @@ namespace {
 constexpr int kThreads = 256;
 constexpr int kRowsPerBlock = kThreads / kWarp;
 
-// One warp a few rows, so that it has that many loads under way. The ids of its next rows come
-// while it copies.
-constexpr int kRowsAtOnce = 4;
+// Channels of a row are gathered in slabs of one pack a lane, one slab after the other, so that the
+// part of the table that is in use at a time stays in the cache. Rows of y are not to take its
+// place.
+constexpr int kGatherThreads = 256;
+constexpr int kRowsOfWarp = 8;  // at once
+constexpr int kRowsOfBlock = kGatherThreads / kWarp * kRowsOfWarp;
 
 template <class D, int n>
-__global__ void __launch_bounds__(kThreads, 5)
+__device__ inline void store_streaming(D* to, const Pack<D, n>& pack) {
+  if constexpr (sizeof(pack) == sizeof(uint4)) {
+    __stcs(reinterpret_cast<uint4*>(to), *reinterpret_cast<const uint4*>(&pack));
+  } else {
+    *reinterpret_cast<Pack<D, n>*>(to) = pack;
+  }
+}
+
+template <class D, int n>
+__global__ void __launch_bounds__(kGatherThreads)
     gather_kernel(const std::int32_t* ids, const D* table, D* y, std::int64_t count,
                   std::int64_t rows, std::int64_t width) {
   const auto lane = static_cast<int>(threadIdx.x % kWarp);
-  const std::int64_t packs = width / n;
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock * kRowsAtOnce;
-  Pack<D, n> missing;
+  const std::int64_t first =
+      static_cast<std::int64_t>(blockIdx.x) * kRowsOfBlock + threadIdx.x / kWarp * kRowsOfWarp;
+  const std::int64_t channel = (static_cast<std::int64_t>(blockIdx.y) * kWarp + lane) * n;
+  const bool has_id = lane < kRowsOfWarp && first + lane < count;
+  const std::int32_t of_lane = has_id ? ids[first + lane] : -1;
+  Pack<D, n> row[kRowsOfWarp];
 #pragma unroll
-  for (int k = 0; k < n; ++k) {
-    missing.lane[k] = narrow<D>(std::numeric_limits<ComputeType<D>>::quiet_NaN());
-  }
-  std::int64_t first =
-      (static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp) * kRowsAtOnce;
-  std::int32_t id[kRowsAtOnce];
-  auto read_ids = [&](std::int64_t begin) {
+  for (int r = 0; r < kRowsOfWarp; ++r) {
+    const std::int32_t id = __shfl_sync(~0U, of_lane, r);
 #pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) id[r] = begin + r < count ? ids[begin + r] : -1;
-  };
-  read_ids(first);
-  for (; first < count; first += stride) {
-    const Pack<D, n>* from[kRowsAtOnce];
-#pragma unroll
-    for (int r = 0; r < kRowsAtOnce; ++r) {
-      const bool known = id[r] >= 0 && id[r] < rows;
-      from[r] = known ? reinterpret_cast<const Pack<D, n>*>(table + id[r] * width) : nullptr;
+    for (int k = 0; k < n; ++k) {
+      row[r].lane[k] = narrow<D>(std::numeric_limits<ComputeType<D>>::quiet_NaN());
     }
-    read_ids(first + stride);
-#pragma unroll 1
-    for (std::int64_t c = lane; c < packs; c += kWarp) {
-      Pack<D, n> row[kRowsAtOnce];
-#pragma unroll
-      for (int r = 0; r < kRowsAtOnce; ++r) row[r] = from[r] != nullptr ? from[r][c] : missing;
-#pragma unroll
-      for (int r = 0; r < kRowsAtOnce; ++r) {
-        if (first + r < count)
-          reinterpret_cast<Pack<D, n>*>(y + (first + r) * width)[c] = row[r];
-      }
-    }
+    if (id >= 0 && id < rows && channel < width)
+      row[r] = *reinterpret_cast<const Pack<D, n>*>(table + id * width + channel);
   }
+#pragma unroll
+  for (int r = 0; r < kRowsOfWarp; ++r) {
+    if (first + r < count && channel < width)
+      store_streaming(y + (first + r) * width + channel, row[r]);
+  }
+}
+
+template <class D, int n>
+void launch_gather(Cuda backend, const std::int32_t* ids, const D* table, D* y, std::int64_t count,
+                   std::int64_t rows, std::int64_t width) {
+  const dim3 grid(static_cast<unsigned int>(ceil_div(count, kRowsOfBlock)),
+                  static_cast<unsigned int>(ceil_div(width, kWarp * n)));
+  gather_kernel<D, n>
+      <<<grid, kGatherThreads, 0, native(backend)>>>(ids, table, y, count, rows, width);
+  check_launch("embedding");
 }
 
 // The gradient of the table is a sum over runs of equal ids in the list of positions sorted by id.
@@ -344,15 +352,15 @@ void embedding_forward(Cuda backend, const ConstView& ids, const ConstView& tabl
   const std::int64_t rows = table.shape[0];
   const std::int64_t width = table.shape[1];
   const std::int64_t count = ids.numel();
-  const unsigned int blocks = grid_for(backend, count, kRowsPerBlock * kRowsAtOnce);
+  auto launch = [&]<int n>() {
+    launch_gather<D, n>(backend, ids.as<std::int32_t>(), elements<T>(table), elements<T>(y), count,
+                        rows, width);
+  };
   if (width % kPackSize<D> == 0 && packable(table.data, y.data)) {
-    gather_kernel<D, kPackSize<D>><<<blocks, kThreads, 0, native(backend)>>>(
-        ids.as<std::int32_t>(), elements<T>(table), elements<T>(y), count, rows, width);
+    launch.template operator()<kPackSize<D>>();
   } else {
-    gather_kernel<D, 1><<<blocks, kThreads, 0, native(backend)>>>(
-        ids.as<std::int32_t>(), elements<T>(table), elements<T>(y), count, rows, width);
+    launch.template operator()<1>();
   }
-  check_launch("embedding");
 }
 
 template <class T>
