@@ -240,7 +240,7 @@ class Results:
         a = self.grid.arguments
         for method in a.methods:
             for block in a.blocks:
-                line = figures.Line(f"{method}, b = {block}", [], [])
+                line = figures.Line(f"{method}, b = {block}", [], [], family=method)
                 for sparsity in sorted(a.sparsities):
                     values = self.values(method, block, sparsity)
                     if values:

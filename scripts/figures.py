@@ -1,5 +1,6 @@
 """Markdown tables and line plots for scripts/accuracy_table.py and scripts/speed_table.py."""
 
+import collections
 import dataclasses
 import pathlib
 import shlex
@@ -11,12 +12,14 @@ NOTHING = "–"
 
 @dataclasses.dataclass
 class Line:
-    """A curve of a plot; spread is half the height of the error bars, or empty."""
+    """A curve of a plot; spread is half the height of the error bars, or empty. Curves of one
+    family have one colour and a marker each."""
 
     label: str
     x: list
     y: list
     spread: list = dataclasses.field(default_factory=list)
+    family: str = ""
 
 
 def mean_and_spread(values):
@@ -52,9 +55,15 @@ def plot(path, lines, *, x_label, y_label, title="", log_x=False, level=None):
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
+    drawn = collections.Counter()  # of each family
+    colours = {}
     for line in lines:
-        bars = line.spread if any(line.spread) else None
-        axes.errorbar(line.x, line.y, yerr=bars, marker="o", capsize=3, label=line.label)
+        family = line.family or line.label
+        colour = colours.setdefault(family, f"C{len(colours)}")
+        marker = "os^Dv"[drawn[family] % 5]
+        drawn[family] += 1
+        axes.errorbar(line.x, line.y, yerr=line.spread if any(line.spread) else None, color=colour,
+                      marker=marker, capsize=3, label=line.label)
     if level is not None:
         axes.axhline(level[1], color="k", linestyle="--", linewidth=1, label=level[0])
     if log_x:
@@ -65,7 +74,7 @@ def plot(path, lines, *, x_label, y_label, title="", log_x=False, level=None):
     axes.set_ylabel(y_label)
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    figure.legend(loc="outside right upper", fontsize="small")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return str(path)
