@@ -3,17 +3,22 @@
 
 #include "kernels/attention.h"
 #include "kernels/attention_cudnn.h"
+#include "kernels/attention_geometry.cuh"
 #include "kernels/attention_settings.h"
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/vectors.cuh"
 
-// Without cuDNN: a warp owns a few rows (of queries; of keys in key_gradients_kernel) and walks
-// over tiles of 32 rows of the other side in shared memory, a row a lane. Scores live in registers,
-// and every sum is taken by one thread or one warp in a fixed order.
+// Where cuDNN does not take a call: a warp owns a few rows (of queries; of keys in
+// key_gradients_kernel) and walks over tiles of 32 rows of the other side in shared memory, a row a
+// lane. Scores live in registers, and every sum is taken by one thread or one warp in a fixed
+// order.
 
 namespace hew::kernels {
 namespace {
+
+using attention::Geometry;
+using attention::Place;
 
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * kWarp;
@@ -25,49 +30,6 @@ template <class A>
 inline constexpr int kOwnRows = sizeof(A) == 8 ? 2 : 4;
 template <class A>
 inline constexpr int kBlockRows = kWarps* kOwnRows<A>;
-
-// Sizes of one call; x is [B, T, heads, width].
-struct Geometry {
-  Geometry(const ConstView& q, const ConstView& k, const AttentionOptions& options)
-      : batch(q.shape[0]),
-        queries(q.shape[1]),
-        keys(k.shape[1]),
-        heads(q.shape[2]),
-        key_heads(k.shape[2]),
-        width(static_cast<int>(q.shape[3])),
-        causal(options.causal),
-        scale(options.scale) {}
-
-  __host__ __device__ std::int64_t group() const { return heads / key_heads; }
-  // Keys that query i sees; i may lie past the last query.
-  __device__ std::int64_t visible(std::int64_t i) const {
-    const std::int64_t seen = i + keys - queries + 1;
-    return causal && seen < keys ? seen : keys;
-  }
-  // First query that sees key j.
-  __device__ std::int64_t first_query(std::int64_t j) const {
-    const std::int64_t first = j - (keys - queries);
-    return causal && first > 0 ? first : 0;
-  }
-  // Index of element 0 of row t of head h.
-  __device__ std::int64_t query_row(std::int64_t b, std::int64_t h, std::int64_t t) const {
-    return ((b * queries + t) * heads + h) * width;
-  }
-  __device__ std::int64_t key_row(std::int64_t b, std::int64_t h, std::int64_t t) const {
-    return ((b * keys + t) * key_heads + h) * width;
-  }
-  __device__ std::int64_t query_stride() const { return heads * width; }
-  __device__ std::int64_t key_stride() const { return key_heads * width; }
-
-  std::int64_t batch;
-  std::int64_t queries;
-  std::int64_t keys;
-  std::int64_t heads;
-  std::int64_t key_heads;
-  int width;
-  bool causal;
-  double scale;
-};
 
 // Rows of at most 32·columns elements in shared memory, padded with zeros to that width. Tiles have
 // one element more a row, so that the lanes of a warp read a column from different banks.
@@ -155,16 +117,6 @@ __device__ void store_row(D* to, int width, ComputeType<D> factor,
   }
 }
 
-// What a block works on: rows [begin, begin + kBlockRows) of one head.
-struct Place {
-  __device__ Place(std::int64_t index, std::int64_t tiles, std::int64_t heads, int rows)
-      : batch(index / tiles / heads), head(index / tiles % heads), begin(index % tiles * rows) {}
-
-  std::int64_t batch;
-  std::int64_t head;
-  std::int64_t begin;
-};
-
 template <class D>
 struct ForwardPointers {
   const D* q;
@@ -231,8 +183,7 @@ __global__ void __launch_bounds__(kThreads)
     store_row<columns>(at.y + g.query_row(place.batch, place.head, first + r), g.width,
                        A(1) / total[r], sums[r]);
     if (lane_index() == 0) {
-      at.lse[(place.batch * g.heads + place.head) * g.queries + first + r] =
-          largest[r] + log(total[r]);
+      at.lse[g.statistic(place.batch, place.head, first + r)] = largest[r] + log(total[r]);
     }
   }
 }
@@ -265,7 +216,7 @@ __global__ void delta_kernel(const D* y, const D* dy, ComputeType<D>* delta, con
     const std::int64_t b = row / g.heads / g.queries;
     const std::int64_t t = row / g.heads % g.queries;
     if (lane_index() == 0)
-      delta[(b * g.heads + row % g.heads) * g.queries + t] = sum;
+      delta[g.statistic(b, row % g.heads, t)] = sum;
   }
 }
 
@@ -293,7 +244,7 @@ __global__ void __launch_bounds__(kThreads)
                                                      g.queries - place.begin, g.width, dy);
 
   const A scale = static_cast<A>(g.scale);
-  const std::int64_t statistics = (place.batch * g.heads + place.head) * g.queries + first;
+  const std::int64_t statistics = g.statistic(place.batch, place.head, first);
   A lse[kRows];
   A delta[kRows];
 #pragma unroll
@@ -360,7 +311,7 @@ __global__ void __launch_bounds__(kThreads)
   A dv[kRows][columns] = {};
   for (std::int64_t member = 0; member < g.group(); ++member) {
     const std::int64_t head = place.head * g.group() + member;
-    const std::int64_t statistics = (place.batch * g.heads + head) * g.queries;
+    const std::int64_t statistics = g.statistic(place.batch, head, 0);
     for (std::int64_t begin = g.first_query(place.begin); begin < g.queries; begin += kTileRows) {
       const std::int64_t offset = g.query_row(place.batch, head, begin);
       const std::int64_t query = begin + lane_index();

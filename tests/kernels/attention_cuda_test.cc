@@ -2,187 +2,21 @@
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
 #include <cmath>
 
 #include "kernels/attention_cudnn.h"
 #include "kernels/attention_settings.h"
-#include "tests/support/compare.h"
-#include "tests/support/gpu_input.h"
-#include "tests/support/sizes.h"
+#include "tests/support/attention_problem.h"
 
 namespace hew {
 namespace {
 
-using kernels::AttentionBackward;
-using kernels::AttentionForward;
-using kernels::AttentionOptions;
-
-struct Case {
-  std::int64_t batch = 1;
-  std::int64_t queries = 1;
-  std::int64_t keys = 1;
-  std::int64_t heads = 1;
-  std::int64_t key_heads = 1;
-  std::int64_t width = 1;
-  bool causal = true;
-  double scale = 0;
-
-  Shape q_shape() const { return {batch, queries, heads, width}; }
-  Shape k_shape() const { return {batch, keys, key_heads, width}; }
-  Shape lse_shape() const { return {batch, heads, queries}; }
-  AttentionOptions options() const { return {.causal = causal, .scale = scale}; }
-  std::string text() const {
-    return fmt::format("B {}, Tq {}, Tk {}, H {}, Hkv {}, D {}, {}", batch, queries, keys, heads,
-                       key_heads, width, causal ? "causal" : "full");
-  }
-};
-
-// Of the rows of `width` values of a float64 tensor.
-double largest_norm(const Tensor& x, std::int64_t width) {
-  double largest = 0;
-  for (std::int64_t row = 0; row < x.numel() / width; ++row) {
-    double squares = 0;
-    for (std::int64_t d = 0; d < width; ++d) {
-      const double value = x.data<double>()[row * width + d];
-      squares += value * value;
-    }
-    largest = std::max(largest, std::sqrt(squares));
-  }
-  return largest;
-}
-
-double largest(const Tensor& x) {
-  return largest_norm(x, 1);
-}
-
-struct Gradients {
-  Gradients(const Case& c, DType dtype, const Stream& stream)
-      : dq(test::poisoned(c.q_shape(), dtype, stream)),
-        dk(test::poisoned(c.k_shape(), dtype, stream)),
-        dv(test::poisoned(c.k_shape(), dtype, stream)) {}
-  Tensor dq;
-  Tensor dk;
-  Tensor dv;
-};
-
-// Inputs of one case, and what the CPU makes of them in float64. The backward pass starts on both
-// sides from the same rounded y and lse.
-struct Problem {
-  Problem(const Case& sizes, DType type)
-      : c(sizes),
-        dtype(type),
-        q(test::gpu_input(c.q_shape(), dtype, 1)),
-        k(test::gpu_input(c.k_shape(), dtype, 2)),
-        v(test::gpu_input(c.k_shape(), dtype, 3)),
-        dy(test::gpu_input(c.q_shape(), dtype, 4)),
-        y_wanted(test::poisoned(c.q_shape(), DType::kFloat64, cpu)),
-        lse_wanted(test::poisoned(c.lse_shape(), DType::kFloat64, cpu)),
-        wanted(c, DType::kFloat64, cpu) {
-    kernels::attention_forward({.q = q.wide,
-                                .k = k.wide,
-                                .v = v.wide,
-                                .options = c.options(),
-                                .y = y_wanted,
-                                .lse = lse_wanted},
-                               cpu);
-    const test::GpuInput y = test::gpu_input(y_wanted, dtype);
-    const test::GpuInput lse = test::gpu_input(lse_wanted, accumulator_of(dtype));
-    y_given = y.gpu;
-    lse_given = lse.gpu;
-    reference_backward(y.wide, lse.wide, dy.wide, wanted);
-    // With dy = 1 the gradient of v is what each key is given of all queries' attention.
-    Tensor ones = Tensor::from(std::vector<double>(static_cast<std::size_t>(dy.wide.numel()), 1.0),
-                               c.q_shape(), cpu);
-    Gradients attention(c, DType::kFloat64, cpu);
-    reference_backward(y.wide, lse.wide, ones, attention);
-    key_mass = largest(attention.dv);
-  }
-
-  void reference_backward(const Tensor& y, const Tensor& lse, const Tensor& gradient,
-                          Gradients& out) const {
-    kernels::attention_backward({.q = q.wide,
-                                 .k = k.wide,
-                                 .v = v.wide,
-                                 .y = y,
-                                 .lse = lse,
-                                 .dy = gradient,
-                                 .options = c.options(),
-                                 .dq = out.dq,
-                                 .dk = out.dk,
-                                 .dv = out.dv},
-                                cpu);
-  }
-
-  void forward(Tensor& y, Tensor& lse) const {
-    const Stream& gpu = test::gpu_stream();
-    kernels::attention_forward(
-        {.q = q.gpu, .k = k.gpu, .v = v.gpu, .options = c.options(), .y = y, .lse = lse}, gpu);
-  }
-
-  Gradients backward() const {
-    const Stream& gpu = test::gpu_stream();
-    Gradients out(c, dtype, gpu);
-    kernels::attention_backward({.q = q.gpu,
-                                 .k = k.gpu,
-                                 .v = v.gpu,
-                                 .y = y_given,
-                                 .lse = lse_given,
-                                 .dy = dy.gpu,
-                                 .options = c.options(),
-                                 .dq = out.dq,
-                                 .dk = out.dk,
-                                 .dv = out.dv},
-                                gpu);
-    return out;
-  }
-
-  Stream cpu = make_cpu_stream();
-  Case c;
-  DType dtype;
-  test::GpuInput q;
-  test::GpuInput k;
-  test::GpuInput v;
-  test::GpuInput dy;
-  Tensor y_wanted;
-  Tensor lse_wanted;
-  Gradients wanted;
-  Tensor y_given;
-  Tensor lse_given;
-  double key_mass = 0;  // largest Σ_i p[i, j]
-};
-
-// Bounds on errors where only results are rounded to the dtype and all else to its accumulator. A
-// sum of n terms is off by 4·√n roundings of the sum of their magnitudes.
-struct Bounds {
-  explicit Bounds(const Problem& p) {
-    const auto sum = [u = test::unit_roundoff(accumulator_of(p.dtype))](std::int64_t terms) {
-      return 4 * u * std::sqrt(static_cast<double>(terms));
-    };
-    const Case& c = p.c;
-    const double unit = test::unit_roundoff(accumulator_of(p.dtype));
-    const double scale = c.scale == 0 ? 1 / std::sqrt(static_cast<double>(c.width)) : c.scale;
-    // |scale·q·k|, and |dy·v|, which bounds |dy·y| too.
-    const double score = scale * largest_norm(p.q.wide, c.width) * largest_norm(p.k.wide, c.width);
-    const double product = largest_norm(p.dy.wide, c.width) * largest_norm(p.v.wide, c.width);
-    const std::int64_t readers = c.queries * c.heads / c.key_heads;
-    // Of a weight e^(score − lse), relative: its exponent's error, and a few roundings a tile.
-    const double weight = 2 * score * (sum(c.width) + 4 * unit) + 2 * sum(c.keys) + 32 * unit;
-    // Of ds / (scale·p).
-    const double slope = 2 * product * (weight + sum(c.width));
-
-    y = 2 * weight * largest(p.v.wide);
-    lse = 2 * weight + 2 * unit * largest(p.lse_wanted);
-    dq = largest(p.k.wide) * scale * (slope + 2 * product * sum(c.keys));
-    dk = p.key_mass * largest(p.q.wide) * scale * (slope + 2 * product * sum(readers));
-    dv = p.key_mass * largest(p.dy.wide) * (weight + sum(readers));
-  }
-  double y;
-  double lse;
-  double dq;
-  double dk;
-  double dv;
-};
+using Case = test::AttentionCase;
+using Problem = test::AttentionProblem;
+using Gradients = test::AttentionGradients;
+using Bounds = test::AttentionBounds;
+using test::cut;
+using test::same_on_gpu;
 
 // Compares rows of `width` values by the norm of their difference. cuDNN rounds weights (in the
 // backward pass ds too) to bfloat16 before the product that sums them, and then the result: two
@@ -229,17 +63,6 @@ class Settings {
  private:
   kernels::AttentionSettings before_;
 };
-
-bool same_on_gpu(const Tensor& a, const Tensor& b) {
-  return test::same_bytes(test::on_cpu(a), test::on_cpu(b));
-}
-
-// More rows than a tile has, and than a block owns.
-Case cut(Case c) {
-  c.queries = test::cut(c.queries, 45);
-  c.keys = test::cut(c.keys, 45);
-  return c;
-}
 
 void check_own_kernel(const Case& whole, DType dtype) {
   const Case c = cut(whole);
