@@ -48,8 +48,8 @@ void check(const BenchKernelsOptions& o) {
                                    [&](const Group& group) { return group.name == name; });
     require<ConfigError>(known, "--only {}: expected some of {}", name, group_names());
   }
-  require<ConfigError>(is_floating(parse_dtype(o.dtype)), "--dtype {}: expected bf16, fp32 or fp64",
-                       o.dtype);
+  require<ConfigError>(o.dtype == "tf32" || is_floating(parse_dtype(o.dtype)),
+                       "--dtype {}: expected bf16, tf32, fp32 or fp64", o.dtype);
   require<ConfigError>(o.repeat >= 1, "--repeat {}: expected 1 or more", o.repeat);
   require<ConfigError>(o.scale > 0 && o.scale <= 1, "--scale {}: expected more than 0, at most 1",
                        o.scale);
@@ -75,7 +75,7 @@ void add_bench_kernels(CLI::App& bench) {
   const auto o = std::make_shared<BenchKernelsOptions>();
   command->add_option("--device", o->device, "Where to run")->capture_default_str();
   command->add_option("--only", o->only, "Of " + group_names())->delimiter(',');
-  command->add_option("--dtype", o->dtype, "bf16, fp32 or fp64")->capture_default_str();
+  command->add_option("--dtype", o->dtype, "bf16, tf32, fp32 or fp64")->capture_default_str();
   command->add_option("--repeat", o->repeat, "Timed calls; the median counts")
       ->capture_default_str();
   command->add_option("--scale", o->scale, "Share of the usual rows, for a quick look")

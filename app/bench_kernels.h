@@ -11,9 +11,9 @@ namespace hew {
 struct BenchKernelsOptions {
   std::string device = "cuda";
   std::vector<std::string> only = {};  // groups of kernels; empty: all
-  std::string dtype = "bf16";          // of activations and weights
-  int repeat = 20;                     // the median of these calls is reported
-  double scale = 1;                    // of the number of tokens, rows or layers, in (0, 1]
+  std::string dtype = "bf16";  // of activations and weights; tf32: float32, in products tf32
+  int repeat = 20;             // the median of these calls is reported
+  double scale = 1;            // of the number of tokens, rows or layers, in (0, 1]
 };
 
 /// Calls print with one line of text at a time: kernel, shape, milliseconds, GB/s or TFLOP/s, and

@@ -25,7 +25,8 @@ void bench_blocks(KernelTimer& timer);
 
 /// Linear layers of GPT-2 124M and 774M, and 8192³.
 void bench_products(KernelTimer& timer);
-/// Causal; FLOPs are those of the seen half: 2 products forward, 5 backward.
+/// Of language models, causal, whose FLOPs are those of the seen half, and of a vision transformer:
+/// 2 products forward, 5 backward.
 void bench_attention(KernelTimer& timer);
 
 }  // namespace hew

@@ -101,17 +101,23 @@ struct AttentionSize {
   std::int64_t t = 0;
   std::int64_t h = 0;
   std::int64_t d = 0;
+  bool causal = true;
 
   Shape shape() const { return {b, t, h, d}; }
-  // Of `products` products of half a square.
+  // Of `products` products of a square, or of half of one where causal.
   double flops(int products) const {
-    return products * static_cast<double>(b * h * t) * static_cast<double>(t * d);
+    const int half_squares = causal ? products : 2 * products;
+    return half_squares * static_cast<double>(b * h * t) * static_cast<double>(t * d);
+  }
+  std::string text() const {
+    return fmt::format("D={} T={} B={} H={}{}", d, t, b, h, causal ? "" : " full");
   }
 };
 
 struct AttentionBuffers {
   Tensor q, k, v, dy;
   Tensor y, lse, dq, dk, dv;
+  kernels::AttentionOptions options;
 
   AttentionBuffers(KernelTimer& timer, const AttentionSize& size)
       : q(timer.random(size.shape())),
@@ -122,11 +128,12 @@ struct AttentionBuffers {
         lse(timer.empty_sums({size.b, size.h, size.t})),
         dq(timer.empty(size.shape())),
         dk(timer.empty(size.shape())),
-        dv(timer.empty(size.shape())) {}
+        dv(timer.empty(size.shape())),
+        options({.causal = size.causal}) {}
 
   void forward() {
-    kernels::attention_forward(
-        {.q = q, .k = k, .v = v, .options = {.causal = true}, .y = y, .lse = lse}, q.stream());
+    kernels::attention_forward({.q = q, .k = k, .v = v, .options = options, .y = y, .lse = lse},
+                               q.stream());
   }
   void backward() {
     kernels::attention_backward({.q = q,
@@ -135,7 +142,7 @@ struct AttentionBuffers {
                                  .y = y,
                                  .lse = lse,
                                  .dy = dy,
-                                 .options = {.causal = true},
+                                 .options = options,
                                  .dq = dq,
                                  .dk = dk,
                                  .dv = dv},
@@ -146,7 +153,7 @@ struct AttentionBuffers {
 // Who took the last call.
 std::string taken_by(const KernelTimer& timer) {
   if (timer.dtype() != DType::kBFloat16)
-    return "own kernel";
+    return timer.tf32() ? "own kernel in tf32" : "own kernel";
   const auto& settings = timer.stream().state->get<kernels::AttentionSettings>(timer.stream());
   return settings.refusal.empty() ? "cuDNN" : "own kernel: " + settings.refusal;
 }
@@ -154,7 +161,7 @@ std::string taken_by(const KernelTimer& timer) {
 void time_attention(KernelTimer& timer, const AttentionSize& size) {
   const auto work = [&](const char* kernel, int products, int tensors) {
     return KernelWork{.kernel = kernel,
-                      .shape = fmt::format("D={} T={} B={} H={}", size.d, size.t, size.b, size.h),
+                      .shape = size.text(),
                       .bytes = tensors * timer.bytes(size.shape().numel()),
                       .flops = size.flops(products),
                       .note = [&timer] { return taken_by(timer); }};
@@ -197,6 +204,8 @@ void bench_attention(KernelTimer& timer) {
           {.b = timer.scaled(kTokens / t), .t = t, .h = heads.width / heads.d, .d = heads.d});
     }
   }
+  // ViT-B/16
+  time_attention(timer, {.b = timer.scaled(256), .t = 197, .h = 12, .d = 64, .causal = false});
 }
 
 }  // namespace hew

@@ -10,6 +10,7 @@
 
 #include "app/bench_turns.h"
 #include "core/cuda_device.h"
+#include "kernels/product_settings.h"
 
 namespace hew {
 namespace {
@@ -21,8 +22,10 @@ constexpr std::int64_t kWarmUps = 3;
 constexpr std::int64_t kCopyBytes = std::int64_t{1} << 30U;
 
 // Dense multiply-adds of an H100 SXM, 2 FLOP each.
-double peak_flops(DType dtype) {
-  return dtype == DType::kBFloat16 ? 989e12 : 67e12;
+double peak_flops(DType dtype, bool tf32) {
+  if (dtype == DType::kBFloat16)
+    return 989e12;
+  return tf32 ? 494e12 : 67e12;
 }
 
 }  // namespace
@@ -30,12 +33,14 @@ double peak_flops(DType dtype) {
 KernelTimer::KernelTimer(const BenchKernelsOptions& options, Print print)
     : print_(std::move(print)),
       stream_(make_stream(parse_device(options.device))),
-      dtype_(parse_dtype(options.dtype)),
+      tf32_(options.dtype == "tf32"),
+      dtype_(tf32_ ? DType::kFloat32 : parse_dtype(options.dtype)),
       repeat_(options.repeat),
       scale_(options.scale),
       random_(stream_) {
+  stream_.state->get<kernels::ProductSettings>(stream_).tf32 = tf32_;
   print_(fmt::format("{} · {} · median of {}", cuda::describe(stream_.device.index),
-                     name_of(dtype_), repeat_));
+                     tf32_ ? "tf32" : name_of(dtype_), repeat_));
   time_copy();
 }
 
@@ -80,7 +85,7 @@ void KernelTimer::print_line(const KernelWork& work, double seconds) const {
   print_(fmt::format("{:<68}{:>10.3f} ms{:>9.1f} {:<7}{:>6.1f} % of {}{}",
                      work.kernel + " " + work.shape, seconds * 1e3, rate * (product ? 1e-12 : 1e-9),
                      product ? "TFLOP/s" : "GB/s",
-                     100 * rate / (product ? peak_flops(dtype_) : copy_rate_),
+                     100 * rate / (product ? peak_flops(dtype_, tf32_) : copy_rate_),
                      product ? "peak" : "copy", work.note ? "  " + work.note() : ""));
 }
 

@@ -36,6 +36,8 @@ class KernelTimer {
 
   const Stream& stream() const { return stream_; }
   DType dtype() const { return dtype_; }
+  /// Whether products of float32 are rounded to tf32.
+  bool tf32() const { return tf32_; }
   /// `count` times the options' scale, at least 1.
   std::int64_t scaled(std::int64_t count) const;
   /// Bytes of so many elements of dtype().
@@ -66,6 +68,7 @@ class KernelTimer {
 
   Print print_;
   Stream stream_;
+  bool tf32_;
   DType dtype_;
   int repeat_;
   double scale_;

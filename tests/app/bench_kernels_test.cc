@@ -29,7 +29,7 @@ TEST_CASE("bench kernels names what --only knows") {
 }
 
 TEST_CASE("bench kernels refuses numbers it cannot run with") {
-  CHECK(refusal_of({.dtype = "int32"}) == "--dtype int32: expected bf16, fp32 or fp64");
+  CHECK(refusal_of({.dtype = "int32"}) == "--dtype int32: expected bf16, tf32, fp32 or fp64");
   CHECK(refusal_of({.repeat = 0}) == "--repeat 0: expected 1 or more");
   CHECK(refusal_of({.scale = 0}) == "--scale 0: expected more than 0, at most 1");
 }
