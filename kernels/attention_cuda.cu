@@ -5,11 +5,12 @@
 #include "kernels/attention_cudnn.h"
 #include "kernels/attention_geometry.cuh"
 #include "kernels/attention_settings.h"
+#include "kernels/attention_tf32.h"
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/vectors.cuh"
 
-// Where cuDNN does not take a call: a warp owns a few rows (of queries; of keys in
+// Where neither cuDNN nor tf32 takes a call: a warp owns a few rows (of queries; of keys in
 // key_gradients_kernel) and walks over tiles of 32 rows of the other side in shared memory, a row a
 // lane. Scores live in registers, and every sum is taken by one thread or one warp in a fixed
 // order.
@@ -383,11 +384,26 @@ void launch(Cuda backend, const char* name, void (*kernel)(Pointers, Geometry, s
   check_launch(name);
 }
 
-// Whether cuDNN may be asked: it has the one dtype that training uses.
-template <class T>
 bool may_ask_cudnn(Cuda backend) {
-  return std::is_same_v<T, BFloat16> &&
-         !backend.stream.state->get<AttentionSettings>(backend.stream).own_kernel;
+  return !backend.stream.state->get<AttentionSettings>(backend.stream).own_kernel;
+}
+
+// Whether faster kernels that exist for T alone have done it.
+template <class T>
+bool done_on_tensor_cores(Cuda backend, const AttentionForward& args) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return may_ask_cudnn(backend) && cudnn_attention_forward(args, backend.stream);
+  } else {
+    return std::is_same_v<T, float> && tf32_attention_forward(backend, args);
+  }
+}
+template <class T>
+bool done_on_tensor_cores(Cuda backend, const AttentionBackward& args) {
+  if constexpr (std::is_same_v<T, BFloat16>) {
+    return may_ask_cudnn(backend) && cudnn_attention_backward(args, backend.stream);
+  } else {
+    return std::is_same_v<T, float> && tf32_attention_backward(backend, args);
+  }
 }
 
 }  // namespace
@@ -396,7 +412,7 @@ template <class T>
 void attention_forward(Cuda backend, const AttentionForward& args) {
   using D = OnDevice<T>;
   using A = ComputeType<D>;
-  if (may_ask_cudnn<T>(backend) && cudnn_attention_forward(args, backend.stream))
+  if (done_on_tensor_cores<T>(backend, args))
     return;
   const Geometry g(args.q, args.k, args.options);
   const ForwardPointers<D> at{.q = elements<T>(args.q),
@@ -414,7 +430,7 @@ template <class T>
 void attention_backward(Cuda backend, const AttentionBackward& args) {
   using D = OnDevice<T>;
   using A = ComputeType<D>;
-  if (may_ask_cudnn<T>(backend) && cudnn_attention_backward(args, backend.stream))
+  if (done_on_tensor_cores<T>(backend, args))
     return;
   const Geometry g(args.q, args.k, args.options);
   Tensor delta = Tensor::empty(args.lse.shape, args.lse.dtype, backend.stream);

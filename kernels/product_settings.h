@@ -50,7 +50,7 @@ struct ProductChoice {
 struct ProductSettings {
   explicit ProductSettings(const Stream& /*stream*/) {}
 
-  bool tf32 = false;           // float32 products may round their inputs to 10 bits of mantissa
+  bool tf32 = false;           // float32 products, attention's too, may be rounded to it
   bool deterministic = false;  // choose without measuring, so that every run chooses alike
   std::map<ProductKey, ProductChoice> choices;
 

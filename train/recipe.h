@@ -18,8 +18,8 @@
 namespace hew::train {
 
 /// Types that a run computes in. Weights and moments are float64 in fp64 and float32 in the others;
-/// tf32 rounds the factors of products with weights to 10 bits, bf16 activations and a copy of the
-/// weights.
+/// tf32 rounds the factors of products with weights and in attention to 10 bits, bf16 activations
+/// and a copy of the weights.
 enum class Precision : std::uint8_t { kFp32, kTf32, kBf16, kFp64 };
 /// What the backward pass computes once more instead of keeping it.
 enum class Recompute : std::uint8_t { kNone, kActivations, kElementwise, kBlocks };
