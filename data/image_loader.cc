@@ -42,14 +42,15 @@ void require_sizes(const ImageSet& images, const ImageTransform& transform, std:
   }
 }
 
-Tensor to_tensor(std::span<const float> values, std::int64_t count,
-                 const ImageTransformConfig& config, const Stream& stream) {
-  return Tensor::from(values, Shape{count, config.channels, config.size, config.size}, stream);
+Tensor to_device(Upload& upload, std::span<const float> slots, std::int64_t count,
+                 const ImageTransformConfig& config) {
+  const Shape shape{count, config.channels, config.size, config.size};
+  return upload.to_device(slots.first(static_cast<std::size_t>(shape.numel())), shape);
 }
 
 }  // namespace
 
-ImageLoader::ImageLoader(const ImageLoaderArgs& args) : args_(args) {
+ImageLoader::ImageLoader(const ImageLoaderArgs& args) : args_(args), upload_(args.stream) {
   check_ranks(args.ranks);
   check_image_transform(args.transform);
   const auto known = std::ssize(args.images->classes());
@@ -146,24 +147,23 @@ std::vector<float> ImageLoader::targets(std::int64_t begin, std::int64_t count) 
 std::vector<ImageBatch> ImageLoader::next() {
   std::vector<float> slots = reader_->take();
   const std::int64_t micro = args_.micro_batch;
-  const ImageTransformConfig& config = args_.transform;
-  const auto floats = static_cast<std::size_t>(micro * config.channels * config.size * config.size);
+  const Tensor images = to_device(upload_, slots, rank_samples(), args_.transform);
+  reader_->give_back(std::move(slots));
   std::vector<ImageBatch> batches;
   for (std::int64_t i = 0; i < rank_samples() / micro; ++i) {
     const std::int64_t begin = args_.ranks.rank * rank_samples() + i * micro;
-    const auto images = std::span(slots).subspan(static_cast<std::size_t>(i) * floats, floats);
     batches.push_back(
-        {.images = to_tensor(images, micro, config, args_.stream),
+        {.images = images.rows(i * micro, micro),
          .targets = Tensor::from(targets(begin, micro), Shape{micro, args_.classes}, args_.stream),
          .first_sample = position_ + begin});
   }
-  reader_->give_back(std::move(slots));
   position_ += args_.global_batch;
   return batches;
 }
 
 SequentialImages::SequentialImages(const SequentialImagesArgs& args)
     : args_(args),
+      upload_(args.stream),
       total_(std::min(args.images->size(), args.max_images.value_or(args.images->size()))) {
   check_ranks(args.ranks);
   require<ConfigError>(args.micro_batch > 0 && total_ > 0,
@@ -195,7 +195,7 @@ std::optional<LabelledImages> SequentialImages::next() {
   for (std::int64_t i = 0; i < count; ++i) {
     labels.push_back(static_cast<std::int32_t>(args_.images->label(next_ + i)));
   }
-  LabelledImages batch{.images = to_tensor(slots, count, args_.transform, args_.stream),
+  LabelledImages batch{.images = to_device(upload_, slots, count, args_.transform),
                        .labels = Tensor::from(labels, Shape{count}, args_.stream),
                        .first = next_};
   reader_->give_back(std::move(slots));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/tensor.h"
+#include "core/upload.h"
 #include "data/image_config.h"
 #include "data/image_read_ahead.h"
 #include "data/image_set.h"
@@ -47,7 +48,7 @@ class ImageLoader {
   ~ImageLoader() = default;
 
   /// This rank's micro-batches of the next step. Throws what reading them threw, and then again on
-  /// every call until seek().
+  /// every call until seek(). On a GPU the images of the step before the last are overwritten.
   std::vector<ImageBatch> next();
   /// Samples that all ranks have consumed: what a checkpoint keeps.
   std::int64_t position() const { return position_; }
@@ -67,6 +68,7 @@ class ImageLoader {
   std::vector<float> targets(std::int64_t begin, std::int64_t count) const;
 
   ImageLoaderArgs args_;
+  Upload upload_;
   std::int64_t position_ = 0;
   std::unique_ptr<ImageReadAhead> reader_;  // last, so that it stops before what it uses goes
 };
@@ -98,13 +100,15 @@ class SequentialImages {
   SequentialImages& operator=(const SequentialImages&) = delete;
   ~SequentialImages() = default;
 
-  /// The next batch of this rank; nothing after the last.
+  /// The next batch of this rank; nothing after the last. On a GPU the images of the batch before
+  /// the last are overwritten.
   std::optional<LabelledImages> next();
   /// Images of the whole pass, over all ranks: the divisor of a mean.
   std::int64_t total() const { return total_; }
 
  private:
   SequentialImagesArgs args_;
+  Upload upload_;
   std::int64_t total_ = 0;
   std::int64_t next_ = 0;  // of this rank
   std::int64_t end_ = 0;
