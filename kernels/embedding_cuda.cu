@@ -1,18 +1,16 @@
-#include <algorithm>
-#include <bit>
-#include <cub/device/device_radix_sort.cuh>
+#include <cuda_pipeline.h>
+
 #include <limits>
 
+#include "kernels/arrivals.cuh"
 #include "kernels/embedding.h"
+#include "kernels/id_groups.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
 #include "kernels/vectors.cuh"
 
 namespace hew::kernels {
 namespace {
-
-constexpr int kThreads = 256;
-constexpr int kRowsPerBlock = kThreads / kWarp;
 
 // Channels of a row are gathered in slabs of one pack a lane, one slab after the other, so that the
 // part of the table that is in use at a time stays in the cache. Rows of y are not to take its
@@ -69,63 +67,89 @@ void launch_gather(Cuda backend, const std::int32_t* ids, const D* table, D* y, 
 }
 
 // The gradient of the table is a sum over runs of equal ids in the list of positions sorted by id.
-// The list is cut into tiles. A run inside one tile goes straight to its row of the table. What a
-// tile holds of a run that goes beyond it becomes an entry of a second, much shorter list of the
-// same kind, and so on. The lists of entries have two a tile, for its first and its last run; a key
-// is the id, with kNothing set where there is nothing to add. A key outside the table, which one
-// with kNothing always is, counts for nothing.
-constexpr int kMostOfTile = 64;
-constexpr std::uint32_t kNothing = 1U << 31U;
+// The list is cut into tiles. A run of a tile's length at most belongs to the tile where it begins
+// and goes straight to its row of the table. A longer one is cut into pieces of whole tiles, but
+// for its ends; a piece belongs to its first tile, and the last one that is done adds them all up.
+constexpr int kMostSumThreads = 128;
+constexpr int kRing = 8;  // rows that a thread has under way
+constexpr std::int32_t kMostPieces = 256;
+constexpr std::uint32_t kNoId = ~0U;
+constexpr int kZeroRows = kWarp;  // of the table, that a block looks at
 
-__device__ inline std::uint32_t id_of(std::uint32_t key) {
-  return key & ~kNothing;
-}
+// The pieces of a long run.
+struct Pieces {
+  std::int32_t tile;   // where the run begins
+  std::int32_t step;   // tiles of a piece
+  std::int32_t count;  // 0: the run is not long
+};
 
-// keys ← ids, or `rows` for an id that is not in the table; present[id] ← 1.
-__global__ void keys_kernel(const std::int32_t* ids, std::uint32_t* keys, std::int32_t* positions,
-                            std::uint8_t* present, std::int64_t count, std::int64_t rows) {
-  const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (i >= count)
-    return;
-  const std::int64_t id = ids[i];
-  const bool known = id >= 0 && id < rows;
-  keys[i] = static_cast<std::uint32_t>(known ? id : rows);
-  positions[i] = static_cast<std::int32_t>(i);
-  if (known)
-    present[id] = 1;
-}
+// What a block adds up.
+struct Part {
+  std::int32_t begin;  // of the list
+  std::int32_t end;
+  Pieces head;  // of its first run, where that begins before the tile
+  Pieces tail;  // of its last run, where that begins in the tile
+};
 
-// Zero in the rows that no position has. One warp a row.
-template <class A, int n>
-__global__ void absent_rows_kernel(const std::uint8_t* present, A* dtable, std::int64_t rows,
-                                   std::int64_t width) {
-  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kRowsPerBlock;
-  const A zero[n] = {};
-  for (std::int64_t row =
-           static_cast<std::int64_t>(blockIdx.x) * kRowsPerBlock + threadIdx.x / kWarp;
-       row < rows; row += stride) {
-    if (present[row] != 0)
-      continue;
-    for (std::int64_t c = threadIdx.x % kWarp * n; c < width; c += kWarp * n) {
-      store<A, n>(dtable + row * width + c, zero);
-    }
-  }
-}
-
-// One list and the next; D is what is added up here, A what the sums are kept in.
 template <class D, class A>
-struct Runs {
-  const std::uint32_t* keys;      // [count], ids in ascending order
-  const std::int32_t* positions;  // [count] rows of `from`; null: in order
-  const D* from;                  // [count, width]
-  std::int64_t count;
-  int tile;                  // entries of a tile, kMostOfTile at most
-  std::uint32_t* next_keys;  // [2·tiles]; null where there is one tile
-  A* next;                   // [2·tiles, width]
-  A* dtable;                 // [rows, width]
-  std::uint32_t rows;
-  std::int64_t width;
+struct RunSums {
+  const IdEntry* entries;  // [count]
+  const IdRange* ranges;   // [rows + 1]
+  const D* dy;             // [count, width]
+  A* dtable;               // [rows, width]
+  A* pieces;               // [2·tiles, width]: of a tile's head and of its tail
+  int* arrivals;           // [tiles, slabs] pieces that are done of the long run that begins there
+  std::int32_t count;
+  std::int32_t tile;  // entries
+  std::int32_t tiles;
+  std::int32_t rows;
+  std::uint32_t width;  // products with it are taken in 64 bits
   bool accumulate;
+
+  __device__ Pieces pieces_of(const IdRange& run) const {
+    Pieces cut{.tile = run.begin / tile, .step = 1, .count = 0};
+    if (run.end - run.begin > tile) {
+      const std::int32_t touched = (run.end - 1) / tile - cut.tile + 1;
+      cut.step = (touched + kMostPieces - 1) / kMostPieces;
+      cut.count = (touched + cut.step - 1) / cut.step;
+    }
+    return cut;
+  }
+
+  // The end of the piece that belongs to tile t.
+  __device__ std::int32_t end_of_piece(const IdRange& run, const Pieces& cut,
+                                       std::int32_t t) const {
+    return static_cast<std::int32_t>(
+        min(std::int64_t{run.end}, (std::int64_t{t} + cut.step) * tile));
+  }
+
+  __device__ Part part_of(std::int32_t t) const {
+    const std::int32_t begin = t * tile;
+    const std::int32_t last = min(begin + tile, count) - 1;
+    const auto first_id = static_cast<std::int32_t>(entries[begin].id);
+    const auto last_id = static_cast<std::int32_t>(entries[last].id);
+    const IdRange first_run = ranges[first_id];
+    const IdRange last_run = ranges[last_id];
+    Part part{.begin = begin, .end = begin, .head = {}, .tail = {}};
+    if (first_run.begin < begin) {
+      const Pieces cut = pieces_of(first_run);
+      if (cut.count > 0 && (t - cut.tile) % cut.step == 0 && first_id < rows) {
+        part.head = cut;
+        part.end = end_of_piece(first_run, cut, t);
+      } else {
+        part.begin = part.end = first_run.end;
+      }
+    }
+    if (last_run.begin >= begin) {
+      part.tail = pieces_of(last_run);
+      part.end = part.tail.count > 0 ? end_of_piece(last_run, part.tail, t) : last_run.end;
+      if (last_id >= rows) {
+        part.tail = {};
+        part.end = last_run.begin;
+      }
+    }
+    return part;
+  }
 };
 
 // to ← sum, or to += sum. A pack of narrow D is more than one of sums.
@@ -143,203 +167,163 @@ __device__ inline void write_sums(A* to, bool accumulate, const A (&sum)[n]) {
   }
 }
 
-// One block a tile (x) and slab of channels (y), one pack of n channels a thread: all threads of a
-// block go the same way.
-template <class D, class A, int n>
-__global__ void __maxnreg__(96) runs_kernel(Runs<D, A> args) {
-  __shared__ std::uint32_t keys[kMostOfTile];
-  __shared__ std::int64_t offsets[kMostOfTile];
-  const std::int64_t tile = blockIdx.x;
-  const std::int64_t begin = tile * args.tile;
-  const auto length = static_cast<int>(min(std::int64_t{args.tile}, args.count - begin));
-  for (auto i = static_cast<int>(threadIdx.x); i < length; i += static_cast<int>(blockDim.x)) {
-    keys[i] = args.keys[begin + i];
-    offsets[i] = (args.positions == nullptr ? begin + i : args.positions[begin + i]) * args.width;
+// Puts the sum of tile t's piece down. In the block that is the last to do so: true, and the sum of
+// all pieces.
+template <int n, class D, class A>
+__device__ bool finish_piece(const RunSums<D, A>& args, const Pieces& cut, std::int32_t t,
+                             std::int64_t channel, A (&sum)[n]) {
+  constexpr int kPart = n < kPackSize<A> ? n : kPackSize<A>;
+  auto slot = [&](std::int32_t piece) {
+    return 2 * (cut.tile + std::int64_t{piece} * cut.step) + (piece == 0 ? 1 : 0);
+  };
+  const bool mine = channel < args.width;
+  if (mine)
+    write_sums(args.pieces + slot((t - cut.tile) / cut.step) * args.width + channel,
+               /*accumulate=*/false, sum);
+  int* arrivals = args.arrivals + std::int64_t{cut.tile} * gridDim.y + blockIdx.y;
+  if (!last_to_arrive(arrivals, cut.count))
+    return false;
+#pragma unroll
+  for (int k = 0; k < n; ++k) sum[k] = 0;
+#pragma unroll 8
+  for (std::int32_t piece = 0; piece < (mine ? cut.count : 0); ++piece) {
+    const A* from = args.pieces + slot(piece) * args.width + channel;
+#pragma unroll
+    for (int at = 0; at < n; at += kPart) {
+      A some[kPart];
+      load<A, kPart>(from + at, some);
+#pragma unroll
+      for (int k = 0; k < kPart; ++k) sum[at + k] += some[k];
+    }
   }
-  // Read before waiting for the others.
-  const bool any_before = begin > 0;
-  const bool any_behind = begin + length < args.count;
-  const std::uint32_t before = any_before ? args.keys[begin - 1] : 0;
-  const std::uint32_t behind = any_behind ? args.keys[begin + length] : 0;
-  __syncthreads();
-  const bool goes_back = any_before && id_of(before) == id_of(keys[0]);
-  const bool goes_on = any_behind && id_of(behind) == id_of(keys[length - 1]);
+  return true;
+}
+
+// Zero in the rows that no position has.
+template <int n, class D, class A>
+__device__ void write_zeros(const RunSums<D, A>& args, std::int32_t begin, std::int64_t channel) {
+  const std::int32_t row = begin + static_cast<std::int32_t>(threadIdx.x % kWarp);
+  const IdRange run = row < args.rows ? args.ranges[row] : IdRange{.begin = 0, .end = 1};
+  unsigned int absent = __ballot_sync(~0U, run.begin == run.end);
+  const A zero[n] = {};
+  for (; absent != 0 && channel < args.width; absent &= absent - 1) {
+    const std::int64_t at = begin + __ffs(static_cast<int>(absent)) - 1;
+    write_sums(args.dtable + at * args.width + channel, /*accumulate=*/false, zero);
+  }
+}
+
+// One block a tile, or kZeroRows rows of the table behind all tiles (x), and slab of channels (y),
+// one pack of n channels a thread: all threads of a block go the same way.
+template <class D, class A, int n>
+__global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A> args) {
+  using P = Pack<D, n>;
+  extern __shared__ uint4 shared[];
   const std::int64_t channel =
       (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * n;
   const bool mine = channel < args.width;
+  const auto t = static_cast<std::int32_t>(blockIdx.x);
+  if (t >= args.tiles)
+    return write_zeros<n>(args, (t - args.tiles) * kZeroRows, channel);
+  const Part part = args.part_of(t);
 
-  bool first = true;    // in the tile's first run
-  bool nothing = true;  // in this run so far
-  bool head_nothing = true;
-  bool tail_nothing = true;
-  A sum[n] = {};
-  auto add = [&](int i, const Pack<D, n>& pack) {
-    if (keys[i] < args.rows) {
-      nothing = false;
-#pragma unroll
-      for (int k = 0; k < n; ++k) sum[k] += widen(pack.lane[k]);
-    }
-  };
-  // At the end of a run hands the sum over.
-  auto finish = [&](int i) {
-    const bool last = i + 1 == length;
-    if (!last && id_of(keys[i + 1]) == id_of(keys[i]))
-      return;
-    const std::uint32_t id = id_of(keys[i]);
-    const bool back = first && goes_back;
-    const bool on = last && goes_on;
-    if (!nothing && mine) {
-      A* to = back || on ? args.next + (2 * tile + (back ? 0 : 1)) * args.width + channel
-                         : args.dtable + id * args.width + channel;
-      write_sums(to, args.accumulate && !back && !on, sum);
-    }
-    if (back) {
-      head_nothing = nothing;
-    } else if (on) {
-      tail_nothing = nothing;
-    }
-#pragma unroll
-    for (int k = 0; k < n; ++k) sum[k] = 0;
-    first = false;
-    nothing = true;
-  };
-
-  constexpr int kAhead = 8;
-  for (int i = 0; i < length; i += kAhead) {
-    Pack<D, n> ahead[kAhead];
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      if (mine && i + j < length && keys[i + j] < args.rows)
-        ahead[j] = *reinterpret_cast<const Pack<D, n>*>(args.from + offsets[i + j] + channel);
-    }
-    // Ids ascend: a run that has the first entry of the next batch has all of this one.
-    if (i + kAhead < length && id_of(keys[i]) == id_of(keys[i + kAhead])) {
-#pragma unroll
-      for (int j = 0; j < kAhead; ++j) add(i + j, ahead[j]);
-      continue;
-    }
-#pragma unroll
-    for (int j = 0; j < kAhead; ++j) {
-      if (i + j < length) {
-        add(i + j, ahead[j]);
-        finish(i + j);
+  // Every thread fetches what it adds itself, so that it waits for nobody. One without channels of
+  // its own adds the first ones, and writes nothing.
+  const D* dy = args.dy + (mine ? channel : 0);
+  P* const ring = reinterpret_cast<P*>(shared) + threadIdx.x;
+  auto fetch = [&](P* to, std::int32_t i, std::uint32_t position) {
+    if (i < part.end) {
+      const D* from = dy + std::uint64_t{position} * args.width;
+      if constexpr (sizeof(P) >= 4) {
+        __pipeline_memcpy_async(to, from, sizeof(P));
+      } else {
+        *to = *reinterpret_cast<const P*>(from);
       }
     }
+    __pipeline_commit();
+  };
+  auto position = [&](std::int32_t i) {
+    return i < part.end ? static_cast<std::uint32_t>(args.entries[i].position) : 0U;
+  };
+  auto id_at = [&](std::int32_t i) { return i < part.end ? args.entries[i].id : kNoId; };
+#pragma unroll
+  for (std::int32_t i = 0; i < kRing; ++i) {
+    fetch(ring + i * blockDim.x, part.begin + i, position(part.begin + i));
   }
-  if (args.next_keys != nullptr && blockIdx.y == 0 && threadIdx.x == 0) {
-    args.next_keys[2 * tile] = id_of(keys[0]) | (head_nothing ? kNothing : 0U);
-    args.next_keys[2 * tile + 1] = id_of(keys[length - 1]) | (tail_nothing ? kNothing : 0U);
+  std::uint32_t position_ahead = position(part.begin + kRing);
+  std::uint32_t id = id_at(part.begin);
+  std::uint32_t next_id = id_at(part.begin + 1);
+  P* slot = ring;
+  bool first_run = true;
+  A sum[n] = {};
+  for (std::int32_t i = part.begin; i < part.end; ++i) {
+    __pipeline_wait_prior(kRing - 1);
+    const P row = *slot;
+    fetch(slot, i + kRing, position_ahead);
+    slot = slot + blockDim.x == ring + kRing * blockDim.x ? ring : slot + blockDim.x;
+    position_ahead = position(i + kRing + 1);
+    const std::uint32_t id_ahead = id_at(i + 2);
+#pragma unroll
+    for (int k = 0; k < n; ++k) sum[k] += widen(row.lane[k]);
+    if (next_id != id) {
+      const bool head = first_run && part.head.count > 0;
+      const bool tail = !head && next_id == kNoId && part.tail.count > 0;
+      const Pieces cut{.tile = head ? part.head.tile : part.tail.tile,
+                       .step = head ? part.head.step : part.tail.step,
+                       .count = head ? part.head.count : part.tail.count};
+      const bool complete = !(head || tail) || finish_piece<n>(args, cut, t, channel, sum);
+      if (complete && mine)
+        write_sums(args.dtable + std::uint64_t{id} * args.width + channel, args.accumulate, sum);
+#pragma unroll
+      for (int k = 0; k < n; ++k) sum[k] = 0;
+      first_run = false;
+    }
+    id = next_id;
+    next_id = id_ahead;
   }
 }
 
-template <int n, class D, class A>
-void launch_runs(Cuda backend, const Runs<D, A>& runs) {
-  const std::int64_t packs = runs.width / n;
-  const std::int64_t slabs = ceil_div(packs, kThreads);
-  const std::int64_t threads = ceil_div(ceil_div(packs, slabs), kWarp) * kWarp;
-  const dim3 grid(static_cast<unsigned int>(ceil_div(runs.count, runs.tile)),
-                  static_cast<unsigned int>(slabs));
-  runs_kernel<D, A, n><<<grid, static_cast<unsigned int>(threads), 0, native(backend)>>>(runs);
-  check_launch("embedding_backward");
-}
-
-// Long tiles leave short lists, short ones fill the device. Only the count decides, so that the
+// Long tiles leave few pieces, short ones fill the device. Only the count decides, so that the
 // order of sums is always the same.
-int tile_of(std::int64_t count) {
+std::int32_t tile_of(std::int64_t count) {
   constexpr std::int64_t kMany = 1 << 17;
-  return count < kMany ? kMostOfTile / 2 : kMostOfTile;
-}
-
-// Adds up this list, then the ones that it leaves.
-template <int n, class D, class A>
-void sum_runs(Cuda backend, Runs<D, A> runs) {
-  constexpr int kPart = std::min(n, kPackSize<A>);
-  runs.tile = tile_of(runs.count);
-  const std::int64_t tiles = ceil_div(runs.count, runs.tile);
-  if (tiles == 1)
-    return launch_runs<n>(backend, runs);
-  Tensor next_keys = Tensor::empty({2 * tiles}, DType::kInt32, backend.stream);
-  Tensor next = Tensor::empty({2 * tiles, runs.width}, kDTypeOf<A>, backend.stream);
-  runs.next_keys = reinterpret_cast<std::uint32_t*>(next_keys.data<std::int32_t>());
-  runs.next = next.data<A>();
-  launch_runs<n>(backend, runs);
-  sum_runs<kPart>(backend, Runs<A, A>{.keys = runs.next_keys,
-                                      .positions = nullptr,
-                                      .from = runs.next,
-                                      .count = 2 * tiles,
-                                      .tile = 0,
-                                      .next_keys = nullptr,
-                                      .next = nullptr,
-                                      .dtable = runs.dtable,
-                                      .rows = runs.rows,
-                                      .width = runs.width,
-                                      .accumulate = runs.accumulate});
-}
-
-// Ids and their positions, sorted by id; equal ids stay in the order of their positions.
-struct SortedIds {
-  Tensor keys;
-  Tensor positions;
-};
-
-SortedIds sorted_ids(Cuda backend, const ConstView& ids, std::int64_t rows, Tensor& present) {
-  const std::int64_t count = ids.numel();
-  auto list = [&] { return Tensor::empty({count}, DType::kInt32, backend.stream); };
-  auto keys_of = [](Tensor& tensor) {
-    return reinterpret_cast<std::uint32_t*>(tensor.data<std::int32_t>());
-  };
-  Tensor keys = list();
-  Tensor positions = list();
-  SortedIds sorted{.keys = list(), .positions = list()};
-  keys_kernel<<<static_cast<unsigned int>(ceil_div(count, kThreads)), kThreads, 0,
-                native(backend)>>>(ids.as<std::int32_t>(), keys_of(keys),
-                                   positions.data<std::int32_t>(), present.data<std::uint8_t>(),
-                                   count, rows);
-  check_launch("embedding_backward");
-  const int bits = std::bit_width(static_cast<std::uint64_t>(rows));
-  std::size_t bytes = 0;
-  auto sort = [&](void* scratch) {
-    cuda::check(cub::DeviceRadixSort::SortPairs(scratch, bytes, keys_of(keys), keys_of(sorted.keys),
-                                                positions.data<std::int32_t>(),
-                                                sorted.positions.data<std::int32_t>(), count,
-                                                /*begin_bit=*/0, /*end_bit=*/bits, native(backend)),
-                "cub::DeviceRadixSort::SortPairs");
-  };
-  sort(nullptr);  // only says how much it needs
-  Tensor scratch = Tensor::empty({static_cast<std::int64_t>(std::max<std::size_t>(bytes, 1))},
-                                 DType::kUInt8, backend.stream);
-  sort(scratch.data<std::uint8_t>());
-  return sorted;
+  return count < kMany ? 32 : 128;
 }
 
 template <int n, class T>
-void scatter(Cuda backend, const ConstView& ids, const ConstView& dy, const View& dtable,
-             bool accumulate) {
+void sum_runs(Cuda backend, const ConstView& ids, const ConstView& dy, const View& dtable,
+              bool accumulate) {
+  using D = OnDevice<T>;
   using A = Accumulator<T>;
   const std::int64_t rows = dtable.shape[0];
   const std::int64_t width = dtable.shape[1];
-  Tensor present = Tensor::zeros({rows}, DType::kUInt8, backend.stream);
-  if (ids.numel() > 0) {
-    const SortedIds sorted = sorted_ids(backend, ids, rows, present);
-    sum_runs<n>(backend, Runs<OnDevice<T>, A>{.keys = reinterpret_cast<const std::uint32_t*>(
-                                                  sorted.keys.data<std::int32_t>()),
-                                              .positions = sorted.positions.data<std::int32_t>(),
-                                              .from = elements<T>(dy),
-                                              .count = ids.numel(),
-                                              .tile = 0,
-                                              .next_keys = nullptr,
-                                              .next = nullptr,
-                                              .dtable = elements<A>(dtable),
-                                              .rows = static_cast<std::uint32_t>(rows),
-                                              .width = width,
-                                              .accumulate = accumulate});
-  }
-  if (!accumulate) {
-    absent_rows_kernel<A, std::min(n, kPackSize<A>)>
-        <<<grid_for(backend, rows, kRowsPerBlock), kThreads, 0, native(backend)>>>(
-            present.data<std::uint8_t>(), elements<A>(dtable), rows, width);
-    check_launch("embedding_backward");
-  }
+  const std::int32_t tile = tile_of(ids.numel());
+  const std::int64_t tiles = ceil_div(ids.numel(), tile);
+  const std::int64_t packs = ceil_div(width, n);
+  const std::int64_t slabs = ceil_div(packs, kMostSumThreads);
+  const std::int64_t threads = ceil_div(ceil_div(packs, slabs), kWarp) * kWarp;
+  const std::int64_t blocks = tiles + (accumulate ? 0 : ceil_div(rows, kZeroRows));
+  if (blocks == 0)
+    return;
+  const IdGroups groups = group_ids(backend, ids, rows);
+  Tensor pieces = Tensor::empty({2 * tiles, width}, kDTypeOf<A>, backend.stream);
+  Tensor arrivals = Tensor::zeros({tiles, slabs}, DType::kInt32, backend.stream);
+  const RunSums<D, A> args{.entries = groups.entries(),
+                           .ranges = groups.ranges(),
+                           .dy = elements<T>(dy),
+                           .dtable = elements<A>(dtable),
+                           .pieces = pieces.data<A>(),
+                           .arrivals = arrivals.data<std::int32_t>(),
+                           .count = static_cast<std::int32_t>(ids.numel()),
+                           .tile = tile,
+                           .tiles = static_cast<std::int32_t>(tiles),
+                           .rows = static_cast<std::int32_t>(rows),
+                           .width = static_cast<std::uint32_t>(width),
+                           .accumulate = accumulate};
+  const dim3 grid(static_cast<unsigned int>(blocks), static_cast<unsigned int>(slabs));
+  const std::size_t ring = kRing * static_cast<std::size_t>(threads) * sizeof(Pack<D, n>);
+  run_sums_kernel<D, A, n>
+      <<<grid, static_cast<unsigned int>(threads), ring, native(backend)>>>(args);
+  check_launch("embedding_backward");
 }
 
 }  // namespace
@@ -373,11 +357,11 @@ void embedding_backward(Cuda backend, const ConstView& ids, const ConstView& dy,
   const std::int64_t width = dtable.shape[1];
   const bool packs = packable(dy.data, dtable.data);
   if (packs && width % kPack == 0) {
-    scatter<kPack, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<kPack, T>(backend, ids, dy, dtable, accumulate);
   } else if (packs && width % kPackOfSums == 0) {
-    scatter<kPackOfSums, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<kPackOfSums, T>(backend, ids, dy, dtable, accumulate);
   } else {
-    scatter<1, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<1, T>(backend, ids, dy, dtable, accumulate);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 
@@ -16,18 +17,28 @@ namespace {
 
 constexpr std::array kTypes{DType::kFloat32, DType::kFloat64, DType::kBFloat16};
 
-enum class Ids { kUniform, kAllEqual, kZipf };
+enum class Ids { kUniform, kAllEqual, kZipf, kDistinct, kOutside };
+constexpr std::array kKinds{Ids::kUniform, Ids::kAllEqual, Ids::kZipf, Ids::kDistinct,
+                            Ids::kOutside};
+
+std::int64_t below(std::uint64_t stream, std::uint64_t at, std::int64_t n) {
+  return static_cast<std::int64_t>(uniform_below(9, stream, at, static_cast<std::uint64_t>(n)));
+}
 
 Tensor random_ids(Ids kind, std::int64_t count, std::int64_t vocabulary) {
   std::vector<std::int32_t> ids;
   for (std::int64_t i = 0; i < count; ++i) {
     const auto at = static_cast<std::uint64_t>(i);
-    auto id = uniform_below(9, 0, at, static_cast<std::uint64_t>(vocabulary));
+    std::int64_t id = below(0, at, vocabulary);
     if (kind == Ids::kAllEqual) {
-      id = static_cast<std::uint64_t>(vocabulary / 2);
+      id = vocabulary / 2;
     } else if (kind == Ids::kZipf) {  // density 1/id, by inversion
-      const double u = static_cast<double>(uniform_below(9, 1, at, 1U << 20U)) / (1U << 20U);
-      id = static_cast<std::uint64_t>(std::pow(static_cast<double>(vocabulary), u)) - 1;
+      const double u = static_cast<double>(below(1, at, 1 << 20)) / (1 << 20);
+      id = static_cast<std::int64_t>(std::pow(static_cast<double>(vocabulary), u)) - 1;
+    } else if (kind == Ids::kDistinct) {  // as far as there are that many
+      id = i * 1000003 % vocabulary;
+    } else if (kind == Ids::kOutside) {  // two of three, on both sides
+      id = below(2, at, 3 * vocabulary) - vocabulary;
     }
     ids.push_back(static_cast<std::int32_t>(id));
   }
@@ -43,13 +54,29 @@ Tensor whole_numbers(const Shape& shape, std::uint64_t seed) {
   return Tensor::from(values, shape, cpu);
 }
 
+// The CPU's sums, without the positions whose id does not exist, which it would refuse.
+void add_known(const Tensor& ids, const Tensor& dy, Tensor& dtable, bool accumulate) {
+  const Stream cpu = make_cpu_stream();
+  std::vector<std::int32_t> known = ids.to_vector<std::int32_t>();
+  std::vector<double> rows = dy.to_vector<double>();
+  const auto width = static_cast<std::size_t>(dy.size(1));
+  for (std::size_t i = 0; i < known.size(); ++i) {
+    if (known[i] < 0 || known[i] >= dtable.size(0)) {
+      known[i] = 0;
+      std::fill_n(rows.begin() + static_cast<std::ptrdiff_t>(i * width), width, 0.0);
+    }
+  }
+  kernels::embedding_backward(Tensor::from(known, ids.shape(), cpu),
+                              Tensor::from(rows, dy.shape(), cpu), dtable, accumulate, cpu);
+}
+
 struct Size {
   std::int64_t count;
   std::int64_t vocabulary;
   std::int64_t width;
 };
 
-// With small sizes still several tiles of ids, and several levels of them in narrow tables.
+// With small sizes still several tiles of ids, and in narrow tables runs of many of them.
 Size cut(const Size& size) {
   const std::int64_t most = 60000 / size.width;
   return {test::cut(size.count, most), test::cut(size.vocabulary, most), size.width};
@@ -88,9 +115,10 @@ TEST_CASE("the gradient of a table on a GPU is the CPU's sum, and nothing else i
     for (const Size& whole :
          {Size{0, 3, 4}, Size{1, 1, 1}, Size{31, 7, 5}, Size{32, 2, 8}, Size{33, 7, 8},
           Size{64, 40, 3}, Size{65, 3, 4}, Size{1000, 5003, 131}, Size{1024, 17, 1028},
-          Size{20011, 5003, 48}, Size{65536, 1009, 12}}) {
+          Size{4096, 255, 9}, Size{4097, 256, 1}, Size{20011, 5003, 48}, Size{65536, 1009, 12},
+          Size{140011, 70001, 1}, Size{1100003, 307, 1}}) {
       const Size size = cut(whole);
-      for (const Ids kind : {Ids::kUniform, Ids::kAllEqual, Ids::kZipf}) {
+      for (const Ids kind : kKinds) {
         CAPTURE(name_of(dtype));
         CAPTURE(size.count);
         CAPTURE(size.vocabulary);
@@ -101,8 +129,8 @@ TEST_CASE("the gradient of a table on a GPU is the CPU's sum, and nothing else i
         const Tensor before = whole_numbers({size.vocabulary, size.width}, 3);
         Tensor wanted = Tensor::empty(before.shape(), DType::kFloat64, cpu);
         Tensor added = before.clone();
-        kernels::embedding_backward(ids, dy.rows(1, size.count), wanted, /*accumulate=*/false, cpu);
-        kernels::embedding_backward(ids, dy.rows(1, size.count), added, /*accumulate=*/true, cpu);
+        add_known(ids, dy.rows(1, size.count), wanted, /*accumulate=*/false);
+        add_known(ids, dy.rows(1, size.count), added, /*accumulate=*/true);
 
         const Tensor gpu_ids = test::to(ids, gpu);
         const Tensor gpu_dy = test::to(test::rounded(dy, dtype), gpu).rows(1, size.count);
@@ -127,16 +155,32 @@ TEST_CASE("the gradient of a table on a GPU is the CPU's sum, and nothing else i
 TEST_CASE("the gradient of a table on a GPU is the same bits again") {
   const Stream& gpu = test::gpu_stream();
   const Stream cpu = make_cpu_stream();
-  const std::int64_t count = test::cut(30011, 1511);
-  const Tensor ids = test::to(random_ids(Ids::kZipf, count, 503), gpu);
-  const Tensor dy = test::to(test::random_tensor({count, 60}, DType::kFloat32, cpu, 1), gpu);
-  std::vector<Tensor> tables;
-  for (int i = 0; i < 2; ++i) {
-    Tensor dtable = test::poisoned({503, 60}, DType::kFloat32, gpu);
-    kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, gpu);
-    tables.push_back(test::on_cpu(dtable));
+  for (const Ids kind : {Ids::kZipf, Ids::kAllEqual}) {
+    const std::int64_t count = test::cut(140011, 1511);
+    const Tensor ids = test::to(random_ids(kind, count, 503), gpu);
+    const Tensor dy = test::to(test::random_tensor({count, 20}, DType::kFloat32, cpu, 1), gpu);
+    std::vector<Tensor> tables;
+    for (int i = 0; i < 2; ++i) {
+      Tensor dtable = test::poisoned({503, 20}, DType::kFloat32, gpu);
+      kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, gpu);
+      tables.push_back(test::on_cpu(dtable));
+    }
+    CHECK(test::same_bytes(tables[0], tables[1]));
   }
-  CHECK(test::same_bytes(tables[0], tables[1]));
+}
+
+TEST_CASE("the gradient of a table on a GPU adds few positions in their order, as the CPU does") {
+  const Stream& gpu = test::gpu_stream();
+  const Stream cpu = make_cpu_stream();
+  const std::int64_t vocabulary = 1031;
+  const Tensor ids = random_ids(Ids::kUniform, 8009, vocabulary);
+  const Tensor dy = test::random_tensor({8009, 5}, DType::kFloat32, cpu, 1);
+  Tensor wanted = Tensor::empty({vocabulary, 5}, DType::kFloat32, cpu);
+  kernels::embedding_backward(ids, dy, wanted, /*accumulate=*/false, cpu);
+  Tensor dtable = test::poisoned({vocabulary, 5}, DType::kFloat32, gpu);
+  kernels::embedding_backward(test::to(ids, gpu), test::to(dy, gpu), dtable, /*accumulate=*/false,
+                              gpu);
+  CHECK(test::same_bytes(test::on_cpu(dtable), wanted));
 }
 
 TEST_CASE("on a GPU an id that does not exist is a row of NaN, and left out of the gradient") {
