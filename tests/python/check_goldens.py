@@ -13,6 +13,7 @@ import numpy as np
 from safetensors import safe_open
 
 import blast_reference
+import golden_models
 import make_model_golden
 import make_vit_golden
 import reference_vit
@@ -82,7 +83,7 @@ def gradient_differences(name):
     """Gradients of a reference model against central differences along random directions."""
     shape = make_model_golden.SHAPES[name]
     random = np.random.RandomState(3)
-    params = widened(make_model_golden.random_parameters(shape, random))
+    params = golden_models.widened(make_model_golden.random_parameters(shape, random))
     ids = random.randint(0, shape.vocab, (2, 5))
     targets = random.randint(0, shape.vocab, (2, 5))
     _, gradients = loss_and_gradients(shape, params, ids, targets)
@@ -96,7 +97,8 @@ def gradient_differences(name):
 def vit_gradient_differences(name):
     shape = make_vit_golden.SHAPES[name]
     random = np.random.RandomState(3)
-    params = widened(make_model_golden.random_values(reference_vit.parameter_shapes(shape), random))
+    values = golden_models.random_values(reference_vit.parameter_shapes(shape), random)
+    params = golden_models.widened(values)
     images, targets = make_vit_golden.random_inputs(shape, random)
     smoothing = make_vit_golden.SMOOTHING
     _, gradients = reference_vit.loss_and_gradients(shape, params, images, targets, smoothing)
@@ -106,10 +108,6 @@ def vit_gradient_differences(name):
         return reference_vit.cross_entropy(logits, targets, smoothing)
 
     return slope_differences(name, params, gradients, loss_of, random)
-
-
-def widened(params):
-    return {key: value.astype(np.float64) for key, value in params.items()}
 
 
 def slope_differences(name, params, gradients, loss_of, random):

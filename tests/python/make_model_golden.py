@@ -5,14 +5,9 @@ gradient/NAME float64, ids and targets int32 [B, T], logits float64 [B·T, V], l
 Metadata: `model`, the model's shape in JSON.
 """
 
-import argparse
-import json
-from dataclasses import asdict
-from pathlib import Path
-
 import numpy as np
-from safetensors.numpy import save_file
 
+import golden_models
 from reference_models import ModelShape, forward, loss_and_gradients, parameter_shapes
 
 BATCH = 3
@@ -49,18 +44,7 @@ SHAPES = {
 
 
 def random_parameters(shape, random):
-    return random_values(parameter_shapes(shape), random)
-
-
-def random_values(shapes, random):
-    """Every parameter far from where a model starts: norms off 1, biases off 0."""
-    out = {}
-    for name, dims in sorted(shapes.items()):
-        value = 0.25 * random.standard_normal(dims)
-        if "norm" in name and name.endswith(".weight"):
-            value += 1.0
-        out[name] = value.astype(np.float32)
-    return out
+    return golden_models.random_values(parameter_shapes(shape), random)
 
 
 def make(name, folder):
@@ -69,28 +53,16 @@ def make(name, folder):
     params = random_parameters(shape, random)
     ids = random.randint(0, shape.vocab, (BATCH, TOKENS)).astype(np.int32)
     targets = random.randint(0, shape.vocab, (BATCH, TOKENS)).astype(np.int32)
-    wide = {key: value.astype(np.float64) for key, value in params.items()}
+    wide = golden_models.widened(params)
     loss, gradients = loss_and_gradients(shape, wide, ids, targets)
-    tensors = {f"parameter/{key}": value for key, value in params.items()}
-    tensors |= {f"gradient/{key}": np.asarray(value) for key, value in gradients.items()}
-    tensors["ids"] = ids
-    tensors["targets"] = targets
-    tensors["logits"] = forward(shape, wide, ids).reshape(BATCH * TOKENS, shape.vocab)
-    tensors["loss"] = np.array([loss])
-    path = folder / f"{name}.safetensors"
-    save_file(tensors, path, metadata={"model": json.dumps(asdict(shape))})
-    path.chmod(0o644)  # safetensors writes 0o600
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(__file__).parents[1] / "golden"
-    )
-    folder = parser.parse_args().folder
-    for name in SHAPES:
-        make(name, folder)
+    others = {
+        "ids": ids,
+        "targets": targets,
+        "logits": forward(shape, wide, ids).reshape(BATCH * TOKENS, shape.vocab),
+        "loss": np.array([loss]),
+    }
+    golden_models.save(folder / f"{name}.safetensors", shape, params, gradients, others)
 
 
 if __name__ == "__main__":
-    main()
+    golden_models.record(__doc__, make, SHAPES)

@@ -5,15 +5,9 @@ gradient/NAME float64, images [B, c, H, W] and targets [B, classes] float32, log
 [B, classes], loss float64 [1]. Metadata: `model`, the model's shape in JSON, and `smoothing`.
 """
 
-import argparse
-import json
-from dataclasses import asdict
-from pathlib import Path
-
 import numpy as np
-from safetensors.numpy import save_file
 
-from make_model_golden import random_values
+import golden_models
 from reference_vit import VitShape, forward, loss_and_gradients, parameter_shapes
 
 BATCH = 3
@@ -46,30 +40,20 @@ def random_inputs(shape, random):
 def make(name, folder):
     shape = SHAPES[name]
     random = np.random.RandomState(11)  # its stream is frozen across numpy versions
-    params = random_values(parameter_shapes(shape), random)
+    params = golden_models.random_values(parameter_shapes(shape), random)
     images, targets = random_inputs(shape, random)
-    wide = {key: value.astype(np.float64) for key, value in params.items()}
+    wide = golden_models.widened(params)
     inputs = images.astype(np.float64), targets.astype(np.float64)
     loss, gradients = loss_and_gradients(shape, wide, *inputs, SMOOTHING)
-    tensors = {f"parameter/{key}": value for key, value in params.items()}
-    tensors |= {f"gradient/{key}": np.asarray(value) for key, value in gradients.items()}
-    tensors |= {"images": images, "targets": targets, "loss": np.array([loss])}
-    tensors["logits"] = np.asarray(forward(shape, wide, inputs[0]))
+    others = {
+        "images": images,
+        "targets": targets,
+        "loss": np.array([loss]),
+        "logits": np.asarray(forward(shape, wide, inputs[0])),
+    }
     path = folder / f"{name}.safetensors"
-    metadata = {"model": json.dumps(asdict(shape)), "smoothing": str(SMOOTHING)}
-    save_file(tensors, path, metadata=metadata)
-    path.chmod(0o644)  # safetensors writes 0o600
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "folder", type=Path, nargs="?", default=Path(__file__).parents[1] / "golden"
-    )
-    folder = parser.parse_args().folder
-    for name in SHAPES:
-        make(name, folder)
+    golden_models.save(path, shape, params, gradients, others, smoothing=str(SMOOTHING))
 
 
 if __name__ == "__main__":
-    main()
+    golden_models.record(__doc__, make, SHAPES)
