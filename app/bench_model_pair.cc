@@ -72,14 +72,7 @@ train::TrainedModel open_trained(const RecipeChoice& choice, const std::string& 
   require<ConfigError>(train::weight_dtype(trained.recipe.train.precision) == held,
                        "--precision {}: {} holds weights in {}", precision, choice.path,
                        name_of(held));
-  for (sparsity::LinearWeight* weight : trained.parts.model->linear_weights()) {
-    if (weight->storage() != sparsity::Storage::kMaster)
-      continue;
-    // Made anew from the host, which gives it what kernels want of live blocks that stay.
-    const sparsity::BsrPattern& pattern = *weight->pattern();
-    weight->drop_dead_blocks(
-        std::make_shared<const sparsity::BsrPattern>(pattern.grid(), pattern.mask(), stream));
-  }
+  trained.parts.sparsifier->fold_masks();
   return trained;
 }
 
