@@ -1,25 +1,18 @@
 // GPT-2 and Llama against the numpy models of tests/python/reference_models.py.
 
 #include "layers/language_model.h"
-#include "kernels/product_settings.h"
 
 #include <doctest/doctest.h>
 
-#include <algorithm>
-#include <cmath>
-#include <map>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <utility>
 
 #include "autograd/cross_entropy.h"
-#include "io/safetensors.h"
-#include "kernels/elementwise.h"
-#include "sparsity/sparsifier.h"
+#include "kernels/product_settings.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
-#include "tests/support/golden.h"
+#include "tests/support/golden_model.h"
 
 namespace hew {
 namespace {
@@ -27,58 +20,18 @@ namespace {
 using layers::LanguageModel;
 using layers::ModelConfig;
 using sparsity::LinearWeight;
+using test::ModelPass;
 
-// Half of it relative to the element, a tenth of it relative to the tensor's largest element.
-double tolerance_of(DType dtype) {
-  return dtype == DType::kFloat32 ? 1e-5 : 1e-9;
-}
-
-Tensor cast_to(const Tensor& x, DType dtype) {
-  if (x.dtype() == dtype)
-    return x;
-  Tensor out = Tensor::empty(x.shape(), dtype, x.stream());
-  kernels::cast(x, out, x.stream());
-  return out;
-}
-
-double largest(const Tensor& x) {
-  double out = 0;
-  for (const double value : cast_to(x, DType::kFloat64).to_vector<double>()) {
-    out = std::max(out, std::abs(value));
-  }
-  return out;
-}
-
-struct Pass {
-  Tensor logits;                            // [B·T, V]; undefined from training_pass
-  Tensor loss;                              // []
-  std::map<std::string, Tensor> gradients;  // of matrices as [N, K], whatever their storage
-};
-
-// Of matrices as [N, K].
-std::map<std::string, Tensor> gradients_of(LanguageModel& model) {
-  std::map<std::string, Tensor> out;
-  for (const ag::Parameter* p : model.parameters()) out[p->name] = p->var.grad();
-  for (const LinearWeight* weight : model.linear_weights()) {
-    if (weight->storage() != sparsity::Storage::kLiveBlocks)
-      continue;
-    Tensor& gradient = out.at(weight->name());
-    gradient = sparsity::scatter(gradient, *weight->pattern());
-  }
-  return out;
-}
-
-// A recorded model, its input and what comes out of it.
-class Golden {
+// The recorded model of that family.
+class Golden : public test::GoldenModel {
  public:
   explicit Golden(const std::string& family, const Stream& stream = test::test_stream())
-      : stream_(stream), file_(test::golden_path(family + "_tiny.safetensors")) {}
+      : GoldenModel(family, stream) {}
 
-  Tensor read(const std::string& name) const { return file_.read(name, stream_); }
   Tensor targets() const { return flat(read("targets")); }
 
   ModelConfig config() const {
-    const auto model = nlohmann::json::parse(file_.metadata().at("model"));
+    const nlohmann::json model = shape();
     return {.family = *parse_named<layers::ModelFamily>(model.at("family").get<std::string>()),
             .layers = model.at("layers"),
             .heads = model.at("heads"),
@@ -93,84 +46,38 @@ class Golden {
             .rope_theta = model.at("rope_theta")};
   }
 
-  // The recorded parameters, by name, all of them.
   std::unique_ptr<LanguageModel> model(DType dtype) const { return model(dtype, config()); }
 
   std::unique_ptr<LanguageModel> model(DType dtype, const ModelConfig& config) const {
     auto out = std::make_unique<LanguageModel>(
-        config, layers::Initializer{.seed = 1, .dtype = dtype, .stream = stream_});
-    const std::vector<std::string> names = file_.names();
-    const auto recorded = std::count_if(names.begin(), names.end(), [](const std::string& name) {
-      return name.starts_with("parameter/");
-    });
-    CHECK(out->parameters().size() == static_cast<std::size_t>(recorded));
-    for (ag::Parameter* p : out->parameters()) {
-      p->var.mutable_value().copy_from(cast_to(read("parameter/" + p->name), dtype));
-    }
+        config, layers::Initializer{.seed = 1, .dtype = dtype, .stream = stream()});
+    fill(*out, dtype);
     return out;
   }
 
-  Pass pass(LanguageModel& model) const {
+  ModelPass pass(LanguageModel& model) const {
     ag::ForwardContext context{.training = true};
     const ag::Variable logits = model.forward(read("ids"), context);
     const ag::Variable loss = ag::cross_entropy(logits, targets());
     ag::backward(loss);
-    return {.logits = logits.value(), .loss = loss.value(), .gradients = gradients_of(model)};
+    return {.logits = logits.value(), .loss = loss.value(), .gradients = test::gradients_of(model)};
   }
 
   // As training goes through a model: the logits never exist all at once.
-  Pass training_pass(LanguageModel& model, ag::ForwardContext context) const {
+  ModelPass training_pass(LanguageModel& model, ag::ForwardContext context) const {
     context.training = true;
     const ag::Variable loss = model.loss(read("ids"), read("targets"), /*scale=*/1, context);
     ag::backward(loss);
-    return {.logits = {}, .loss = loss.value(), .gradients = gradients_of(model)};
-  }
-
-  // The pass against what is recorded: each element to within the tolerance of the tensor's
-  // largest. Rounding in float32 alone moves small elements by 2e-6 of that, and moves with the
-  // compiler.
-  void check(const Pass& pass, DType dtype) const {
-    const double tolerance = tolerance_of(dtype);
-    const Tensor logits = read("logits");
-    HEW_CHECK_CLOSE(pass.logits, logits, tolerance / 2, tolerance / 2 * largest(logits));
-    HEW_CHECK_CLOSE(pass.loss.reshape({1}), read("loss"), tolerance);
-    for (const auto& entry : pass.gradients) {
-      const std::string& name = entry.first;
-      CAPTURE(name);
-      HEW_CHECK_CLOSE(entry.second, read("gradient/" + name), tolerance / 2,
-                      tolerance / 2 * gradient_scale(name));
-    }
-  }
-
-  // The largest element; of a bias that of its matrix if larger, since a key bias, which shifts all
-  // scores of a query alike, has a gradient of rounding only.
-  double gradient_scale(const std::string& name) const {
-    const double own = largest(read("gradient/" + name));
-    if (!name.ends_with(".bias"))
-      return own;
-    const std::string matrix = name.substr(0, name.size() - std::string(".bias").size());
-    return std::max(own, largest(read("gradient/" + matrix + ".weight")));
+    return {.logits = {}, .loss = loss.value(), .gradients = test::gradients_of(model)};
   }
 
  private:
   static Tensor flat(const Tensor& x) { return x.reshape({x.numel()}); }
-
-  Stream stream_;
-  SafetensorsReader file_;
 };
 
 // Puts every linear weight into live blocks that a fixed random choice leaves at `sparsity`.
 void make_sparse(LanguageModel& model, double sparsity) {
-  sparsity::SparsityRule rule;
-  rule.match = {"*"};
-  rule.method = sparsity::Method::kStatic;
-  rule.block = 8;
-  sparsity::apply_method(rule);
-  rule.schedule.initial = sparsity;
-  rule.schedule.final = sparsity;
-  sparsity::Sparsifier sparsifier({rule}, model.linear_weights(), model.config().layers,
-                                  /*seed=*/3);
-  sparsifier.initialise();
+  test::make_sparse(model, test::rule_for_all(sparsity::Method::kStatic, sparsity));
 }
 
 const std::vector<std::string> kFamilies{"gpt2", "llama"};
@@ -197,8 +104,9 @@ TEST_CASE("the comparison notices a norm whose epsilon is a tenth too large") {
     config.norm_eps *= 1.1;
     const auto model = golden.model(DType::kFloat64, config);
     const Tensor logits = golden.read("logits");
-    CHECK_FALSE(test::compare(golden.pass(*model).logits, logits, tolerance_of(DType::kFloat64),
-                              tolerance_of(DType::kFloat64) * largest(logits))
+    CHECK_FALSE(test::compare(golden.pass(*model).logits, logits,
+                              test::golden_tolerance(DType::kFloat64),
+                              test::golden_tolerance(DType::kFloat64) * test::largest(logits))
                     .ok);
   }
 }
@@ -232,8 +140,8 @@ TEST_CASE("a sparse model is the dense model with zeros, gradients restricted to
     for (std::size_t i = 0; i < weights.size(); ++i) {
       twins[i]->parameter().var.mutable_value().copy_from(weights[i]->folded());
     }
-    const Pass pass = golden.pass(*sparse);
-    Pass expected = golden.pass(*dense);
+    const ModelPass pass = golden.pass(*sparse);
+    ModelPass expected = golden.pass(*dense);
     for (const LinearWeight* weight : weights) {
       Tensor& gradient = expected.gradients.at(weight->name());
       gradient =
@@ -252,34 +160,16 @@ TEST_CASE("a sparse model is the dense model with zeros, gradients restricted to
 TEST_CASE("a whole model's gradients on a GPU are those of the CPU in float64") {
   if (!test::on_gpu())
     return;  // there is nothing to compare
-  struct Case {
-    DType weights;
-    std::optional<DType> activations;
-    double tolerance;  // of the tensor's largest
-  };
-  // In bfloat16 some forty roundings lie on the way through two blocks and back. In the worst of
-  // all elements of all tensors they may all point the same way.
-  constexpr double kRoundings = 40;
-  const std::vector<Case> cases{
-      {DType::kFloat64, {}, 1e-9},
-      {DType::kFloat32, {}, 1e-5},
-      {DType::kFloat32, DType::kBFloat16, kRoundings * test::unit_roundoff(DType::kBFloat16)}};
   for (const std::string& family : kFamilies) {
     CAPTURE(family);
     const Golden host(family, make_cpu_stream());
-    const Pass expected = host.training_pass(*host.model(DType::kFloat64), {});
-    for (const Case& c : cases) {
+    const ModelPass expected = host.training_pass(*host.model(DType::kFloat64), {});
+    for (const test::GpuPrecision& c : test::gpu_precisions()) {
       CAPTURE(c.tolerance);
       const Golden golden(family);
-      const Pass pass = golden.training_pass(*golden.model(c.weights), {.dtype = c.activations});
-      HEW_CHECK_CLOSE(pass.loss, expected.loss, c.tolerance);
-      for (const auto& entry : pass.gradients) {
-        const std::string& name = entry.first;
-        CAPTURE(name);
-        CHECK(entry.second.dtype() == c.weights);
-        HEW_CHECK_CLOSE(entry.second, expected.gradients.at(name), 0,
-                        c.tolerance * host.gradient_scale(name));
-      }
+      const ModelPass pass =
+          golden.training_pass(*golden.model(c.weights), {.dtype = c.activations});
+      test::check_gpu_pass(pass, expected, c, host);
     }
   }
 }
@@ -325,18 +215,12 @@ TEST_CASE("blocks computed once more, and norms made again, give the same bits")
                                                .remake_activations = remake_elementwise,
                                                .remake_norms = remake_elementwise});
         };
-        const Pass kept = pass(/*recompute_blocks=*/false, /*remake_elementwise=*/false);
+        const ModelPass kept = pass(/*recompute_blocks=*/false, /*remake_elementwise=*/false);
         for (const auto& [recompute_blocks, remake_elementwise] :
              {std::pair{true, false}, {false, true}, {true, true}}) {
           CAPTURE(recompute_blocks);
           CAPTURE(remake_elementwise);
-          const Pass again = pass(recompute_blocks, remake_elementwise);
-          CHECK(test::same_bytes(again.loss, kept.loss));
-          for (const auto& entry : again.gradients) {
-            const std::string& name = entry.first;
-            CAPTURE(name);
-            CHECK(test::same_bytes(entry.second, kept.gradients.at(name)));
-          }
+          test::check_same_bits(pass(recompute_blocks, remake_elementwise), kept);
         }
       }
     }
