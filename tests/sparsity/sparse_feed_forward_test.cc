@@ -2,14 +2,13 @@
 
 #include <doctest/doctest.h>
 
-#include <array>
 #include <vector>
 
 #include "core/error.h"
-#include "core/rng.h"
 #include "sparsity/sparse_linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/feed_forward_case.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
@@ -18,20 +17,8 @@ namespace {
 
 using kernels::Activation;
 
-struct Size {
-  std::int64_t tokens, width, hidden, out, block;
-};
-// Ragged in all directions, one token, and blocks wider than a matrix.
-constexpr std::array kSizes{Size{5, 13, 19, 11, 8}, Size{1, 17, 33, 16, 16}, Size{3, 7, 40, 9, 32}};
-
-PatternPtr half_live(const BlockGrid& grid, std::uint64_t seed, const Stream& stream) {
-  MaskBytes mask;
-  for (std::int64_t b = 0; b < grid.blocks(); ++b) {
-    mask.push_back(uniform(seed, 0, static_cast<std::uint64_t>(b)) < 0.5 ? 1 : 0);
-  }
-  mask.front() = 1;
-  return std::make_shared<const BsrPattern>(grid, mask, stream);
-}
+using test::half_live;
+using Size = test::FeedForwardSize;
 
 // Random values for the five inputs; leaves of either op.
 struct Layers {
@@ -103,7 +90,7 @@ ag::Variable composed(const Layers& layers, const Leaves& l, Activation activati
 }  // namespace
 
 TEST_CASE("gradients of a block-sparse feed-forward agree with central differences") {
-  for (const Size& size : kSizes) {
+  for (const Size& size : test::kFeedForwardSizes) {
     for (const Activation kind : {Activation::kGelu, Activation::kGeluTanh, Activation::kSilu}) {
       CAPTURE(kernels::name_of(kind));
       const Layers layers(size);
@@ -130,7 +117,7 @@ TEST_CASE("gradients of a block-sparse feed-forward agree with central differenc
 }
 
 TEST_CASE("a block-sparse feed-forward is its two layers, over two micro-batches, with probes") {
-  for (const Size& size : kSizes) {
+  for (const Size& size : test::kFeedForwardSizes) {
     for (const bool probes : {false, true}) {
       CAPTURE(probes);
       const Layers layers(size);
@@ -156,7 +143,7 @@ TEST_CASE("a block-sparse feed-forward is its two layers, over two micro-batches
 }
 
 TEST_CASE("a block-sparse feed-forward gives gradients only to the inputs that want one") {
-  const Layers layers(kSizes[0]);
+  const Layers layers(test::kFeedForwardSizes[0]);
   Leaves leaves(layers, /*probes=*/false);
   leaves.x = leaves.x.detach();
   leaves.up_bias = leaves.up_bias.detach();

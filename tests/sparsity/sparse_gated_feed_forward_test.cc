@@ -6,31 +6,19 @@
 #include <vector>
 
 #include "autograd/swiglu.h"
-#include "core/rng.h"
 #include "kernels/activation.h"
 #include "sparsity/sparse_linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
+#include "tests/support/feed_forward_case.h"
 #include "tests/support/gradients.h"
 #include "tests/support/random.h"
 
 namespace hew::sparsity {
 namespace {
 
-struct Size {
-  std::int64_t tokens, width, hidden, out, block;
-};
-// Ragged in all directions, one token, and blocks wider than a matrix.
-constexpr std::array kSizes{Size{5, 13, 19, 11, 8}, Size{1, 17, 33, 16, 16}, Size{3, 7, 40, 9, 32}};
-
-PatternPtr half_live(const BlockGrid& grid, std::uint64_t seed, const Stream& stream) {
-  MaskBytes mask;
-  for (std::int64_t b = 0; b < grid.blocks(); ++b) {
-    mask.push_back(uniform(seed, 0, static_cast<std::uint64_t>(b)) < 0.5 ? 1 : 0);
-  }
-  mask.front() = 1;
-  return std::make_shared<const BsrPattern>(grid, mask, stream);
-}
+using test::half_live;
+using Size = test::FeedForwardSize;
 
 // Patterns and random values of gate, up and down.
 struct Layers {
@@ -102,7 +90,7 @@ ag::Variable composed(const Leaves& l) {
 }  // namespace
 
 TEST_CASE("gradients of a gated block-sparse feed-forward agree with central differences") {
-  for (const Size& size : kSizes) {
+  for (const Size& size : test::kFeedForwardSizes) {
     const Layers layers(size);
     const auto& [of_gate, of_up, of_down] = layers.patterns;
     const auto& [gate, up, down] = layers.values;
@@ -128,7 +116,7 @@ TEST_CASE("gradients of a gated block-sparse feed-forward agree with central dif
 }
 
 TEST_CASE("a gated block-sparse feed-forward is its parts, over two micro-batches, with probes") {
-  for (const Size& size : kSizes) {
+  for (const Size& size : test::kFeedForwardSizes) {
     for (const bool probes : {false, true}) {
       CAPTURE(probes);
       const Layers layers(size);
@@ -154,7 +142,7 @@ TEST_CASE("a gated block-sparse feed-forward is its parts, over two micro-batche
 }
 
 TEST_CASE("a gated block-sparse feed-forward gives gradients only to the inputs that want one") {
-  const Layers layers(kSizes[0]);
+  const Layers layers(test::kFeedForwardSizes[0]);
   Leaves leaves(layers, /*probes=*/false);
   leaves.x = leaves.x.detach();
   leaves.layers[0].bias = leaves.layers[0].bias.detach();
