@@ -63,11 +63,7 @@ void follow(const json& golden, const json& recorded) {
 
 TEST_CASE("prune-and-grow gives the masks and weights of the numpy rendering") {
   const json golden = test::read_golden_json("blast_small.json");
-  for (const auto& entry : golden.at("cases").items()) {
-    const std::string& name = entry.key();
-    CAPTURE(name);
-    follow(golden, entry.value());
-  }
+  test::for_each_case(golden, [&](const json& recorded) { follow(golden, recorded); });
 }
 
 TEST_CASE("the recorded cases tell the regrow rules and fill orders apart") {

@@ -1,6 +1,9 @@
 #include "tests/sparsity/regression.h"
 
+#include <doctest/doctest.h>
+
 #include "optim/clip.h"
+#include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/golden.h"
 
@@ -74,6 +77,38 @@ double Regression::step(std::int64_t step) {
   optimizer_->step(lr_, optim::gradient_norm(parameters(), clip_norm_).scale());
   for (ag::Parameter* parameter : parameters()) parameter->var.zero_grad();
   return loss;
+}
+
+void follow_trained_masks(
+    const nlohmann::json& golden, const nlohmann::json& recorded, const SparsityRule& rule,
+    double rounding,
+    const std::function<void(sparsity::LinearWeight& weight, const nlohmann::json& step,
+                             bool frozen)>& check) {
+  Regression regression(golden, rule);
+  sparsity::LinearWeight& weight = regression.weight();
+  const nlohmann::json& steps = recorded.at("steps");
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    CAPTURE(i);
+    const auto step = static_cast<std::int64_t>(i);
+    const double loss = regression.step(step);
+    CHECK(loss == doctest::Approx(steps[i].at("loss").get<double>()).epsilon(rounding));
+    REQUIRE(regression.mask() == steps[i].at("mask").get<sparsity::MaskBytes>());
+    const bool frozen = rule.freeze_scores_at.has_value() && step >= rule.freeze_scores_at->step;
+    check(weight, steps[i], frozen);
+  }
+  const bool live_only = weight.storage() == sparsity::Storage::kLiveBlocks;
+  CHECK(live_only == rule.freeze_scores_at.has_value());
+  HEW_CHECK_CLOSE(live_only ? weight.folded() : weight.parameter().value(),
+                  matrix_of(recorded.at("final_W"), test_stream()), rounding, rounding);
+}
+
+void for_each_case(const nlohmann::json& golden,
+                   const std::function<void(const nlohmann::json& recorded)>& follow) {
+  for (const auto& entry : golden.at("cases").items()) {
+    const std::string& name = entry.key();
+    CAPTURE(name);
+    follow(entry.value());
+  }
 }
 
 }  // namespace hew::test

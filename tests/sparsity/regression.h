@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 
@@ -37,5 +38,18 @@ class Regression {
 
 /// A rule for W by method, with the golden's block size; the other members are the caller's.
 sparsity::SparsityRule rule_for(const nlohmann::json& golden, sparsity::Method method);
+
+/// Follows a recorded run under a rule whose mask training moves until it freezes: losses, masks
+/// and the weight at the end, to within `rounding`. `check` is given the weight after each step,
+/// what is recorded of that step, and whether the mask is frozen.
+void follow_trained_masks(
+    const nlohmann::json& golden, const nlohmann::json& recorded,
+    const sparsity::SparsityRule& rule, double rounding,
+    const std::function<void(sparsity::LinearWeight& weight, const nlohmann::json& step,
+                             bool frozen)>& check);
+
+/// Calls with each of a golden's cases.
+void for_each_case(const nlohmann::json& golden,
+                   const std::function<void(const nlohmann::json& recorded)>& follow);
 
 }  // namespace hew::test

@@ -5,13 +5,13 @@
 #include "kernels/linear.h"
 #include "tests/sparsity/regression.h"
 #include "tests/support/compare.h"
+#include "tests/support/device.h"
 #include "tests/support/golden.h"
 
 namespace hew {
 namespace {
 
 using nlohmann::json;
-using sparsity::MaskBytes;
 using sparsity::SparsityRule;
 
 // 14 updates in float64 whose sums run in another order than numpy's, and a soft mask that numpy
@@ -43,44 +43,28 @@ Tensor first_prediction(const sparsity::LinearWeight& weight, const Tensor& x) {
 }
 
 void follow(const json& golden, const json& recorded) {
-  const SparsityRule rule = rule_of(golden, recorded);
-  test::Regression regression(golden, rule);
-  const sparsity::LinearWeight& weight = regression.weight();
-  const Tensor x = test::matrix_of(golden.at("X"), weight.parameter().var.stream());
-  const json& steps = recorded.at("steps");
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    CAPTURE(i);
-    const auto step = static_cast<std::int64_t>(i);
-    const double loss = regression.step(step);
-    CHECK(loss == doctest::Approx(steps[i].at("loss").get<double>()).epsilon(kRounding));
-    REQUIRE(regression.mask() == steps[i].at("mask").get<MaskBytes>());
-    const bool frozen = rule.freeze_scores_at.has_value() && step >= rule.freeze_scores_at->step;
-    REQUIRE(weight.soft_mask().defined() != frozen);
-    if (!frozen) {
-      const auto soft = steps[i].at("soft").get<std::vector<double>>();
-      const Tensor& mask = weight.soft_mask().mask;
-      HEW_CHECK_CLOSE(mask, Tensor::from(soft, mask.shape(), mask.stream()), kRounding, kRounding);
-    }
-    const auto expected = steps[i].at("W_x0").get<std::vector<double>>();
-    const Tensor y = first_prediction(weight, x);
-    HEW_CHECK_CLOSE(y, Tensor::from(expected, y.shape(), y.stream()), kRounding, kRounding);
-  }
-  const bool live_only = weight.storage() == sparsity::Storage::kLiveBlocks;
-  CHECK(live_only == rule.freeze_scores_at.has_value());
-  const Tensor expected = test::matrix_of(recorded.at("final_W"), x.stream());
-  HEW_CHECK_CLOSE(live_only ? weight.folded() : weight.parameter().value(), expected, kRounding,
-                  kRounding);
+  const Tensor x = test::matrix_of(golden.at("X"), test::test_stream());
+  test::follow_trained_masks(
+      golden, recorded, rule_of(golden, recorded), kRounding,
+      [&](const sparsity::LinearWeight& weight, const json& step, bool frozen) {
+        REQUIRE(weight.soft_mask().defined() != frozen);
+        if (!frozen) {
+          const auto soft = step.at("soft").get<std::vector<double>>();
+          const Tensor& mask = weight.soft_mask().mask;
+          HEW_CHECK_CLOSE(mask, Tensor::from(soft, mask.shape(), mask.stream()), kRounding,
+                          kRounding);
+        }
+        const auto expected = step.at("W_x0").get<std::vector<double>>();
+        const Tensor y = first_prediction(weight, x);
+        HEW_CHECK_CLOSE(y, Tensor::from(expected, y.shape(), y.stream()), kRounding, kRounding);
+      });
 }
 
 }  // namespace
 
 TEST_CASE("Spartan gives the masks, soft masks and master weights of the numpy rendering") {
   const json golden = test::read_golden_json("spartan_small.json");
-  for (const auto& entry : golden.at("cases").items()) {
-    const std::string& name = entry.key();
-    CAPTURE(name);
-    follow(golden, entry.value());
-  }
+  test::for_each_case(golden, [&](const json& recorded) { follow(golden, recorded); });
 }
 
 }  // namespace hew

@@ -11,7 +11,6 @@ namespace hew {
 namespace {
 
 using nlohmann::json;
-using sparsity::MaskBytes;
 using sparsity::SparsityRule;
 
 // 12 updates in float64 whose sums run in another order than numpy's; of the largest value.
@@ -24,38 +23,22 @@ void follow(const json& golden, const json& recorded) {
   if (!recorded.at("freeze_at").is_null()) {
     rule.freeze_scores_at = StepMark::at(recorded.at("freeze_at"));
   }
-  test::Regression regression(golden, rule);
-  sparsity::LinearWeight& weight = regression.weight();
-  const json& steps = recorded.at("steps");
-  for (std::size_t i = 0; i < steps.size(); ++i) {
-    CAPTURE(i);
-    const auto step = static_cast<std::int64_t>(i);
-    const double loss = regression.step(step);
-    CHECK(loss == doctest::Approx(steps[i].at("loss").get<double>()).epsilon(kRounding));
-    REQUIRE(regression.mask() == steps[i].at("mask").get<MaskBytes>());
-    const bool frozen = rule.freeze_scores_at.has_value() && step >= rule.freeze_scores_at->step;
-    REQUIRE(weight.has_scores() != frozen);
-    if (!frozen) {
-      HEW_CHECK_CLOSE(weight.scores().value(), test::matrix_of(steps[i].at("S"), make_cpu_stream()),
-                      kRounding, kRounding);
-    }
-  }
-  const bool live_only = weight.storage() == sparsity::Storage::kLiveBlocks;
-  CHECK(live_only == rule.freeze_scores_at.has_value());
-  const Tensor expected = test::matrix_of(recorded.at("final_W"), make_cpu_stream());
-  HEW_CHECK_CLOSE(live_only ? weight.folded() : weight.parameter().value(), expected, kRounding,
-                  kRounding);
+  test::follow_trained_masks(golden, recorded, rule, kRounding,
+                             [](sparsity::LinearWeight& weight, const json& step, bool frozen) {
+                               REQUIRE(weight.has_scores() != frozen);
+                               if (!frozen) {
+                                 HEW_CHECK_CLOSE(weight.scores().value(),
+                                                 test::matrix_of(step.at("S"), make_cpu_stream()),
+                                                 kRounding, kRounding);
+                               }
+                             });
 }
 
 }  // namespace
 
 TEST_CASE("supermask gives the masks, scores and master weights of the numpy rendering") {
   const json golden = test::read_golden_json("supermask_small.json");
-  for (const auto& entry : golden.at("cases").items()) {
-    const std::string& name = entry.key();
-    CAPTURE(name);
-    follow(golden, entry.value());
-  }
+  test::for_each_case(golden, [&](const json& recorded) { follow(golden, recorded); });
 }
 
 TEST_CASE("a supermask of a 3072×768 matrix keeps as many blocks as SuperBlock's") {
