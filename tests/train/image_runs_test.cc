@@ -103,16 +103,8 @@ TEST_CASE_FIXTURE(Fixture,
     if (small_sizes() && method != "supermask")
       continue;
     const std::vector<std::string> sparsity{image_sparsity(method), "train.ema=0.9"};
-    run_training(runs.recipe(method + "-whole", sparsity), alone);
-    const train::Recipe halves = runs.recipe(method + "-halves", sparsity);
-    run_training(halves, alone, {.stop_after = 20});
-    CHECK(first_difference(runs.directory(method + "-whole") / kMiddle,
-                           runs.directory(method + "-halves") / kMiddle) == "");
-    run_training(halves, alone, {.resume = true});
-    CHECK(first_difference(runs.directory(method + "-whole") / kEnd,
-                           runs.directory(method + "-halves") / kEnd) == "");
-    CHECK(losses_of(runs.directory(method + "-whole")) ==
-          losses_of(runs.directory(method + "-halves")));
+    check_resume(runs.recipe(method + "-whole", sparsity),
+                 runs.recipe(method + "-halves", sparsity), /*middle=*/20, alone);
     CHECK(evaluate(*this, method + "-halves").images == 31);
   }
 }

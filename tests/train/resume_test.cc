@@ -47,16 +47,8 @@ TEST_CASE("100 steps are 50 steps, a resume and 50 more, to the last byte") {
     std::vector<std::string> sparsity = sparsity_overrides(method);
     if (method == "rigl")
       sparsity.emplace_back("optim.moments=bfloat16");
-    run_training(runs.recipe(method + "-whole", sparsity), alone);
-    const train::Recipe halves = runs.recipe(method + "-halves", sparsity);
-    run_training(halves, alone, {.stop_after = 50});
-    CHECK(first_difference(runs.directory(method + "-whole") / kMiddle,
-                           runs.directory(method + "-halves") / kMiddle) == "");
-    run_training(halves, alone, {.resume = true});
-    CHECK(first_difference(runs.directory(method + "-whole") / kEnd,
-                           runs.directory(method + "-halves") / kEnd) == "");
-    CHECK(losses_of(runs.directory(method + "-whole")) ==
-          losses_of(runs.directory(method + "-halves")));
+    check_resume(runs.recipe(method + "-whole", sparsity),
+                 runs.recipe(method + "-halves", sparsity), /*middle=*/50, alone);
   }
 }
 

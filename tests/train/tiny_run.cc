@@ -1,5 +1,8 @@
 #include "tests/train/tiny_run.h"
 
+#include <doctest/doctest.h>
+#include <fmt/format.h>
+
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -146,6 +149,21 @@ std::string first_difference(const std::filesystem::path& a, const std::filesyst
     return "progress";
   return compare_group(H5Reader(a, "hew-checkpoint", 1), H5Reader(b, "hew-checkpoint", 1), "/",
                        cpu);
+}
+
+void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::int64_t middle,
+                  dist::Communicator& comm) {
+  const auto difference_at = [&](std::int64_t step) {
+    const std::string file = fmt::format("checkpoints/step-{:08}.h5", step);
+    return first_difference(std::filesystem::path(whole.run.dir) / file,
+                            std::filesystem::path(halves.run.dir) / file);
+  };
+  run_training(whole, comm);
+  run_training(halves, comm, {.stop_after = middle});
+  CHECK(difference_at(middle) == "");
+  run_training(halves, comm, {.resume = true});
+  CHECK(difference_at(whole.train.steps) == "");
+  CHECK(losses_of(whole.run.dir) == losses_of(halves.run.dir));
 }
 
 std::vector<std::string> sparsity_overrides(const std::string& method) {

@@ -45,6 +45,12 @@ std::vector<train::Evaluation> evaluations_of(const std::filesystem::path& run);
 /// the metrics is not compared, since it holds timings.
 std::string first_difference(const std::filesystem::path& a, const std::filesystem::path& b);
 
+/// Checks that the steps of `whole`, and of `halves`, the same in another directory, with a stop
+/// and a resume at step `middle`, give the same checkpoints there and at the end, and the same
+/// losses.
+void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::int64_t middle,
+                  dist::Communicator& comm);
+
 /// Overrides that give the recipe a method: "blast", "supermask", "spartan", "rigl",
 /// "magnitude", "ema".
 std::vector<std::string> sparsity_overrides(const std::string& method);
