@@ -66,6 +66,8 @@ class BsrRoutes {
 };
 
 enum class BsrFolding : std::uint8_t { kAuto, kOwn, kFolded };
+/// Whether an MLP is one kernel where there is one: by what is expected to be faster, or in any case.
+enum class BsrFusing : std::uint8_t { kAuto, kNever, kAlways };
 
 /// How block-sparse products are computed on one stream: `stream.state->get<BsrSettings>(stream)`.
 /// Means nothing on the CPU.
@@ -73,6 +75,7 @@ struct BsrSettings {
   explicit BsrSettings(const Stream& /*stream*/) {}
 
   BsrFolding folding = BsrFolding::kAuto;  // kOwn and kFolded: in any case
+  BsrFusing fusing = BsrFusing::kAuto;     // of bsr_mlp_forward
   std::optional<BsrRoutes> routes;
   bool routes_count = false;                  // they were measured on a device like the stream's
   std::optional<hopper::BsrPacking> packing;  // where a block can be packed; nothing: if it pays

@@ -52,6 +52,18 @@ __device__ inline bool phase_has_ended(std::uint32_t barrier, std::uint32_t pari
       : "memory");
   return ended != 0;
 }
+/// The same without ever waiting a while.
+__device__ inline bool phase_ended_before(std::uint32_t barrier, std::uint32_t parity) {
+  std::uint32_t ended = 0;
+  asm volatile(
+      "{\n.reg .pred p;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n"
+      "selp.u32 %0, 1, 0, p;\n}\n"
+      : "=r"(ended)
+      : "r"(barrier), "r"(parity)
+      : "memory");
+  return ended != 0;
+}
 /// Waits for the end of the phase of this parity (0, 1, 0, …).
 __device__ inline void wait(std::uint32_t barrier, std::uint32_t parity) {
   while (!phase_has_ended(barrier, parity)) {

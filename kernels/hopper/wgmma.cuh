@@ -46,10 +46,23 @@ __device__ inline void settle(float& sum) {
   asm volatile("" : "+f"(sum)::"memory");
 }
 
+/// The same of a copy, for sums that other ways through a loop leave in flight: there, a new value
+/// would have to wait for them.
+__device__ inline float settled(float sum) {
+  float out = 0;
+  asm volatile("mov.f32 %0, %1;" : "=f"(out) : "f"(sum) : "memory");
+  return out;
+}
+
 #define HEW_SUMS_8(i)                                                                         \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define HEW_SUMS_32(i) HEW_SUMS_8(i), HEW_SUMS_8(i + 8), HEW_SUMS_8(i + 16), HEW_SUMS_8(i + 24)
+#define HEW_NAMES_0_23                     \
+  "%0, %1, %2, %3, %4, %5, %6, %7, "       \
+  "%8, %9, %10, %11, %12, %13, %14, %15, " \
+  "%16, %17, %18, %19, %20, %21, %22, %23"
+#define HEW_NAMES_32_39 "%32, %33, %34, %35, %36, %37, %38, %39"
 #define HEW_NAMES_0                          \
   "%0, %1, %2, %3, %4, %5, %6, %7, "         \
   "%8, %9, %10, %11, %12, %13, %14, %15, "   \
@@ -78,6 +91,21 @@ template <int n, Major a_major, Major b_major>
 struct WgmmaBf16;
 
 template <Major a_major, Major b_major>
+struct WgmmaBf16<48, a_major, b_major> {
+  static constexpr int kDepth = 16;
+  __device__ static void multiply(float (&d)[24], std::uint64_t a, std::uint64_t b, bool add) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %26, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n48k16.f32.bf16.bf16 {" HEW_NAMES_0_23
+        "}, "
+        "%24, %25, p, 1, 1, %27, %28;\n}\n"
+        : HEW_SUMS_8(0), HEW_SUMS_8(8), HEW_SUMS_8(16)
+        : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(static_cast<int>(a_major)),
+          "n"(static_cast<int>(b_major)));
+  }
+};
+
+template <Major a_major, Major b_major>
 struct WgmmaBf16<64, a_major, b_major> {
   static constexpr int kDepth = 16;
   __device__ static void multiply(float (&d)[32], std::uint64_t a, std::uint64_t b, bool add) {
@@ -87,6 +115,21 @@ struct WgmmaBf16<64, a_major, b_major> {
         "}, "
         "%32, %33, p, 1, 1, %35, %36;\n}\n"
         : HEW_SUMS_32(0)
+        : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(static_cast<int>(a_major)),
+          "n"(static_cast<int>(b_major)));
+  }
+};
+
+template <Major a_major, Major b_major>
+struct WgmmaBf16<80, a_major, b_major> {
+  static constexpr int kDepth = 16;
+  __device__ static void multiply(float (&d)[40], std::uint64_t a, std::uint64_t b, bool add) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %42, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n80k16.f32.bf16.bf16 {" HEW_NAMES_0 ", " HEW_NAMES_32_39
+        "}, "
+        "%40, %41, p, 1, 1, %43, %44;\n}\n"
+        : HEW_SUMS_32(0), HEW_SUMS_8(32)
         : "l"(a), "l"(b), "r"(static_cast<int>(add)), "n"(static_cast<int>(a_major)),
           "n"(static_cast<int>(b_major)));
   }
@@ -183,6 +226,8 @@ struct Wgmma<float, n, Major::kDepth, Major::kDepth> : WgmmaTf32<n> {};
 
 #undef HEW_SUMS_8
 #undef HEW_SUMS_32
+#undef HEW_NAMES_0_23
+#undef HEW_NAMES_32_39
 #undef HEW_NAMES_0
 #undef HEW_NAMES_32
 #undef HEW_NAMES_64
