@@ -109,6 +109,8 @@ Sides sides_of(BsrProduct product, const BsrOperands& operands, const BsrWeight&
   return weight_gradient(operands, weight);
 }
 
+}  // namespace
+
 double relative_error(const Tensor& result, Tensor reference) {
   const Stream& stream = result.stream();
   const double norm = kernels::sum_of_squares(reference, stream);
@@ -116,8 +118,6 @@ double relative_error(const Tensor& result, Tensor reference) {
   kernels::add(result, reference, reference, stream);
   return std::sqrt(kernels::sum_of_squares(reference, stream) / norm);
 }
-
-}  // namespace
 
 BsrWork work_of(BsrProduct product, std::int64_t tokens, const sparsity::BsrPattern& pattern,
                 DType dtype) {

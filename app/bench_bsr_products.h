@@ -56,6 +56,9 @@ struct BsrTimes {
 /// rounds less, and a missing or misplaced block is far above.
 inline constexpr double kMaxBsrError = 1e-2;
 
+/// ‖result − reference‖/‖reference‖ (Frobenius), NaN if anything is; overwrites the reference.
+double relative_error(const Tensor& result, Tensor reference);
+
 /// The sparse product against the dense one with the same weight, turn by turn. The result that is
 /// compared was NaN before.
 BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,

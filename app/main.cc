@@ -12,6 +12,7 @@
 
 #include "app/bench_bsr.h"
 #include "app/bench_kernels.h"
+#include "app/bench_mlp.h"
 #include "app/bench_model.h"
 #include "app/bench_tune.h"
 #include "app/context.h"
@@ -76,6 +77,7 @@ int run(int argc, char** argv, const AppContext& context) {
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
   add_bench_kernels(*bench);
+  add_bench_mlp(*bench);
   add_bench_model(*bench);
   add_bench_tune(*bench);
   add_docs_command(app, context);

@@ -53,7 +53,8 @@ ag::Variable Mlp::forward(const ag::Variable& x, const ag::ForwardContext& conte
     return sparsity::sparse_feed_forward({.x = x,
                                           .up = up_.use_live_blocks(context),
                                           .down = down_.use_live_blocks(context),
-                                          .activation = up_.activation()});
+                                          .activation = up_.activation(),
+                                          .training = context.training});
   if (gate_ && gate_->storage() == sparsity::Storage::kLiveBlocks &&
       both(sparsity::Storage::kLiveBlocks))
     return sparsity::sparse_gated_feed_forward({.x = x,

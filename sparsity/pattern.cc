@@ -21,6 +21,34 @@ std::int64_t aligned(std::int64_t words) {
   return (words + kAlignment - 1) / kAlignment * kAlignment;
 }
 
+// The rows of an index on the host.
+class HostRows {
+ public:
+  explicit HostRows(const BsrPattern& pattern) {
+    const std::int64_t width = pattern.grid().block_cols();
+    for (const std::int64_t block : pattern.live_blocks()) {
+      begin_row(block / width);
+      col_.push_back(static_cast<std::int32_t>(block % width));
+    }
+    begin_row(pattern.grid().block_rows());
+  }
+  kernels::BsrIndex index(const BsrPattern& pattern) const {
+    kernels::BsrIndex index = pattern.index();
+    index.crow = crow_.data();
+    index.col = col_.data();
+    return index;
+  }
+
+ private:
+  // So do the rows before it that have no block.
+  void begin_row(std::int64_t row) {
+    crow_.resize(static_cast<std::size_t>(row) + 1, static_cast<std::int32_t>(col_.size()));
+  }
+
+  Ints crow_;
+  Ints col_;
+};
+
 }  // namespace
 
 // A pattern on the host: the words of its schedule, if it has one, and those of its index.
@@ -192,6 +220,19 @@ kernels::BsrIndex BsrPattern::index() const {
           .row = row_.data<std::int32_t>(),
           .position = position_.data<std::int32_t>(),
           .schedule = schedule_.get()};
+}
+
+const kernels::BsrMlpSchedule* BsrPattern::mlp_schedule(const PatternPtr& down) const {
+  if (crow_.device().is_cpu())
+    return nullptr;
+  if (mlp_down_.lock() == down)
+    return mlp_schedule_.get();
+  const HostRows of_up(*this);
+  const HostRows of_down(*down);
+  mlp_schedule_ =
+      kernels::mlp_schedule_for(of_up.index(*this), of_down.index(*down), crow_.stream());
+  mlp_down_ = down;
+  return mlp_schedule_.get();
 }
 
 double BsrPattern::sparsity() const {

@@ -7,6 +7,7 @@
 
 #include "core/tensor.h"
 #include "kernels/bsr.h"
+#include "kernels/bsr_mlp_schedule.h"
 #include "kernels/bsr_schedule.h"
 #include "sparsity/selection.h"
 
@@ -53,6 +54,10 @@ class BsrPattern {
   double sparsity() const;
   /// The index arrays as the kernels take them; valid while this pattern lives.
   kernels::BsrIndex index() const;
+  /// For kernels::bsr_mlp_forward with this as the first matrix and `down` as the second, valid
+  /// while this pattern lives and is asked for no other; null where no kernel needs it. Made when
+  /// first asked for.
+  const kernels::BsrMlpSchedule* mlp_schedule(const PatternPtr& down) const;
   /// Block indices r·C + c of the live blocks, ascending: values[p] is block live_blocks()[p].
   const std::vector<std::int64_t>& live_blocks() const;
   MaskBytes mask() const;
@@ -75,6 +80,8 @@ class BsrPattern {
   Tensor row_;                                             // [nnzb]
   Tensor position_;                                        // [nnzb]
   std::shared_ptr<const kernels::BsrSchedule> schedule_;   // null where no kernel needs it
+  mutable std::weak_ptr<const BsrPattern> mlp_down_;       // whom mlp_schedule_ was made with
+  mutable std::shared_ptr<const kernels::BsrMlpSchedule> mlp_schedule_;
 };
 
 /// The pattern's blocks of a dense [N, K] as values [nnzb, b, b], edges padded with zeros.

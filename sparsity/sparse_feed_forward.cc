@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "core/error.h"
+#include "kernels/bsr_mlp.h"
 #include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
@@ -63,16 +64,39 @@ std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& nee
   return out;
 }
 
+ag::Variable inference(const SparseFeedForwardArgs& args) {
+  const auto& [x, up, down, activation, training] = args;
+  const auto bias_of = [](const SparseLayer& layer) {
+    return layer.bias ? layer.bias.value().view() : ConstView{};
+  };
+  Tensor y = Tensor::empty({x.size(0), down.pattern->grid().rows}, x.dtype(), x.stream());
+  kernels::bsr_mlp_forward(
+      {.x = x.value(),
+       .up_values = up.values.value(),
+       .up = up.pattern->index(),
+       .up_bias = bias_of(up),
+       .activation = activation,
+       .down_values = down.values.value(),
+       .down = down.pattern->index(),
+       .down_bias = bias_of(down),
+       .schedule = x.dtype() == DType::kBFloat16 ? up.pattern->mlp_schedule(down.pattern) : nullptr,
+       .y = y},
+      x.stream());
+  return ag::Variable(y);
+}
+
 }  // namespace
 
 ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args) {
-  const auto& [x, up, down, activation] = args;
+  const auto& [x, up, down, activation, training] = args;
   require<Error>(activation != kernels::Activation::kNone,
                  "[sparse_feed_forward] no activation between up and down");
   const std::vector<ag::Variable> inputs{x,           up.values,  up.probe, up.bias,
                                          down.values, down.probe, down.bias};
   const bool taped = std::any_of(inputs.begin(), inputs.end(),
                                  [](const ag::Variable& v) { return v.requires_grad(); });
+  if (!training && !taped)
+    return inference(args);
   const SparseForward hidden = sparse_forward({.x = x.value(),
                                                .values = up.values.value(),
                                                .bias = up.bias,

@@ -2,9 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/bsr_routes.h"
 #include "sparsity/sparse_linear.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -155,6 +158,49 @@ TEST_CASE("a block-sparse feed-forward gives gradients only to the inputs that w
   CHECK(leaves.up.grad().defined());
   CHECK(leaves.down_bias.grad().defined());
   CHECK_THROWS_AS(fused(layers, leaves, Activation::kNone), Error);
+}
+
+TEST_CASE("a block-sparse feed-forward gives the same outside of training") {
+  for (const Size& size : test::kFeedForwardSizes) {
+    const Layers layers(size);
+    const Leaves leaves(layers, /*probes=*/false);
+    const ag::Variable y = sparse_feed_forward(
+        {.x = leaves.x.detach(),
+         .up = {leaves.up.detach(), {}, leaves.up_bias.detach(), layers.up},
+         .down = {leaves.down.detach(), {}, leaves.down_bias.detach(), layers.down},
+         .activation = Activation::kGelu,
+         .training = false});
+    CHECK(test::same_bytes(y.value(), fused(layers, leaves, Activation::kGelu).value()));
+    CHECK_FALSE(y.requires_grad());
+  }
+}
+
+// 64 wide blocks in bfloat16, of which one kernel may make the MLP.
+TEST_CASE("a block-sparse feed-forward on a GPU is nearly the same outside of training") {
+  if (!test::on_gpu())
+    return;
+  const Stream& gpu = test::gpu_stream();
+  kernels::BsrFusing& fusing = gpu.state->get<kernels::BsrSettings>(gpu).fusing;
+  const Layers layers({.tokens = 100, .width = 192, .hidden = 448, .out = 136, .block = 64});
+  std::vector<ag::Variable> in;
+  for (const Tensor& value : layers.values)
+    in.emplace_back(test::to(test::rounded(test::on_cpu(value), DType::kBFloat16), gpu));
+  SparseFeedForwardArgs args{.x = in[0],
+                             .up = {in[1], {}, in[2], layers.up},
+                             .down = {in[3], {}, in[4], layers.down},
+                             .activation = Activation::kGelu};
+  const Tensor expected =
+      test::rounded(test::on_cpu(sparse_feed_forward(args).value()), DType::kFloat64);
+  double largest = 0;
+  for (const double v : expected.to_vector<double>()) largest = std::max(largest, std::abs(v));
+  args.training = false;
+  for (const auto way : {kernels::BsrFusing::kAlways, kernels::BsrFusing::kNever}) {
+    fusing = way;
+    HEW_CHECK_CLOSE(test::rounded(test::on_cpu(sparse_feed_forward(args).value()), DType::kFloat64),
+                    expected, 2 * test::unit_roundoff(DType::kBFloat16),
+                    largest * test::unit_roundoff(DType::kBFloat16));
+  }
+  fusing = kernels::BsrFusing::kAuto;
 }
 
 }  // namespace hew::sparsity

@@ -1,0 +1,61 @@
+#include "app/bench_mlp.h"
+
+#include <doctest/doctest.h>
+
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "tests/support/device.h"
+
+namespace hew {
+namespace {
+
+BenchMlpOptions small() {
+  return {.device = test::on_gpu() ? "cuda" : "cpu",
+          .tokens = 97,
+          .width = 192,
+          .hidden = 320,
+          .blocks = {16, 64},
+          .sparsities = {0.5},
+          .repeats = 1};
+}
+
+}  // namespace
+
+TEST_CASE("bench mlp times all ways and finds their results right") {
+  BenchMlpOptions options = small();
+  std::vector<std::string> lines;
+  const auto keep = [&](const std::string& line) { lines.push_back(line); };
+  bench_mlp(options, keep);
+  CHECK(lines.size() == 4);
+  lines.clear();
+  options.json = true;
+  bench_mlp(options, keep);
+  REQUIRE(lines.size() == 2);
+  for (const std::string& line : lines) {
+    const auto object = nlohmann::json::parse(line);
+    for (const char* key : {"fused_seconds", "products_seconds", "auto_seconds", "dense_seconds"})
+      CHECK(object.at(key).get<double>() > 0);
+    CHECK(object.at("error").get<double>() <= 1e-2);
+  }
+}
+
+TEST_CASE("bench mlp names a wrong option") {
+  const auto refuses = [](const BenchMlpOptions& options) {
+    CHECK_THROWS_AS(bench_mlp(options, [](const std::string&) {}), ConfigError);
+  };
+  BenchMlpOptions options = small();
+  options.blocks = {12};
+  refuses(options);
+  options = small();
+  options.sparsities = {1.0};
+  refuses(options);
+  options = small();
+  options.hidden = 0;
+  refuses(options);
+  options = small();
+  options.activation = "tanh";
+  refuses(options);
+}
+
+}  // namespace hew
