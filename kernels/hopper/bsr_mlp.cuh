@@ -3,6 +3,7 @@
 #include "kernels/activation_math.cuh"
 #include "kernels/hopper/bsr_output_place.cuh"
 #include "kernels/hopper/mlp_config.cuh"
+#include "kernels/hopper/mlp_loaders.cuh"
 #include "kernels/hopper/wgmma.cuh"
 
 /// y = act(x·Wupᵀ + bias)·Wdownᵀ + bias for a tile of tokens at a time, without the hidden matrix
@@ -14,76 +15,6 @@ namespace hew::kernels::hopper {
 
 inline constexpr int kMlpThreads = 128 * (1 + kMlpWarpgroups);
 inline constexpr int kMlpWarps = 4 * kMlpWarpgroups;  // that multiply
-
-/// One thread for each warpgroup that multiplies: loads what its steps need.
-template <class Config>
-class MlpBlockLoader {
- public:
-  __device__ MlpBlockLoader(const MlpMaps& maps, const MlpArgs& args, MlpShared<Config>& shared,
-                            std::uint32_t stages, int group)
-      : maps_(maps),
-        args_(args),
-        ops_(shared.ops[group]),
-        ring_(shared.stage_barriers[group]),
-        stages_(stages),
-        group_(group) {}
-
-  __device__ void run() {
-    const auto* steps = reinterpret_cast<const int4*>(args_.steps);
-    const int begin = args_.begin[group_];
-    const int end = args_.begin[group_ + 1];
-    int4 next = __ldg(steps + begin);
-    for (int tile = static_cast<int>(blockIdx.x); tile < args_.tiles;
-         tile += static_cast<int>(gridDim.x)) {
-      for (int i = begin; i < end; ++i, ++at_.count) {
-        const int4 step = next;
-        next = __ldg(steps + (i + 1 < end ? i + 1 : begin));
-        ring_.acquire(at_);
-        load(step);
-      }
-    }
-  }
-
- private:
-  __device__ void load(const int4& step) {
-    const MlpOp op{static_cast<std::uint32_t>(step.x)};
-    const std::uint32_t full = ring_.full_barrier(at_);
-    ops_[at_.stage()] = make_uint2(op.bits, static_cast<std::uint32_t>(step.y));
-    if (!op.has_block())
-      return arrive(full);
-    arrive_and_expect(full, Config::kBlockBytes);
-    const CUtensorMap* map = op.kind() == MlpOp::kUp ? &maps_.up : &maps_.down;
-    const std::uint32_t to = stages_ + at_.stage() * Config::kStageBytes;
-    load_box(to, map, full, op.right() ? kMlpStrip : 0, step.z);
-    if constexpr (Config::kParts == 2)
-      load_box(to + Config::kPartBytes, map, full, 0, step.w);
-  }
-
-  const MlpMaps& maps_;
-  const MlpArgs& args_;
-  uint2 (&ops_)[Config::kStages];
-  Ring<Config::kStages> ring_;
-  std::uint32_t stages_;
-  int group_;
-  typename Ring<Config::kStages>::Position at_;
-};
-
-/// One thread.
-template <class Config>
-__device__ void load_mlp_input(const MlpMaps& maps, const MlpArgs& args, const Ring<1>& ring,
-                               std::uint32_t to) {
-  Ring<1>::Position at;
-  for (int tile = static_cast<int>(blockIdx.x); tile < args.tiles;
-       tile += static_cast<int>(gridDim.x), ++at.count) {
-    ring.acquire(at);
-    const std::uint32_t full = ring.full_barrier(at);
-    arrive_and_expect(full, static_cast<std::uint32_t>(args.in_strips * Config::kPieceBytes));
-    for (int s = 0; s < args.in_strips; ++s) {
-      load_box(to + static_cast<std::uint32_t>(s * Config::kPieceBytes), &maps.in, full,
-               s * kMlpStrip, tile * Config::kTokens);
-    }
-  }
-}
 
 /// sums (+)= a box of W · some columns of tokens, both in shared memory.
 template <class Config>
@@ -167,7 +98,7 @@ class MlpConsumer {
     wait(barrier, parity);
   }
 
-  // A stage and perhaps a slot whose wgmma may be in flight.
+  // The stage at hand, and perhaps the slot, whose batch is in flight. That before it has ended.
   __device__ void hold(bool slot) {
     wgmma_wait<1>();
     let_go();
@@ -251,6 +182,8 @@ class MlpConsumer {
           memory_ + static_cast<std::uint32_t>(source / kPerStrip * Config::kPieceBytes +
                                                source % kPerStrip * 2 * Config::kDepth);
       multiply_box<Config>(hidden, stage_address(), tokens, !op.first());
+    } else {
+      drain();  // hold() lets one batch stay in flight, and this step has none
     }
     hold(/*slot=*/false);
     if (!op.last())

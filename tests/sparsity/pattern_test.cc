@@ -82,12 +82,12 @@ TEST_CASE("one mask of a wrong size among several is refused") {
 
 TEST_CASE("a pattern keeps the schedule of the MLP that it was asked for last") {
   const Stream& stream = test::test_stream();
-  const auto pattern = [&](std::int64_t rows, std::int64_t cols, std::uint64_t seed) {
-    const BlockMask mask = random_mask({.rows = rows, .cols = cols, .block = 64}, 0.5, seed);
+  const auto pattern = [&](std::int64_t rows, std::int64_t cols, double density) {
+    const BlockMask mask = random_mask({.rows = rows, .cols = cols, .block = 64}, density, 1);
     return std::make_shared<const BsrPattern>(mask.grid, mask.mask, stream);
   };
-  const PatternPtr up = pattern(500, 200, 1);
-  const PatternPtr down = pattern(200, 500, 2);
+  const PatternPtr up = pattern(500, 200, 0.5);
+  const PatternPtr down = pattern(200, 500, 0.5);
   const kernels::BsrMlpSchedule* first = up->mlp_schedule(down);
   if (!test::on_gpu()) {
     CHECK(first == nullptr);
@@ -98,12 +98,12 @@ TEST_CASE("a pattern keeps the schedule of the MLP that it was asked for last") 
   CHECK(first->program().blocks <= up->nnzb() + down->nnzb());
   CHECK(first->program().blocks >= down->nnzb());
   // One that has died is not taken for another in its place.
-  PatternPtr other = pattern(200, 500, 3);
+  PatternPtr other = pattern(200, 500, 0.2);
   const int blocks = up->mlp_schedule(other)->program().blocks;
   other = nullptr;
-  other = pattern(200, 500, 4);
+  other = pattern(200, 500, 0.9);
   CHECK(up->mlp_schedule(other)->program().blocks != blocks);
-  CHECK(up->mlp_schedule(pattern(832, 500, 5)) == nullptr);  // too wide
+  CHECK(up->mlp_schedule(pattern(832, 500, 0.5)) == nullptr);  // too wide
 }
 
 }  // namespace hew::sparsity
