@@ -66,7 +66,8 @@ class BsrRoutes {
 };
 
 enum class BsrFolding : std::uint8_t { kAuto, kOwn, kFolded };
-/// Whether an MLP is one kernel where there is one: by what is expected to be faster, or in any case.
+/// Whether an MLP is one kernel where there is one: by what is expected to be faster, or in any
+/// case.
 enum class BsrFusing : std::uint8_t { kAuto, kNever, kAlways };
 
 /// How block-sparse products are computed on one stream: `stream.state->get<BsrSettings>(stream)`.
