@@ -9,6 +9,8 @@ Each sparsity and block is one call of `hew bench model`, with random weights an
 within it dense and block-sparse passes take turns. Called again, the script keeps what was measured
 and measures the rest. Writes OUT/speed.md and .json and, with matplotlib, two plots: speed against
 sparsity at one batch size (--at-batch), and against batch size at one sparsity (--at-sparsity).
+With --beside FILE, what tests/bench/vit_torch.py printed of the same model on the same GPU, tables
+have PyTorch's milliseconds beside hew's, and plots its curves.
 """
 
 import argparse
@@ -23,9 +25,24 @@ import figures
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
+class Beside:
+    """PyTorch's milliseconds by (batch, sparsity, block); dense ones have sparsity and block 0."""
+
+    def __init__(self, path):
+        self.ms = {}
+        for line in path.read_text(encoding="utf-8").splitlines() if path else []:
+            if line.startswith("{"):
+                row = json.loads(line)
+                self.ms[row["batch"], row["sparsity"], row["block"]] = row["ms"]
+
+    def __bool__(self):
+        return bool(self.ms)
+
+
 class Measurements:
     def __init__(self, arguments):
         self.arguments = arguments
+        self.beside = Beside(arguments.beside)
         self.failed = {}  # (sparsity, block): what was said
 
     def file(self, sparsity, block):
@@ -102,6 +119,42 @@ class Measurements:
         seconds = [row["dense_seconds"] for row in self.all_rows() if row["batch"] == batch]
         return sum(seconds) / len(seconds) if seconds else None
 
+    def milliseconds(self, sparsity, block, batch):
+        """hew's, and PyTorch's; None where there are none. Block 0 is dense."""
+        if block == 0:
+            own = self.dense_seconds(batch)
+        else:
+            own = self.rows(sparsity, block).get(batch, {}).get("bsr_seconds")
+        place = (batch, sparsity if block else 0, block)
+        return own and 1e3 * own, self.beside.ms.get(place)
+
+    def both_sides(self, title, points):
+        """Milliseconds, `hew / PyTorch`; points are (head, sparsity, batch)."""
+        rows = []
+        for block in [0, *self.arguments.blocks]:
+            row = [f"b = {block}" if block else "dense"]
+            for _, sparsity, batch in points:
+                sides = self.milliseconds(sparsity, block, batch)
+                row.append(" / ".join(f"{ms:.2f}" if ms else figures.NOTHING for ms in sides))
+            rows.append(row)
+        return figures.table([title, *(head for head, _, _ in points)], rows)
+
+    def beside_tables(self):
+        a = self.arguments
+        return [
+            "Milliseconds, hew's / PyTorch's:",
+            "",
+            self.both_sides(
+                f"batch {a.at_batch}", [(figures.percent(s), s, a.at_batch) for s in a.sparsities]
+            ),
+            "",
+            self.both_sides(
+                figures.percent(a.at_sparsity),
+                [(f"batch {n}", a.at_sparsity, n) for n in a.batches],
+            ),
+            "",
+        ]
+
     def markdown(self):
         a = self.arguments
         rows = self.all_rows()
@@ -114,28 +167,40 @@ class Measurements:
                 "",
                 self.against_batch(a.at_sparsity),
                 "",
+                *(self.beside_tables() if self.beside else []),
                 f"    {figures.command(__file__)}",
                 "",
             ]
         )
 
-    def curve(self, label, points):
-        known = [(x, row["speedup"]) for x, row in points if row]
-        return figures.Line(label, [x for x, _ in known], [y for _, y in known])
+    def curve(self, block, points):
+        """hew's gain over its own dense pass; points are (x, sparsity, batch)."""
+        known = [(x, row["speedup"]) for x, s, n in points if (row := self.rows(s, block).get(n))]
+        return figures.Line(
+            f"b = {block}", [x for x, _ in known], [y for _, y in known], family="hew"
+        )
+
+    def curve_beside(self, block, points):
+        """PyTorch's gain over hew's dense pass."""
+        known = []
+        for x, sparsity, batch in points:
+            ms = self.milliseconds(sparsity, block, batch)[1]
+            if ms and self.dense_seconds(batch):
+                known.append((x, 1e3 * self.dense_seconds(batch) / ms))
+        label = f"PyTorch, b = {block}" if block else "PyTorch, dense"
+        return figures.Line(label, [x for x, _ in known], [y for _, y in known], family="PyTorch")
+
+    def curves(self, points):
+        blocks = self.arguments.blocks
+        others = [self.curve_beside(b, points) for b in [*blocks, 0]] if self.beside else []
+        return [self.curve(b, points) for b in blocks] + others
 
     def plots(self):
         a = self.arguments
-        sparsities = [
-            self.curve(
-                f"b = {b}", [(100 * s, self.rows(s, b).get(a.at_batch)) for s in a.sparsities]
-            )
-            for b in a.blocks
-        ]
-        batches = [
-            self.curve(f"b = {b}", [(n, self.rows(a.at_sparsity, b).get(n)) for n in a.batches])
-            for b in a.blocks
-        ]
-        common = {"y_label": "dense time / block-sparse time", "level": ("dense", 1.0)}
+        sparsities = self.curves([(100 * s, s, a.at_batch) for s in a.sparsities])
+        batches = self.curves([(n, a.at_sparsity, n) for n in a.batches])
+        word = "hew's dense time / time" if self.beside else "dense time / block-sparse time"
+        common = {"y_label": word, "level": ("hew, dense" if self.beside else "dense", 1.0)}
         yield figures.plot(
             a.output / "speed-sparsity.png",
             sparsities,
@@ -186,6 +251,7 @@ def parse_arguments():
     parser.add_argument("--tokens", type=int, help="of a language model's sequences")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--repeats", type=int)
+    parser.add_argument("--beside", type=pathlib.Path, help="lines of tests/bench/vit_torch.py")
     parser.add_argument("--table-only", action="store_true", help="measure nothing")
     parser.add_argument("--hew", type=pathlib.Path, default=ROOT / "build" / "hew")
     arguments = parser.parse_intermixed_args()
