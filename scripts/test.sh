@@ -2,8 +2,8 @@
 # Builds hew and runs its tests, from a bare machine: packages, Python packages for the checks
 # (in .venv), build, ctest, tests/python/check_*.py. Safe to repeat.
 #
-# Usage: scripts/test.sh [--preset cpu|cuda|cpu-asan|cpu-portable] [--no-python] [--no-slow]
-#                        [--folders "core io …"]
+# Usage: scripts/test.sh [--preset cpu|cuda|cpu-asan|cpu-asan-o0|cpu-portable] [--no-python]
+#                        [--no-slow] [--folders "core io …"]
 #   --preset     what to build and test (default cpu, in build/; others in build-PRESET/); with cuda,
 #                tests of GPU code are skipped where there is no GPU
 #   --no-python  leave out tests/python
