@@ -7,10 +7,16 @@ namespace {
 
 constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
 constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
-// Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes:
-// what products with b = 16 and 32 of all sizes were measured at, within a tenth.
-constexpr double kRowRate = 1.03e11;
-constexpr double kLaunch = 3e-6;  // s, of one more kernel
+// Of products with b = 16 and 32, fitted to what they were measured at (docs/results/bsr-h100.md).
+// Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes;
+// as how many a row of a dead block counts, and a dead block beside packed ones.
+constexpr double kRowRate = 1.05e11;
+constexpr double kDeadRow = 2.3;
+constexpr double kDeadBlock = 28;
+constexpr double kShortRowL2Rate = 8.4e12;  // bytes a second
+constexpr double kPackingRate = 2.9e12;     // read and written
+constexpr double kLaunch = 3e-6;            // s, of one more kernel
+constexpr double kExposed = 0.65;           // of the time for device memory, beside the loads
 // Tiles made alone win where their loads take less than this share of what binds those made
 // together: their output hides behind the other warpgroup's loads.
 constexpr double kLoadShare = 0.8;
@@ -31,12 +37,15 @@ std::int64_t tile_tokens(std::int64_t block, bool together) {
   return !together && block == 128 ? 128 : 256;
 }
 
-double load_seconds(const RowGroups& groups, const BsrProductSize& size, bool together) {
-  const std::int64_t tokens = tile_tokens(size.block, together);
+// From the second-level cache to shared memory.
+double loaded_bytes(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
   const std::int64_t elements =
       groups.steps * tokens * size.block + size.nnzb * size.block * size.block;
-  return static_cast<double>(elements * ceil_div(size.tokens, tokens) * size.element_bytes) /
-         kL2Rate;
+  return static_cast<double>(elements * ceil_div(size.tokens, tokens) * size.element_bytes);
+}
+
+double load_seconds(const RowGroups& groups, const BsrProductSize& size, bool together) {
+  return loaded_bytes(groups, size, tile_tokens(size.block, together)) / kL2Rate;
 }
 
 double memory_seconds(const BsrProductSize& size) {
@@ -45,26 +54,37 @@ double memory_seconds(const BsrProductSize& size) {
   return static_cast<double>(elements * size.element_bytes) / kMemoryRate;
 }
 
-// How long a product takes whose operands are packed before.
-double packed_seconds(const RowGroups& groups, const BsrProductSize& size, BsrPacking packing) {
-  constexpr std::int64_t kRow = 128;  // bytes that TMA takes at a time
-  const std::int64_t short_row = size.block * size.element_bytes;
-  const std::int64_t token_tiles =
-      ceil_div(size.tokens, tile_tokens(size.block, /*together=*/true));
-  const std::int64_t dead = (groups.loaded - size.nnzb) * size.block * token_tiles;
-  const std::int64_t live = size.nnzb * size.block * token_tiles;
-  const std::int64_t moving = size.tokens * groups.steps;  // rows of the input
+// How long a product takes whose operands are packed before: where rows bind or bytes.
+double packed_seconds(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens,
+                      BsrPacking packing) {
+  constexpr double kRow = 128;  // bytes of a run that count as a row
+  const auto times = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a * b); };
+  const double short_rows = static_cast<double>(size.block * size.element_bytes) / kRow;
+  const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
+  const double moving = times(token_tiles * tokens, groups.steps);
+  const double live = times(token_tiles, size.nnzb * size.block);
+  const double dead = times(token_tiles, groups.loaded - size.nnzb);
   double before = 0;
-  double rows = 0;
-  const auto load = [&](bool packed, std::int64_t rows_loaded, std::int64_t elements) {
-    rows += static_cast<double>(packed ? rows_loaded * short_row / kRow : rows_loaded);
-    if (packed)
-      before += kLaunch + static_cast<double>(2 * elements * size.element_bytes) / kMemoryRate;
+  const auto pack = [&](std::int64_t elements) {
+    before += kLaunch + times(2 * elements, size.element_bytes) / kPackingRate;
   };
-  load(packs_input(packing), moving, size.tokens * size.depth);
-  load(packs_values(packing), live + dead, size.nnzb * size.block * size.block);
-  const double inside = std::max(load_seconds(groups, size, /*together=*/true), rows / kRowRate);
-  return before + std::max(inside, memory_seconds(size));
+  double rows = 0;
+  if (packs_input(packing)) {
+    pack(size.tokens * size.depth);
+    rows += moving * short_rows;
+  } else {
+    rows += moving;
+  }
+  if (packs_values(packing)) {
+    pack(size.nnzb * size.block * size.block);
+    rows += live * short_rows + dead * kDeadBlock;
+  } else {
+    rows += live + dead * static_cast<double>(size.block) * kDeadRow;
+  }
+  const double inside =
+      std::max(rows / kRowRate, loaded_bytes(groups, size, tokens) / kShortRowL2Rate);
+  const double memory = memory_seconds(size);
+  return before + std::max(memory, inside + kExposed * memory);
 }
 
 // What one multiprocessor needs for the activation of a tile of 128 × 256.
@@ -134,10 +154,11 @@ BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together)
 BsrPacking choose_packing(const BsrWalk& walk, const BsrProductSize& size) {
   if (!packs(size.block, size.element_bytes))
     return BsrPacking::kNone;
+  const std::int64_t tokens = tile_tokens(size.block, /*together=*/true);
   BsrPacking best = BsrPacking::kNone;
-  double least = packed_seconds(walk.together, size, best);
+  double least = packed_seconds(walk.together, size, tokens, best);
   for (const auto packing : {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
-    const double seconds = packed_seconds(walk.together, size, packing);
+    const double seconds = packed_seconds(walk.together, size, tokens, packing);
     if (seconds < least) {
       least = seconds;
       best = packing;
