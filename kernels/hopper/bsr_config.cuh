@@ -108,6 +108,12 @@ struct BsrConfig {
   static constexpr int kReleases = kConsumingWarpgroups * (kSkips ? 4 : 1);
 };
 
+/// What lane 0 reads of shared memory, in all lanes: the one that lets go of it afterwards.
+template <class Read>
+__device__ inline int of_first_lane(const Read& read) {
+  return __shfl_sync(~0U, threadIdx.x % 32 == 0 ? read() : 0, 0);
+}
+
 /// A tile, handed from the producer to the consumers.
 template <class Config>
 struct Tile {
@@ -124,14 +130,16 @@ struct OwnTile {
   int stages;
   int features[Config::kOwnStrips][Config::kParts];
 
+  /// By whole warps, of which lane 0 reads `tile`.
   __device__ OwnTile(const Tile<Config>& tile, int first_strip)
-      : first_token(tile.first_token), stages(tile.stages) {
+      : first_token(of_first_lane([&] { return tile.first_token; })),
+        stages(of_first_lane([&] { return tile.stages; })) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
 #pragma unroll
       for (int p = 0; p < Config::kParts; ++p) {
         const int offset = (first_strip + s) * Config::kStrip + p * Config::kBox;
-        const int row = tile.rows[offset / Config::kBlock];
+        const int row = of_first_lane([&] { return tile.rows[offset / Config::kBlock]; });
         features[s][p] = row < 0 ? -1 : row * Config::kBlock + offset % Config::kBlock;
       }
     }

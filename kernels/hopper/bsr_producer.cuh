@@ -135,8 +135,9 @@ class BsrProducer {
   __device__ Work receive() {
     tiles_.await(sent_);
     const Tile<Config>& tile = shared_.tiles[sent_.stage()];
-    const Work work{tile.first_step, tile.stages, tile.first_token};
-    __syncwarp();  // all lanes have read
+    const Work work{of_first_lane([&] { return tile.first_step; }),
+                    of_first_lane([&] { return tile.stages; }),
+                    of_first_lane([&] { return tile.first_token; })};
     if (lane_ == 0)
       tiles_.release(sent_);
     ++sent_.count;

@@ -84,8 +84,8 @@ class BsrConsumer {
  private:
   __device__ OwnTile<Config> receive() {
     tiles_.await(received_);
-    const OwnTile<Config> tile(shared_.tiles[received_.stage()], Config::kTogether ? group_ : 0);
-    __syncwarp();  // all lanes have read
+    const OwnTile<Config> tile(shared_.tiles[received_.stage()],
+                               Config::kTogether ? group_ * Config::kOwnStrips : 0);
     if (lane_ == 0)
       tiles_.release(received_);
     ++received_.count;
@@ -121,8 +121,8 @@ class BsrConsumer {
       ring_.await(at_);
       bool live = true;
       if constexpr (Config::kSkips) {
-        live = (shared_.live_strips[at_.stage()] >> group_ & 1) != 0;
-        __syncwarp();  // all lanes have read
+        const int strips = of_first_lane([&] { return shared_.live_strips[at_.stage()]; });
+        live = (strips >> group_ & 1) != 0;
       }
       if (live) {
         const std::uint32_t input = stages_ + at_.stage() * Config::kStageBytes;

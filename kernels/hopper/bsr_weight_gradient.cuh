@@ -45,9 +45,8 @@ class GradientLoader {
       tiles.acquire(tile_at);
       GradientTile& slot = queue[tile_at.stage()];
       hand_over(slot, valid ? tile : -1, lane);
+      arrive(tiles.full_barrier(tile_at));  // each lane for what it has written
       __syncwarp();
-      if (lane == 0)
-        arrive(tiles.full_barrier(tile_at));
       ++tile_at.count;
       if (!valid)
         return;
@@ -210,7 +209,7 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   const Tiles tiles(tile_barriers);
   if (threadIdx.x == 0) {
     stages.init(kConsumerWarps);
-    tiles.init(kConsumerWarps);
+    tiles.init(2 * kWarpgroupThreads, /*fills=*/32);
     fence_barrier_init();
     prefetch_map(&dy);
     prefetch_map(&x);
@@ -256,9 +255,8 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
       default:
         make.template operator()<4>();
     }
+    tiles.release(tile_at);  // each thread for what it has read
     __syncwarp();
-    if (threadIdx.x % 32 == 0)
-      tiles.release(tile_at);
   }
 }
 

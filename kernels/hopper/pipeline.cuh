@@ -22,9 +22,9 @@ struct Ring {
   /// `barriers` has kBarriers elements; one thread calls init() before the others go on.
   __device__ explicit Ring(const std::uint64_t* barriers)
       : full(shared_address(barriers)), empty(full + 8 * stages) {}
-  __device__ void init(std::uint32_t releases) const {
+  __device__ void init(std::uint32_t releases, std::uint32_t fills = 1) const {
     for (int s = 0; s < stages; ++s) {
-      init_barrier(full + 8 * s, 1);
+      init_barrier(full + 8 * s, fills);
       init_barrier(empty + 8 * s, releases);
     }
   }
