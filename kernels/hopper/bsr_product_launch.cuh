@@ -83,18 +83,30 @@ struct PackedOperands {
   Tensor values;
 };
 
+// From a multiple of a run's bytes on, which divide those of the pieces that the arena maps: a bulk
+// copy over the edge of a piece is one that memcheck reports.
+inline Tensor runs_of(const Shape& shape, std::int64_t run_bytes, DType dtype,
+                      const Stream& stream) {
+  const std::int64_t count = shape.numel();
+  const std::int64_t element = size_of(dtype);
+  const Tensor all = Tensor::empty({count + run_bytes / element}, dtype, stream);
+  const auto address = static_cast<std::int64_t>(reinterpret_cast<std::uintptr_t>(all.view().data));
+  const std::int64_t skipped = ceil_div(address, run_bytes) * run_bytes - address;
+  return all.rows(skipped / element, count).reshape(shape);
+}
+
 template <class Config>
 PackedOperands pack(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
   PackedOperands out;
   if constexpr (Config::kPacks) {
     if (packs_input(tiling.packing)) {
       const std::int64_t columns = ceil_div(p.in.shape[1], Config::kBlock);
-      out.in = Tensor::empty({tiling.order.token_tiles, columns, Config::kTokens, Config::kBlock},
-                             p.in.dtype, backend.stream);
+      out.in = runs_of({tiling.order.token_tiles, columns, Config::kTokens, Config::kBlock},
+                       Config::kInputBytes, p.in.dtype, backend.stream);
       pack_tokens(backend, p.in, out.in);
     }
     if (packs_values(tiling.packing)) {
-      out.values = Tensor::empty(p.values.shape, p.values.dtype, backend.stream);
+      out.values = runs_of(p.values.shape, Config::kPartBytes, p.values.dtype, backend.stream);
       pack_blocks(backend, p.values, out.values);
     }
   }
