@@ -44,6 +44,8 @@ void check_names(const BenchBsrOptions& o) {
                        "--pattern {}: expected random, long-row or long-column", o.pattern);
   require<ConfigError>(o.packing == "auto" || parse_named<BsrPacking>(o.packing).has_value(),
                        "--packing {}: expected auto, none, values, input or both", o.packing);
+  require<ConfigError>(o.tall == "auto" || o.tall == "yes" || o.tall == "no",
+                       "--tall {}: expected auto, yes or no", o.tall);
   const bool cpu = parse_device(o.device).is_cpu();
   const std::vector<std::string> dtypes =
       cpu ? std::vector<std::string>{"", "fp32", "fp64", "float32", "float64"}
@@ -119,6 +121,8 @@ class Bench {
     stream_.state->get<kernels::BsrSettings>(stream_).folding =
         o_.dispatch ? kernels::BsrFolding::kAuto : kernels::BsrFolding::kOwn;
     stream_.state->get<kernels::BsrSettings>(stream_).packing = parse_named<BsrPacking>(o_.packing);
+    if (o_.tall != "auto")
+      stream_.state->get<kernels::BsrSettings>(stream_).tall = o_.tall == "yes";
   }
 
   void run() {
@@ -223,6 +227,10 @@ void add_bench_bsr(CLI::App& bench) {
       ->add_option(
           "--packing", o->packing,
           "What a GPU's kernels pack first for b = 16 and 32: auto, none, values, input or both")
+      ->capture_default_str();
+  command
+      ->add_option("--tall", o->tall,
+                   "Whether a GPU's tiles have 256 rows for b = 32 in bf16: auto, yes or no")
       ->capture_default_str();
   command->add_flag("--dispatch", o->dispatch,
                     "Dense products on the folded weight where those are cheaper, as in training");

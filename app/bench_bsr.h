@@ -24,6 +24,7 @@ struct BenchBsrOptions {
   int threads = 0;                  // 0: as many as OpenMP would start
   std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
   std::string packing = "auto";     // or a name of kernels::hopper::BsrPacking, for GPUs
+  std::string tall = "auto";        // or yes, no: tiles of 256 rows, for GPUs
   bool dispatch = false;            // as training does: dense products where those are cheaper
   bool json = false;
   std::string output = "";  // a file that takes the objects of `json` in any case

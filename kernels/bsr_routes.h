@@ -78,8 +78,10 @@ struct BsrSettings {
   BsrFolding folding = BsrFolding::kAuto;  // kOwn and kFolded: in any case
   BsrFusing fusing = BsrFusing::kAuto;     // of bsr_mlp_forward
   std::optional<BsrRoutes> routes;
-  bool routes_count = false;                  // they were measured on a device like the stream's
-  std::optional<hopper::BsrPacking> packing;  // where a block can be packed; nothing: if it pays
+  bool routes_count = false;  // they were measured on a device like the stream's
+  // Where a block has it; nothing: if it pays.
+  std::optional<hopper::BsrPacking> packing;
+  std::optional<bool> tall;  // tiles of 256 rows
 
   /// Takes measured times, which count only if `device` is what they were measured on. Returns
   /// whether they do.

@@ -16,6 +16,8 @@ using Ints = std::vector<std::int32_t>;
 
 constexpr std::int64_t kTileHeight = 128;  // rows that two warpgroups make
 constexpr std::int64_t kStripHeight = 64;  // rows that one makes
+constexpr std::int64_t kTallHeight = 256;
+constexpr std::int64_t kTallBlock = 32;
 constexpr std::int64_t kMaxMembers = kTileHeight / 16;
 // Words of bits that the search for partners may look at, about; and rows at each step at least.
 constexpr std::int64_t kSearchWords = std::int64_t{1} << 19;
@@ -196,8 +198,8 @@ Lists lists_of(const Rows& rows, std::int64_t members) {
 }
 
 // Live blocks, and dead ones that share 64 rows of a step with one.
-std::int64_t loaded_blocks(const Lists& lists) {
-  const auto strip = at(std::max(1, lists.members / 2));
+std::int64_t loaded_blocks(const Lists& lists, std::int64_t block) {
+  const auto strip = at(std::max<std::int64_t>(1, kStripHeight / block));
   std::int64_t loaded = 0;
   for (std::size_t i = 0; i < lists.positions.size(); i += strip) {
     const auto positions = std::span(lists.positions).subspan(i, strip);
@@ -208,12 +210,12 @@ std::int64_t loaded_blocks(const Lists& lists) {
 }
 
 // The groups without pointers.
-RowGroups sizes_of(const Lists& lists) {
+RowGroups sizes_of(const Lists& lists, std::int64_t block) {
   RowGroups groups{.members = lists.members};
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
   groups.longest = lists.groups() > 0 ? lists.begin[1] : 0;
-  groups.loaded = loaded_blocks(lists);
+  groups.loaded = loaded_blocks(lists, block);
   while (groups.long_groups < groups.groups) {
     const std::int64_t end = lists.begin[at(groups.long_groups + 1)];
     if (2 * (end - groups.long_steps) * groups.groups <= 3 * groups.steps)
@@ -270,8 +272,8 @@ BsrPlan::BsrPlan(const BsrIndex& host) {
   words_.resize(items.size() * hopper::GradientItem::kWords);
   if (!items.empty())
     std::memcpy(words_.data(), items.data(), items.size() * sizeof(items.front()));
-  auto placed = [this](const Lists& lists) {
-    Placed out{.groups = sizes_of(lists)};
+  auto placed = [&](const Lists& lists) {
+    Placed out{.groups = sizes_of(lists, host.block)};
     out.rows = add(lists.rows);
     out.begin = add(lists.begin);
     out.columns = add(lists.columns);
@@ -285,6 +287,8 @@ BsrPlan::BsrPlan(const BsrIndex& host) {
       alone_[d] = placed(lists_of(directions[d], 1));
     else if (host.block == kTileHeight)
       alone_[d] = together_[d];
+    if (host.block == kTallBlock)
+      tall_[d] = placed(lists_of(directions[d], kTallHeight / host.block));
   }
 }
 
@@ -296,7 +300,9 @@ BsrSchedule::BsrSchedule(const BsrPlan& plan, const Tensor& words)
   gradient.items = words_.rows(0, gradient.count * hopper::GradientItem::kWords)
                        .reshape({gradient.count, hopper::GradientItem::kWords});
   auto walk = [&](std::size_t d) {
-    return BsrWalk{.together = plan.together_[d].on(first), .alone = plan.alone_[d].on(first)};
+    return BsrWalk{.together = plan.together_[d].on(first),
+                   .alone = plan.alone_[d].on(first),
+                   .tall = plan.tall_[d].on(first)};
   };
   by_rows = walk(0);
   by_columns = walk(1);

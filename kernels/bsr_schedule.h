@@ -31,11 +31,13 @@ struct RowGroups {
   const std::int32_t* positions = nullptr;  // [steps, members] in values; −1: that row's is dead
 };
 
-/// The groups of either tile: one that both warpgroups of a thread block make together, 128 rows
-/// high, and one that a warpgroup makes alone, 64 high (128 where the block is).
+/// The groups of each kind of tile: one that both warpgroups of a thread block make together, 128
+/// rows high; one that a warpgroup makes alone, 64 high (128 where the block is); and one of twice
+/// the rows, which both make together.
 struct BsrWalk {
   RowGroups together;
   RowGroups alone;  // none for b < 64
+  RowGroups tall;   // for b = 32 alone
 };
 
 /// A schedule on the host.
@@ -68,6 +70,7 @@ class BsrPlan {
   hopper::GradientSchedule gradient_;  // without items, which come first
   std::array<Placed, 2> together_;     // by rows, by columns
   std::array<Placed, 2> alone_;
+  std::array<Placed, 2> tall_;
 };
 
 /// How Hopper's kernels go through the live blocks of a BsrIndex with b = 16, 32, 64 or 128.

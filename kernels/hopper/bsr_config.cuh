@@ -39,10 +39,11 @@ struct BsrProductArgs {
 
 /// The sizes of one variant of the product. A tile is kHeight features (of kMembers rows of blocks)
 /// × kTokens; a warpgroup multiplies strips of 64 features. kTogether: both warpgroups make a tile,
-/// a strip each; else each makes tiles of its own, and one's output overlaps the other's sums.
+/// of which each has half the strips; else each makes tiles of its own, and one's output overlaps
+/// the other's sums.
 /// kGradient: of the input. bfloat16 blocks are read with their other side along the depth then;
 /// wgmma takes tf32 along the depth alone, so that for float the values are transposed before.
-template <class E, int block, bool gradient, bool together>
+template <class E, int block, bool gradient, BsrTile tile>
 struct BsrConfig {
   using Element = E;  // of all matrices; float is multiplied as tf32
   using Args = BsrProductArgs<E>;
@@ -50,16 +51,19 @@ struct BsrConfig {
   static constexpr int kBlock = block;
   static constexpr bool kGradient = gradient;
   static constexpr bool kTransposed = gradient && sizeof(E) == 2;
-  static constexpr bool kTogether = together;
+  static constexpr BsrTile kTile = tile;
+  static constexpr bool kTogether = tile != BsrTile::kAlone;
 
   static constexpr int kStrip = 64;
   static constexpr int kBox = block < kStrip ? block : kStrip;  // features of a block in a strip
   static constexpr int kParts = kStrip / kBox;                  // blocks on top of each other
-  static constexpr int kHeight = together || block == 128 ? 128 : kStrip;
+  static constexpr int kHeight = tile == BsrTile::kTall      ? 256
+                                 : kTogether || block == 128 ? 128
+                                                             : kStrip;
   static constexpr int kMembers = kHeight / block;
-  static constexpr int kStrips = kHeight / kStrip;           // of a tile
-  static constexpr int kOwnStrips = together ? 1 : kStrips;  // of a warpgroup
-  static constexpr int kTokens = !together && block == 128 ? 128 : 256;
+  static constexpr int kStrips = kHeight / kStrip;                      // of a tile
+  static constexpr int kOwnStrips = kTogether ? kStrips / 2 : kStrips;  // of a warpgroup
+  static constexpr int kTokens = tile == BsrTile::kTall || (!kTogether && block == 128) ? 128 : 256;
   static constexpr int kSums = kTokens / 2;  // registers of a thread for a strip
 
   // Tiles in shared memory have rows of 128 bytes, or of a block's if those are shorter.
@@ -85,7 +89,7 @@ struct BsrConfig {
   static constexpr int kPieces = kStrip / kRow;
   static constexpr int kPieceBytes = kBufferTokens * kRowBytes;
   static constexpr int kBufferBytes = kPieces * kPieceBytes;
-  static constexpr int kBuffers = together ? 2 : 4;                    // of a warpgroup
+  static constexpr int kBuffers = kTogether ? 2 : 4;                   // of a warpgroup
   static constexpr int kFills = kOwnStrips * kTokens / kBufferTokens;  // for a tile's output
 
   // 227 KiB less what is declared in the kernel, and less the alignment of swizzled tiles.
@@ -100,7 +104,7 @@ struct BsrConfig {
   static constexpr int kLoaders = kPacks ? 4 : 1;
   static_assert(kStages % kLoaders == 0, "a stage belongs to one loader");
 
-  static constexpr int kConsumingWarpgroups = together ? 2 : 1;  // of a stage
+  static constexpr int kConsumingWarpgroups = kTogether ? 2 : 1;  // of a stage
   // With several members a warpgroup may have nothing to multiply in a step.
   static constexpr bool kSkips = kMembers > 1;
   // When wgmma has ended, one thread can let go of its operands for the whole warpgroup; where

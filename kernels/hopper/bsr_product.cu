@@ -29,7 +29,9 @@ bool takes(Cuda backend, const BsrIndex& index, const ConstView& in, const Const
 }
 
 void multiply(Cuda backend, BsrProductCall call, bool gradient) {
-  call.packing = backend.stream.state->get<BsrSettings>(backend.stream).packing;
+  const auto& settings = backend.stream.state->get<BsrSettings>(backend.stream);
+  call.packing = settings.packing;
+  call.tall = settings.tall;
   if (call.in.dtype == DType::kBFloat16)
     return launch_bf16(backend, call, gradient);
   if (!gradient)

@@ -12,10 +12,11 @@ namespace hew::kernels::hopper {
 
 inline constexpr int kProductThreads = 384;  // a warpgroup for the loads, two that multiply
 
-/// sums (+)= a stage's strips · its input, both in shared memory.
-template <class Config>
-__device__ inline void multiply_stage(float (&sums)[Config::kOwnStrips][Config::kSums],
-                                      std::uint32_t input, std::uint32_t strips, bool add) {
+/// sums (+)= a stage's strips · its input, both in shared memory. Bit s of `live` is a strip that
+/// is multiplied, of `added` one that has sums.
+template <class Config, int live>
+__device__ inline void multiply_strips(float (&sums)[Config::kOwnStrips][Config::kSums],
+                                       std::uint32_t input, std::uint32_t strips, int added) {
   constexpr Major kMajor = Config::kTransposed ? Major::kAcross : Major::kDepth;
   using Multiply = Wgmma<typename Config::Element, Config::kTokens, kMajor, Major::kDepth>;
   constexpr std::uint32_t kGroup = 8 * Config::kRowBytes;
@@ -29,11 +30,26 @@ __device__ inline void multiply_stage(float (&sums)[Config::kOwnStrips][Config::
   for (int k = 0; k < Config::kDepth / Multiply::kDepth; ++k) {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
-      Multiply::multiply(sums[s], a + s * (Config::kStripBytes / 16) + k * kNextStrip,
-                         b + k * kNextInput, add || k > 0);
+      if ((live >> s & 1) != 0) {
+        Multiply::multiply(sums[s], a + s * (Config::kStripBytes / 16) + k * kNextStrip,
+                           b + k * kNextInput, (added >> s & 1) != 0 || k > 0);
+      }
     }
   }
   wgmma_commit();
+}
+
+template <class Config>
+__device__ inline void multiply_stage(float (&sums)[Config::kOwnStrips][Config::kSums],
+                                      std::uint32_t input, std::uint32_t strips, int live,
+                                      int added) {
+  constexpr int kAll = (1 << Config::kOwnStrips) - 1;
+  if (!Config::kSkips || live == kAll)
+    multiply_strips<Config, kAll>(sums, input, strips, added);
+  else if (live == 1)
+    multiply_strips<Config, 1 & kAll>(sums, input, strips, added);
+  else
+    multiply_strips<Config, 2 & kAll>(sums, input, strips, added);
 }
 
 /// One of the two warpgroups that multiply. Of tiles that each makes alone, they take turns: one
@@ -114,27 +130,29 @@ class BsrConsumer {
   // The sums of the next `stages` stages. A stage is let go of when the next one's wgmma is on its
   // way.
   __device__ void multiply(float (&sums)[Config::kOwnStrips][Config::kSums], int stages) {
-    bool any = false;
+    constexpr int kAll = (1 << Config::kOwnStrips) - 1;
+    int added = 0;
     bool in_flight = false;
     typename Ring<Config::kStages>::Position before;
     for (int k = 0; k < stages; ++k, ++at_.count) {
       ring_.await(at_);
-      bool live = true;
+      int live = kAll;
       if constexpr (Config::kSkips) {
         const int strips = of_first_lane([&] { return shared_.live_strips[at_.stage()]; });
-        live = (strips >> group_ & 1) != 0;
+        live = strips >> group_ * Config::kOwnStrips & kAll;
       }
-      if (live) {
+      if (live != 0) {
         const std::uint32_t input = stages_ + at_.stage() * Config::kStageBytes;
         const std::uint32_t strips =
-            input + Config::kInputBytes + (Config::kTogether ? group_ * Config::kStripBytes : 0);
-        multiply_stage<Config>(sums, input, strips, any);
+            input + Config::kInputBytes +
+            (Config::kTogether ? group_ * Config::kOwnStrips * Config::kStripBytes : 0);
+        multiply_stage<Config>(sums, input, strips, live, added);
         wgmma_wait<1>();
         if (in_flight)
           release(before);
         before = at_;
         in_flight = true;
-        any = true;
+        added |= live;
       } else {
         // A ring of skipped stages behind one that is held would stop the producer.
         if (in_flight) {
@@ -151,11 +169,11 @@ class BsrConsumer {
     if (in_flight)
       release(before);
 #pragma unroll
-    for (auto& strip : sums) {
+    for (int s = 0; s < Config::kOwnStrips; ++s) {
 #pragma unroll
-      for (float& sum : strip) {
+      for (float& sum : sums[s]) {
         settle(sum);
-        if (!any)
+        if ((added >> s & 1) == 0)
           sum = 0.0F;
       }
     }

@@ -126,7 +126,9 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
         Tensor::empty({tiling.order.token_tiles, p.out.shape[1]}, DType::kFloat32, backend.stream);
   }
   const typename Config::Args args{
-      .groups = Config::kTogether ? p.walk->together : p.walk->alone,
+      .groups = Config::kTile == BsrTile::kTall    ? p.walk->tall
+                : Config::kTile == BsrTile::kAlone ? p.walk->alone
+                                                   : p.walk->together,
       .order = tiling.order,
       .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
       .nnzb = static_cast<int>(p.values.shape[0]),
@@ -153,29 +155,34 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
 
 template <class Element, bool gradient>
 void launch_for_block(Cuda backend, const BsrProductCall& p) {
+  using enum BsrTile;
   const std::int64_t b = p.values.shape[1];
-  BsrTiling tiling = choose_tiling(*p.walk, {.tokens = p.in.shape[0],
-                                             .depth = p.in.shape[1],
-                                             .width = p.out.shape[1],
-                                             .block = b,
-                                             .nnzb = p.values.shape[0],
-                                             .element_bytes = sizeof(Element),
-                                             .multiprocessors = limits(backend).multiprocessors,
-                                             .outputs = outputs_of(p),
-                                             .activation = activation_of(p)});
-  if (p.packing)
-    tiling.packing = *p.packing;
+  const BsrTiling tiling = choose_tiling(*p.walk,
+                                         {.tokens = p.in.shape[0],
+                                          .depth = p.in.shape[1],
+                                          .width = p.out.shape[1],
+                                          .block = b,
+                                          .nnzb = p.values.shape[0],
+                                          .element_bytes = sizeof(Element),
+                                          .multiprocessors = limits(backend).multiprocessors,
+                                          .outputs = outputs_of(p),
+                                          .activation = activation_of(p)},
+                                         {.packing = p.packing, .tall = p.tall});
   if (b == 16)
-    return launch<BsrConfig<Element, 16, gradient, /*together=*/true>>(backend, p, tiling);
+    return launch<BsrConfig<Element, 16, gradient, kTogether>>(backend, p, tiling);
+  if constexpr (packs(32, sizeof(Element))) {
+    if (tiling.tile == kTall)
+      return launch<BsrConfig<Element, 32, gradient, kTall>>(backend, p, tiling);
+  }
   if (b == 32)
-    return launch<BsrConfig<Element, 32, gradient, /*together=*/true>>(backend, p, tiling);
-  if (b == 64 && tiling.together)
-    return launch<BsrConfig<Element, 64, gradient, /*together=*/true>>(backend, p, tiling);
+    return launch<BsrConfig<Element, 32, gradient, kTogether>>(backend, p, tiling);
+  if (b == 64 && tiling.tile == kTogether)
+    return launch<BsrConfig<Element, 64, gradient, kTogether>>(backend, p, tiling);
   if (b == 64)
-    return launch<BsrConfig<Element, 64, gradient, /*together=*/false>>(backend, p, tiling);
-  if (tiling.together)
-    return launch<BsrConfig<Element, 128, gradient, /*together=*/true>>(backend, p, tiling);
-  launch<BsrConfig<Element, 128, gradient, /*together=*/false>>(backend, p, tiling);
+    return launch<BsrConfig<Element, 64, gradient, kAlone>>(backend, p, tiling);
+  if (tiling.tile == kTogether)
+    return launch<BsrConfig<Element, 128, gradient, kTogether>>(backend, p, tiling);
+  launch<BsrConfig<Element, 128, gradient, kAlone>>(backend, p, tiling);
 }
 
 template <class Element>

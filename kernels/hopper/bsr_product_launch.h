@@ -31,7 +31,9 @@ struct BsrProductCall {
   ConstView second_given = {};
   ConstView bias = {};
   View sums = {};
-  std::optional<BsrPacking> packing = {};  // nothing: as the tiling's model says
+  // Nothing: as the tiling's model says.
+  std::optional<BsrPacking> packing = {};
+  std::optional<bool> tall = {};
 };
 
 /// All matrices are of bfloat16, or of float32 that is multiplied as tf32; b = 16, 32, 64, 128.

@@ -1,6 +1,7 @@
 #include "kernels/hopper/bsr_tiling.h"
 
 #include <algorithm>
+#include <limits>
 
 namespace hew::kernels::hopper {
 namespace {
@@ -33,8 +34,12 @@ std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
 }
 
 // Of a tile.
-std::int64_t tile_tokens(std::int64_t block, bool together) {
-  return !together && block == 128 ? 128 : 256;
+std::int64_t tile_tokens(std::int64_t block, BsrTile tile) {
+  return tile == BsrTile::kTall || (tile == BsrTile::kAlone && block == 128) ? 128 : 256;
+}
+
+const RowGroups& groups_of(const BsrWalk& walk, BsrTile tile) {
+  return tile == BsrTile::kTall ? walk.tall : tile == BsrTile::kAlone ? walk.alone : walk.together;
 }
 
 // From the second-level cache to shared memory.
@@ -44,8 +49,8 @@ double loaded_bytes(const RowGroups& groups, const BsrProductSize& size, std::in
   return static_cast<double>(elements * ceil_div(size.tokens, tokens) * size.element_bytes);
 }
 
-double load_seconds(const RowGroups& groups, const BsrProductSize& size, bool together) {
-  return loaded_bytes(groups, size, tile_tokens(size.block, together)) / kL2Rate;
+double load_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile tile) {
+  return loaded_bytes(groups_of(walk, tile), size, tile_tokens(size.block, tile)) / kL2Rate;
 }
 
 double memory_seconds(const BsrProductSize& size) {
@@ -55,8 +60,10 @@ double memory_seconds(const BsrProductSize& size) {
 }
 
 // How long a product takes whose operands are packed before: where rows bind or bytes.
-double packed_seconds(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens,
+double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile tile,
                       BsrPacking packing) {
+  const RowGroups& groups = groups_of(walk, tile);
+  const std::int64_t tokens = tile_tokens(size.block, tile);
   constexpr double kRow = 128;  // bytes of a run that count as a row
   const auto times = [](std::int64_t a, std::int64_t b) { return static_cast<double>(a * b); };
   const double short_rows = static_cast<double>(size.block * size.element_bytes) / kRow;
@@ -104,12 +111,12 @@ double activation_seconds(Activation activation) {
 bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
   if (walk.alone.groups == 0)
     return false;
-  const double alone = load_seconds(walk.alone, size, /*together=*/false);
+  const double alone = load_seconds(walk, size, BsrTile::kAlone);
   const std::int64_t tiles = walk.together.groups * ceil_div(size.tokens, 256);
   const double exposed = activation_seconds(size.activation) * static_cast<double>(tiles) /
                          static_cast<double>(size.multiprocessors);
   if (alone < kLoadShare * memory_seconds(size) ||
-      (exposed > 0 && alone < load_seconds(walk.together, size, /*together=*/true) + exposed))
+      (exposed > 0 && alone < load_seconds(walk, size, BsrTile::kTogether) + exposed))
     return true;
   const std::int64_t blocks = ceil_div(size.depth, size.block) * ceil_div(size.width, size.block);
   const double density = static_cast<double>(size.nnzb) / static_cast<double>(blocks);
@@ -140,35 +147,45 @@ TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int
   return out;
 }
 
-}  // namespace
-
-BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together) {
-  BsrTiling out{.together = together || walk.alone.groups == 0};
-  const RowGroups& groups = out.together ? walk.together : walk.alone;
-  out.tokens = static_cast<int>(tile_tokens(size.block, out.together));
-  out.order = order_of(groups, size, out.tokens);
-  out.packing = choose_packing(walk, size);
-  return out;
+BsrTiling tiling_of(const BsrWalk& walk, const BsrProductSize& size, BsrTile tile,
+                    BsrPacking packing) {
+  const std::int64_t tokens = tile_tokens(size.block, tile);
+  return {.tile = tile,
+          .tokens = static_cast<int>(tokens),
+          .order = order_of(groups_of(walk, tile), size, tokens),
+          .packing = packing};
 }
 
-BsrPacking choose_packing(const BsrWalk& walk, const BsrProductSize& size) {
-  if (!packs(size.block, size.element_bytes))
-    return BsrPacking::kNone;
-  const std::int64_t tokens = tile_tokens(size.block, /*together=*/true);
-  BsrPacking best = BsrPacking::kNone;
-  double least = packed_seconds(walk.together, size, tokens, best);
-  for (const auto packing : {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
-    const double seconds = packed_seconds(walk.together, size, tokens, packing);
-    if (seconds < least) {
-      least = seconds;
-      best = packing;
+// Of blocks with short rows.
+BsrTiling packed_tiling(const BsrWalk& walk, const BsrProductSize& size, const BsrForced& forced) {
+  double least = std::numeric_limits<double>::infinity();
+  BsrTile tile = BsrTile::kTogether;
+  BsrPacking packing = BsrPacking::kNone;
+  const bool has_tall = walk.tall.groups > 0 && size.element_bytes == 2;
+  for (const bool tall : {false, true}) {
+    if (tall != (has_tall ? forced.tall.value_or(tall) : false))
+      continue;
+    const BsrTile with = tall ? BsrTile::kTall : BsrTile::kTogether;
+    for (const auto packs :
+         {BsrPacking::kNone, BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
+      const double seconds = packed_seconds(walk, size, with, packs);
+      if (forced.packing.value_or(packs) == packs && seconds < least) {
+        least = seconds;
+        tile = with;
+        packing = packs;
+      }
     }
   }
-  return best;
+  return tiling_of(walk, size, tile, packing);
 }
 
-BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size) {
-  return tiling(walk, size, /*together=*/!prefers_alone(walk, size));
+}  // namespace
+
+BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size, const BsrForced& forced) {
+  if (packs(size.block, size.element_bytes))
+    return packed_tiling(walk, size, forced);
+  const BsrTile tile = prefers_alone(walk, size) ? BsrTile::kAlone : BsrTile::kTogether;
+  return tiling_of(walk, size, tile, BsrPacking::kNone);
 }
 
 }  // namespace hew::kernels::hopper

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 
 #include "kernels/bsr_schedule.h"
 #include "kernels/hopper/packing.h"
@@ -62,10 +63,16 @@ struct TileOrder {
   }
 };
 
-/// How a product is computed. Of tiles made together, all warpgroups wait for the slower one's
-/// output; those made alone load more bytes for each multiplication.
+/// What a thread block makes at a time, features × tokens.
+///   kTogether  128 × 256 by two warpgroups, which wait for the slower one's output
+///   kAlone     64 × 256 (128 × 128) by each of them, which loads more for each multiplication
+///   kTall      256 × 128 by both: fewer loads of the input, which more rows of blocks share, and
+///              more of the blocks
+enum class BsrTile : std::uint8_t { kTogether, kAlone, kTall };
+
+/// How a product is computed.
 struct BsrTiling {
-  bool together = true;
+  BsrTile tile = BsrTile::kTogether;
   int tokens = 0;  // of a tile
   TileOrder order{};
   BsrPacking packing = BsrPacking::kNone;
@@ -84,11 +91,14 @@ struct BsrProductSize {
   Activation activation = Activation::kNone;  // at the end
 };
 
-/// What a model of the device expects to be fastest.
-BsrPacking choose_packing(const BsrWalk& walk, const BsrProductSize& size);
+/// What is not left to the model, where a block has it.
+struct BsrForced {
+  std::optional<BsrPacking> packing = {};
+  std::optional<bool> tall = {};
+};
+
 /// The tiling that a model of the device expects to be fastest.
-BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size);
-/// The same with the kind of tile given; `together` where the block has no other.
-BsrTiling tiling(const BsrWalk& walk, const BsrProductSize& size, bool together);
+BsrTiling choose_tiling(const BsrWalk& walk, const BsrProductSize& size,
+                        const BsrForced& forced = {});
 
 }  // namespace hew::kernels::hopper

@@ -116,13 +116,15 @@ class Products {
     gpu.state->get<kernels::ProductSettings>(gpu).tf32 = false;
     gpu.state->get<kernels::BsrSettings>(gpu).folding = kernels::BsrFolding::kAuto;
     gpu.state->get<kernels::BsrSettings>(gpu).packing = std::nullopt;
+    gpu.state->get<kernels::BsrSettings>(gpu).tall = std::nullopt;
   }
   Products(const Products&) = delete;
   Products& operator=(const Products&) = delete;
 
-  Results run(std::optional<BsrPacking> packing) const {
+  Results run(BsrPacking packing, bool tall) const {
     const Stream& gpu = gpu_stream();
     gpu.state->get<kernels::BsrSettings>(gpu).packing = packing;
+    gpu.state->get<kernels::BsrSettings>(gpu).tall = tall;
     Results out{.y = test::poisoned(dy_.gpu.shape(), dtype_, gpu),
                 .pre = test::poisoned(dy_.gpu.shape(), dtype_, gpu),
                 .dx = test::poisoned(x_.gpu.shape(), dtype_, gpu),
@@ -169,6 +171,13 @@ class Products {
     HEW_CHECK_CLOSE(test::on_cpu(got.dx), dx, u, tolerance(pattern_.rows));
   }
 
+  // Sums over the tokens, taken in another order.
+  void check_sums(const Results& got, const Results& wanted) const {
+    const auto tokens = static_cast<double>(x_.gpu.size(0));
+    HEW_CHECK_CLOSE(test::on_cpu(got.dbias), test::on_cpu(wanted.dbias), 0,
+                    1e-4 * tokens * std::sqrt(static_cast<double>(pattern_.rows)));
+  }
+
  private:
   test::GpuInput exact(const Shape& shape, std::uint64_t seed) const {
     const Tensor wide = test::random_tensor(shape, DType::kFloat64, make_cpu_stream(), seed);
@@ -189,22 +198,34 @@ class Products {
   test::GpuInput bias_;
 };
 
-// Packed or not, the products are the same bits, and those are right.
-void check_products(const BlockPattern& pattern, std::int64_t tokens, const Kind& kind) {
-  CAPTURE(pattern.rows);
-  CAPTURE(pattern.nnzb());
-  CAPTURE(tokens);
-  const Products products(pattern, tokens, kind.dtype);
-  const Products::Results boxes = products.run(BsrPacking::kNone);
-  products.check(boxes);
+void check_packed(const Products& products, const Products::Results& boxes, bool tall) {
+  CAPTURE(tall);
   for (const auto packing : {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
     CAPTURE(name_of(packing));
-    const Products::Results packed = products.run(packing);
+    const Products::Results packed = products.run(packing, tall);
     CHECK(test::same_bytes(test::on_cpu(packed.y), test::on_cpu(boxes.y)));
     CHECK(test::same_bytes(test::on_cpu(packed.pre), test::on_cpu(boxes.pre)));
     CHECK(test::same_bytes(test::on_cpu(packed.dx), test::on_cpu(boxes.dx)));
     CHECK(test::same_bytes(test::on_cpu(packed.dbias), test::on_cpu(boxes.dbias)));
   }
+}
+
+// Packed or not, the products are the same bits, and those are right. So are those of tall tiles,
+// but for the order of the sums over tokens.
+void check_products(const BlockPattern& pattern, std::int64_t tokens, const Kind& kind) {
+  CAPTURE(pattern.rows);
+  CAPTURE(pattern.nnzb());
+  CAPTURE(tokens);
+  const Products products(pattern, tokens, kind.dtype);
+  const Products::Results boxes = products.run(BsrPacking::kNone, /*tall=*/false);
+  products.check(boxes);
+  check_packed(products, boxes, /*tall=*/false);
+  if (kind.dtype != DType::kBFloat16 || kind.block != 32)
+    return;
+  const Products::Results tall = products.run(BsrPacking::kNone, /*tall=*/true);
+  products.check(tall);
+  products.check_sums(tall, boxes);
+  check_packed(products, tall, /*tall=*/true);
 }
 
 }  // namespace

@@ -18,6 +18,7 @@ namespace {
 using kernels::BsrSchedule;
 using kernels::BsrWalk;
 using kernels::RowGroups;
+using kernels::hopper::BsrTile;
 using test::BlockPattern;
 using test::make_pattern;
 using test::random_pattern;
@@ -46,7 +47,7 @@ Direction transposed(const Direction& d, const BlockPattern& p) {
 }
 
 // Each row in one group, each live block in one step of its row's slot, at its column.
-void check_groups(const RowGroups& groups, int members, const Direction& d) {
+void check_groups(const RowGroups& groups, int members, std::int64_t block, const Direction& d) {
   CAPTURE(members);
   REQUIRE(groups.members == members);
   REQUIRE(groups.groups == (d.rows + members - 1) / members);
@@ -54,7 +55,7 @@ void check_groups(const RowGroups& groups, int members, const Direction& d) {
   REQUIRE(groups.begin[groups.groups] == groups.steps);
   std::set<int> rows;
   std::map<std::pair<int, int>, int> seen;
-  const int strip = std::max(1, members / 2);  // of 64 rows
+  const int strip = block < 64 ? static_cast<int>(64 / block) : 1;  // of 64 rows
   std::int64_t loaded = 0;
   for (std::int64_t g = 0; g < groups.groups; ++g) {
     const int begin = groups.begin[g];
@@ -92,11 +93,15 @@ void check_groups(const RowGroups& groups, int members, const Direction& d) {
 }
 
 void check_walk(const BsrWalk& walk, std::int64_t block, const Direction& d) {
-  check_groups(walk.together, static_cast<int>(128 / block), d);
+  check_groups(walk.together, static_cast<int>(128 / block), block, d);
   if (block >= 64)
-    check_groups(walk.alone, 1, d);
+    check_groups(walk.alone, 1, block, d);
   else
     CHECK(walk.alone.groups == 0);
+  if (block == 32)
+    check_groups(walk.tall, 8, block, d);
+  else
+    CHECK(walk.tall.groups == 0);
 }
 
 }  // namespace
@@ -219,7 +224,7 @@ TEST_CASE("a long row leaves no multiprocessor idle for long") {
                                                             .nnzb = p.nnzb(),
                                                             .multiprocessors = kMultiprocessors});
       const RowGroups& groups =
-          tiling.together ? schedule.by_rows.together : schedule.by_rows.alone;
+          tiling.tile == BsrTile::kTogether ? schedule.by_rows.together : schedule.by_rows.alone;
       CHECK(groups.long_groups == 1);
       CHECK(groups.long_steps == groups.longest);
       CHECK(tiling.order.long_groups == 1);
@@ -263,7 +268,7 @@ TEST_CASE("tiles: together where loads bind, alone where the output's bytes do")
                                                                           .block = w.block,
                                                                           .nnzb = p.nnzb(),
                                                                           .multiprocessors = 132});
-    CHECK(tiling.together == w.together);
+    CHECK((tiling.tile != BsrTile::kAlone) == w.together);
     CHECK(tiling.order.token_tiles == (w.tokens + tiling.tokens - 1) / tiling.tokens);
     CHECK(tiling.order.last_run <= tiling.order.token_tiles);
   }

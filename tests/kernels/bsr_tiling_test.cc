@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "tests/support/block_pattern.h"
 
@@ -11,7 +12,9 @@ namespace {
 
 using kernels::BsrSchedule;
 using kernels::hopper::BsrPacking;
-using kernels::hopper::choose_packing;
+using kernels::hopper::BsrTile;
+using kernels::hopper::BsrTiling;
+using kernels::hopper::choose_tiling;
 
 struct Problem {
   std::int64_t tokens, rows, cols, block;
@@ -20,17 +23,23 @@ struct Problem {
   bool gradient = false;  // of the input
 };
 
-BsrPacking packing_of(const Problem& p) {
+BsrTiling tiling_of(const Problem& p, std::optional<bool> tall = {}) {
   const test::BlockPattern pattern = test::random_pattern(p.rows, p.cols, p.block, p.density, 3);
   const BsrSchedule schedule(pattern.index(), make_cpu_stream());
-  return choose_packing(p.gradient ? schedule.by_columns : schedule.by_rows,
-                        {.tokens = p.tokens,
-                         .depth = p.gradient ? p.rows : p.cols,
-                         .width = p.gradient ? p.cols : p.rows,
-                         .block = p.block,
-                         .nnzb = pattern.nnzb(),
-                         .element_bytes = p.element_bytes,
-                         .multiprocessors = 132});
+  return choose_tiling(p.gradient ? schedule.by_columns : schedule.by_rows,
+                       {.tokens = p.tokens,
+                        .depth = p.gradient ? p.rows : p.cols,
+                        .width = p.gradient ? p.cols : p.rows,
+                        .block = p.block,
+                        .nnzb = pattern.nnzb(),
+                        .element_bytes = p.element_bytes,
+                        .multiprocessors = 132},
+                       {.tall = tall});
+}
+
+// Of tiles of 128 rows.
+BsrPacking packing_of(const Problem& p) {
+  return tiling_of(p, /*tall=*/false).packing;
 }
 
 struct Size {
@@ -156,6 +165,29 @@ TEST_CASE("blocks are packed where many tiles of tokens load them") {
   CHECK(packs_values(packing_of({8192, 14336, 4096, 16, 0.5})));
   CHECK(packs_values(packing_of({50432, 768, 3072, 32, 0.5})));
   CHECK_FALSE(packs_values(packing_of({256, 14336, 4096, 16, 0.5})));
+}
+
+TEST_CASE("tiles are tall where many rows of blocks share a column") {
+  for (const Size& s : {kVitUp, kVitDown, kGpt2Xl, kLlamaUp, kLlamaDown}) {
+    CAPTURE(s.tokens);
+    CAPTURE(s.rows);
+    for (const bool gradient : {false, true}) {
+      const Problem dense{s.tokens, s.rows, s.cols, 32, 0.5, 2, gradient};
+      const BsrTiling tiling = tiling_of(dense);
+      CHECK(tiling.tile == BsrTile::kTall);
+      CHECK(tiling.tokens == 128);
+      CHECK(tiling.order.token_tiles == (s.tokens + 127) / 128);
+      const Problem sparse{s.tokens, s.rows, s.cols, 32, 0.05, 2, gradient};
+      CHECK(tiling_of(sparse).tile == BsrTile::kTogether);
+      CHECK(tiling_of(sparse, /*tall=*/true).tile == BsrTile::kTall);
+    }
+  }
+}
+
+TEST_CASE("only b = 32 in bfloat16 has tall tiles") {
+  CHECK(tiling_of({8192, 4096, 1024, 16, 0.5}, /*tall=*/true).tile == BsrTile::kTogether);
+  CHECK(tiling_of({8192, 4096, 1024, 64, 0.5}, /*tall=*/true).tile == BsrTile::kTogether);
+  CHECK(tiling_of({8192, 4096, 1024, 32, 0.5, 4}, /*tall=*/true).tile == BsrTile::kTogether);
 }
 
 TEST_CASE("rows of 128 bytes are never packed") {
