@@ -18,14 +18,16 @@ bool is_tf32(const BsrProblem& p) {
   return p.dtype == DType::kFloat32 && p.tf32;
 }
 
-// FLOP/s of live blocks where the tensor cores bind, and bytes/s from L2 into all shared memories.
+// FLOP/s of live blocks where the tensor cores bind, bytes/s from L2 into all shared memories, and
+// which share of the time for device memory is not hidden even where one of these binds.
 struct Rates {
   double flops = kUnlimited;
   double shared_memory = kUnlimited;
+  double exposed = 0.2;
 };
 
-// Rows of 128 bytes come at 8.5 TB/s, shorter ones slower. Where the input is wider than the output
-// fewer tiles share what is loaded.
+// Rows of 128 bytes come at 8.5 TB/s, shorter ones slower or after a pass that packs them. Where
+// the input is wider than the output fewer tiles share what is loaded.
 Rates product_rates(const BsrProblem& p) {
   const bool forward = p.product == BsrProduct::kForward;
   const std::int64_t depth = forward ? p.cols : p.rows;
@@ -36,25 +38,25 @@ Rates product_rates(const BsrProblem& p) {
     r = p.block >= 128  ? Rates{.flops = 300e12, .shared_memory = 8.5e12}
         : p.block >= 64 ? Rates{.flops = 290e12, .shared_memory = 8.5e12}
         : p.block >= 32 ? Rates{.flops = 215e12, .shared_memory = 8.5e12}
-                        : Rates{.shared_memory = 4.35e12};
+                        : Rates{.shared_memory = 6.6e12, .exposed = 0.4};
   } else {
     r = p.block >= 64   ? Rates{.flops = 680e12, .shared_memory = 8.5e12}
-        : p.block >= 32 ? Rates{.shared_memory = 5.7e12}
-                        : Rates{.shared_memory = 2.5e12};
+        : p.block >= 32 ? Rates{.shared_memory = 6.7e12}
+                        : Rates{.shared_memory = 5.5e12, .exposed = 0.9};
   }
-  return {.flops = narrow * r.flops, .shared_memory = narrow * r.shared_memory};
+  return {
+      .flops = narrow * r.flops, .shared_memory = narrow * r.shared_memory, .exposed = r.exposed};
 }
 
 Rates weight_gradient_rates(const BsrProblem& p) {
+  constexpr double kExposed = 0.65;
   if (is_tf32(p)) {  // without wgmma
-    return p.block >= 128  ? Rates{.flops = 160e12, .shared_memory = 5e12}
-           : p.block >= 64 ? Rates{.flops = 150e12, .shared_memory = 5e12}
-                           : Rates{.shared_memory = 5e12};
+    const double flops = p.block >= 128 ? 160e12 : p.block >= 64 ? 150e12 : kUnlimited;
+    return {.flops = flops, .shared_memory = 5e12, .exposed = kExposed};
   }
-  return p.block >= 128  ? Rates{.flops = 750e12}
-         : p.block >= 64 ? Rates{.flops = 620e12}
-         : p.block >= 32 ? Rates{.shared_memory = 6.2e12}
-                         : Rates{.shared_memory = 2.9e12};
+  if (p.block >= 64)
+    return {.flops = p.block >= 128 ? 750e12 : 620e12, .exposed = kExposed};
+  return {.shared_memory = p.block >= 32 ? 6.2e12 : 2.9e12, .exposed = kExposed};
 }
 
 // FLOP/s of the plain kernels.
@@ -153,15 +155,13 @@ double folding_seconds(const BsrProblem& p) {
   return (written + value_bytes(p)) / kCopy + kLaunch;
 }
 
-// Of bytes of device memory a part stays exposed even where something else binds.
 double hopper_seconds(const BsrProblem& p) {
   const bool weight_gradient = p.product == BsrProduct::kWeightGradient;
   const Rates rates = weight_gradient ? weight_gradient_rates(p) : product_rates(p);
-  const double exposed = weight_gradient ? 0.65 : 0.2;
   const double memory = (live_token_bytes(p) + value_bytes(p)) / kMemory;
   const double inside =
       std::max(live_flops(p) / rates.flops, shared_memory_bytes(p) / rates.shared_memory);
-  return std::max(memory, inside + exposed * memory) + transposing_seconds(p) + kLaunch;
+  return std::max(memory, inside + rates.exposed * memory) + transposing_seconds(p) + kLaunch;
 }
 
 double dense_seconds(const BsrProblem& p) {
