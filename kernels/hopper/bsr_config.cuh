@@ -12,7 +12,7 @@ namespace hew::kernels::hopper {
 struct BsrProductMaps {
   CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
-  CUtensorMap zeros;   // boxes of kPartBytes, zeros but for the first
+  CUtensorMap zeros;   // boxes of kPartBytes, zeros but for the first row
   // [tokens, width], boxes [kBufferTokens, kRow]; which there are, BsrEnding says.
   CUtensorMap out;
   CUtensorMap second_out;

@@ -242,7 +242,7 @@ class BsrProducer {
   // A block that is a part of its own; zeros for a dead one.
   __device__ void load_packed(int position, std::uint32_t to, std::uint32_t full) {
     if (position < 0) {
-      load_box(to, &maps_.zeros, full, /*x=*/0, /*y=*/Config::kPartBytes);
+      load_box(to, &maps_.zeros, full, /*x=*/0, /*y=*/1);
     } else {
       load_run(to, args_.packed_values + std::int64_t{position} * Config::kPartBytes,
                Config::kPartBytes, full);

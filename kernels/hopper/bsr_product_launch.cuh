@@ -36,20 +36,21 @@ CUtensorMap output_map(const ConstView& out) {
                           /*tf32=*/false);
 }
 
-// A matrix of one row of 128 bytes, beside which boxes of such rows are zeros: TMA is done with
-// them sooner than with a block's shorter ones.
+// A matrix of one row, below which boxes are zeros: few long rows, of which TMA takes one after the
+// other.
 template <class Config>
 CUtensorMap zeros_map(const ConstView& values) {
   if constexpr (!Config::kPacks)
     return {};
-  constexpr int kBytes = 128;
+  constexpr int kRowBytes = std::min(1024, Config::kPartBytes);
   return tensor_map({.data = values.data,
-                     .dtype = DType::kBFloat16,
+                     .dtype = DType::kFloat32,
                      .rows = 1,
-                     .cols = kBytes / 2,
-                     .stride = kBytes,
-                     .box_rows = Config::kPartBytes / kBytes,
-                     .box_cols = kBytes / 2});
+                     .cols = kRowBytes / 4,
+                     .stride = kRowBytes,
+                     .box_rows = Config::kPartBytes / kRowBytes,
+                     .box_cols = kRowBytes / 4,
+                     .swizzle = Swizzle::kNone});
 }
 
 template <class Config>

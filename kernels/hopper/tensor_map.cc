@@ -31,6 +31,8 @@ CUtensorMapSwizzle driver_swizzle(Swizzle swizzle) {
       return CU_TENSOR_MAP_SWIZZLE_128B;
     case Swizzle::k64:
       return CU_TENSOR_MAP_SWIZZLE_64B;
+    case Swizzle::kNone:
+      return CU_TENSOR_MAP_SWIZZLE_NONE;
     default:
       return CU_TENSOR_MAP_SWIZZLE_32B;
   }

@@ -19,7 +19,7 @@ struct BoxArgs {
   std::int64_t cols = 0;
   std::int64_t stride = 0;  // bytes from row to row, a multiple of 16
   int box_rows = 0;         // up to 256
-  int box_cols = 0;         // bytes of a row fit into the swizzle
+  int box_cols = 0;         // up to 256; bytes of a row fit into the swizzle
   Swizzle swizzle = Swizzle::k128;
   int fetched_bytes = 256;  // 64, 128 or 256 that L2 reads from device memory for a byte of them
 };
