@@ -4,9 +4,10 @@
 
 namespace hew {
 
-Upload::Upload(const Stream& stream) : stream_(stream), side_(side_stream(stream)) {
-  if (stream.device.is_cpu())
-    return;
+Upload::Upload(const Stream& stream) : stream_(stream) {}
+
+void Upload::open() {
+  side_ = side_stream(stream_);
   copied_ = std::make_unique<cuda::Mark>();
   for (Turn& turn : turns_) turn.free = std::make_unique<cuda::Mark>();
 }
@@ -14,8 +15,10 @@ Upload::Upload(const Stream& stream) : stream_(stream), side_(side_stream(stream
 Tensor Upload::to_device(std::span<const float> values, const Shape& shape) {
   require<ShapeError>(std::ssize(values) == shape.numel(), "[upload] {} values for {}",
                       values.size(), to_string(shape));
-  if (copied_ == nullptr)
+  if (stream_.device.is_cpu())
     return Tensor::from(values, shape, stream_);
+  if (copied_ == nullptr)
+    open();
   Turn& turn = turns_[next_ % turns_.size()];
   turns_[(next_ + 1) % turns_.size()].free->record(stream_);
   ++next_;

@@ -16,8 +16,9 @@ class Upload {
  public:
   explicit Upload(const Stream& stream);
 
-  /// The values, for all that is queued on the stream from here on. They may be changed as soon as
-  /// this returns; on a GPU the tensor is overwritten by the next call but one.
+  /// The values, for what is queued on the stream from here on and before the next call: on a GPU
+  /// the next call but one overwrites them as soon as that is done. The caller's memory may be
+  /// changed when this returns. Throws ShapeError.
   Tensor to_device(std::span<const float> values, const Shape& shape);
 
  private:
@@ -26,10 +27,12 @@ class Upload {
     std::unique_ptr<cuda::Mark> free;  // what was queued on the stream with the tensor lies before
   };
 
+  void open();
+
   Stream stream_;
-  Stream side_;
+  Stream side_;  // made with the first tensor
   std::array<Turn, 2> turns_;
-  std::unique_ptr<cuda::Mark> copied_;  // null on the CPU
+  std::unique_ptr<cuda::Mark> copied_;
   std::size_t next_ = 0;
 };
 

@@ -48,7 +48,7 @@ class ImageLoader {
   ~ImageLoader() = default;
 
   /// This rank's micro-batches of the next step. Throws what reading them threw, and then again on
-  /// every call until seek(). On a GPU the images of the step before the last are overwritten.
+  /// every call until seek(). On a GPU work on the images must be queued before the call after.
   std::vector<ImageBatch> next();
   /// Samples that all ranks have consumed: what a checkpoint keeps.
   std::int64_t position() const { return position_; }
@@ -100,8 +100,8 @@ class SequentialImages {
   SequentialImages& operator=(const SequentialImages&) = delete;
   ~SequentialImages() = default;
 
-  /// The next batch of this rank; nothing after the last. On a GPU the images of the batch before
-  /// the last are overwritten.
+  /// The next batch of this rank; nothing after the last. On a GPU work on the images must be
+  /// queued before the call after.
   std::optional<LabelledImages> next();
   /// Images of the whole pass, over all ranks: the divisor of a mean.
   std::int64_t total() const { return total_; }

@@ -24,7 +24,7 @@ enum class BsrRoute : std::uint8_t { kPlain, kHopper, kFolded };
 struct BsrProblem {
   BsrProduct product = BsrProduct::kForward;
   DType dtype = DType::kBFloat16;
-  bool tf32 = false;  // float32 products may be rounded to it
+  bool tf32 = false;  // float32 products may round their factors to tf32
   std::int64_t tokens = 0;
   std::int64_t rows = 0;  // N
   std::int64_t cols = 0;  // K

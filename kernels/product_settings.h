@@ -50,7 +50,7 @@ struct ProductChoice {
 struct ProductSettings {
   explicit ProductSettings(const Stream& /*stream*/) {}
 
-  bool tf32 = false;           // float32 products, attention's too, may be rounded to it
+  bool tf32 = false;           // float32 products and attention may round factors to tf32
   bool deterministic = false;  // choose without measuring, so that every run chooses alike
   std::map<ProductKey, ProductChoice> choices;
 

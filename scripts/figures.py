@@ -74,7 +74,7 @@ def plot(path, lines, *, x_label, y_label, title="", log_x=False, level=None):
     axes.set_ylabel(y_label)
     axes.set_title(title)
     axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper", fontsize="small")
+    axes.legend(bbox_to_anchor=(1.02, 1), loc="upper left", fontsize="small")
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return str(path)

@@ -28,12 +28,20 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 class Beside:
     """PyTorch's milliseconds by (batch, sparsity, block); dense ones have sparsity and block 0."""
 
-    def __init__(self, path):
+    def __init__(self, path, precision):
         self.ms = {}
-        for line in path.read_text(encoding="utf-8").splitlines() if path else []:
-            if line.startswith("{"):
-                row = json.loads(line)
-                self.ms[row["batch"], row["sparsity"], row["block"]] = row["ms"]
+        if path is None:
+            return
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+            rows = [json.loads(line) for line in lines if line.startswith("{")]
+            for row in rows:
+                if row["what"] == "forward" and row["dtype"] == precision:
+                    self.ms[row["batch"], row["sparsity"], row["block"]] = row["ms"]
+        except (OSError, ValueError, KeyError) as error:
+            sys.exit(f"--beside {path}: {error!r}")
+        if not self.ms:
+            sys.exit(f"--beside {path}: no forward passes in {precision}")
 
     def __bool__(self):
         return bool(self.ms)
@@ -42,7 +50,7 @@ class Beside:
 class Measurements:
     def __init__(self, arguments):
         self.arguments = arguments
-        self.beside = Beside(arguments.beside)
+        self.beside = Beside(arguments.beside, arguments.precision)
         self.failed = {}  # (sparsity, block): what was said
 
     def file(self, sparsity, block):
@@ -174,8 +182,15 @@ class Measurements:
         )
 
     def curve(self, block, points):
-        """hew's gain over its own dense pass; points are (x, sparsity, batch)."""
-        known = [(x, row["speedup"]) for x, s, n in points if (row := self.rows(s, block).get(n))]
+        """hew's gain over its own dense pass; points are (x, sparsity, batch). Beside PyTorch both
+        are held against one time, the mean of all dense passes."""
+        known = []
+        for x, sparsity, batch in points:
+            row = self.rows(sparsity, block).get(batch)
+            if row and self.beside:
+                known.append((x, self.dense_seconds(batch) / row["bsr_seconds"]))
+            elif row:
+                known.append((x, row["speedup"]))
         return figures.Line(
             f"b = {block}", [x for x, _ in known], [y for _, y in known], family="hew"
         )

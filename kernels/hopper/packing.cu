@@ -1,6 +1,7 @@
 #include "kernels/hopper/packing.h"
 
 #include "kernels/launch.cuh"
+#include "kernels/mma_tf32.cuh"
 
 namespace hew::kernels::hopper {
 namespace {
@@ -27,10 +28,9 @@ struct Matrix {
   int strips;  // of kPieces, in a row
 };
 
+// Ties to even, as TMA rounds.
 __device__ std::uint32_t nearest_tf32(std::uint32_t bits) {
-  std::uint32_t rounded = 0;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(rounded) : "f"(__uint_as_float(bits)));
-  return rounded;
+  return __float_as_uint(round_to_tf32(__uint_as_float(bits)));
 }
 
 template <bool rounds>

@@ -38,17 +38,19 @@ bool on_hopper() {
   return cuda::compute_capability(gpu_stream()) == 90;
 }
 
-// The bits of all elements; of float32 those of the nearest tf32.
+// The bits of all elements; of float32, where asked for, those of the nearest tf32, ties to even.
 std::vector<std::uint32_t> bits_of(const Tensor& tensor, bool rounds) {
   std::vector<std::uint32_t> bits;
   if (tensor.dtype() == DType::kBFloat16) {
     for (const BFloat16 v : test::on_cpu(tensor).to_vector<BFloat16>()) bits.push_back(v.bits);
     return bits;
   }
-  constexpr std::uint32_t kHalf = 0x1000;
+  constexpr std::uint32_t kBelowHalf = 0x0FFF;
   constexpr std::uint32_t kCut = 0x1FFF;
-  for (const float v : test::on_cpu(tensor).to_vector<float>())
-    bits.push_back((std::bit_cast<std::uint32_t>(v) + (rounds ? kHalf : 0)) & ~kCut);
+  for (const float v : test::on_cpu(tensor).to_vector<float>()) {
+    const auto word = std::bit_cast<std::uint32_t>(v);
+    bits.push_back(rounds ? (word + kBelowHalf + (word >> 13 & 1)) & ~kCut : word);
+  }
   return bits;
 }
 
@@ -60,10 +62,23 @@ std::size_t place(std::int64_t r, std::int64_t e, const Kind& kind) {
   return static_cast<std::size_t>(r * kind.block + piece * per_piece + e % per_piece);
 }
 
+// Normal values on the GPU; of float32 every third lies halfway between two tf32.
+Tensor with_ties(const Shape& shape, DType dtype, std::uint64_t seed) {
+  Tensor out = test::gpu_input(shape, dtype, seed).gpu;
+  if (dtype != DType::kFloat32)
+    return out;
+  std::vector<float> values = test::on_cpu(out).to_vector<float>();
+  for (std::size_t i = 0; i < values.size(); i += 3) {
+    const auto word = std::bit_cast<std::uint32_t>(values[i]);
+    values[i] = std::bit_cast<float>((word & ~0x1FFFU) | 0x1000U);
+  }
+  return Tensor::from(values, shape, gpu_stream());
+}
+
 void check_packed_tokens(std::int64_t tokens, std::int64_t width, const Kind& kind) {
   const std::int64_t tiles = (tokens + kTile - 1) / kTile;
   const std::int64_t columns = (width + kind.block - 1) / kind.block;
-  const Tensor in = test::gpu_input({tokens, width}, kind.dtype, 5).gpu;
+  const Tensor in = with_ties({tokens, width}, kind.dtype, 5);
   Tensor out = test::poisoned({tiles, columns, kTile, kind.block}, kind.dtype, gpu_stream());
   kernels::hopper::pack_tokens(kernels::Cuda{gpu_stream()}, in, out);
   const std::vector<std::uint32_t> given = bits_of(in, /*rounds=*/true);
@@ -80,7 +95,7 @@ void check_packed_tokens(std::int64_t tokens, std::int64_t width, const Kind& ki
 
 void check_packed_blocks(std::int64_t nnzb, const Kind& kind) {
   const std::int64_t b = kind.block;
-  const Tensor blocks = test::gpu_input({nnzb, b, b}, kind.dtype, 6).gpu;
+  const Tensor blocks = with_ties({nnzb, b, b}, kind.dtype, 6);
   Tensor out = test::poisoned(blocks.shape(), kind.dtype, gpu_stream());
   kernels::hopper::pack_blocks(kernels::Cuda{gpu_stream()}, blocks, out);
   const std::vector<std::uint32_t> given = bits_of(blocks, /*rounds=*/true);
@@ -92,14 +107,16 @@ void check_packed_blocks(std::int64_t nnzb, const Kind& kind) {
   CHECK(bits_of(out, /*rounds=*/false) == wanted);
 }
 
-// The products of one pattern, all of whose factors are exact.
+enum class Factors { kExact, kRounded };
+
+// The products of one pattern, whose factors are exact, or have to be rounded to tf32.
 class Products {
  public:
   struct Results {
     Tensor y, pre, dx, dbias;
   };
 
-  Products(const BlockPattern& pattern, std::int64_t tokens, DType dtype)
+  Products(const BlockPattern& pattern, std::int64_t tokens, DType dtype, Factors factors)
       : pattern_(pattern),
         uploaded_(pattern, gpu_stream()),
         dtype_(dtype),
@@ -107,6 +124,10 @@ class Products {
         dy_(exact({tokens, pattern.rows}, 2)),
         values_(exact(pattern.values_shape(), 3)),
         bias_(exact({pattern.rows}, 4)) {
+    if (factors == Factors::kRounded) {
+      x_.gpu = with_ties({tokens, pattern.cols}, dtype, 1);
+      dy_.gpu = with_ties({tokens, pattern.rows}, dtype, 2);
+    }
     const Stream& gpu = gpu_stream();
     gpu.state->get<kernels::ProductSettings>(gpu).tf32 = dtype == DType::kFloat32;
     gpu.state->get<kernels::BsrSettings>(gpu).folding = kernels::BsrFolding::kOwn;
@@ -216,10 +237,14 @@ void check_products(const BlockPattern& pattern, std::int64_t tokens, const Kind
   CAPTURE(pattern.rows);
   CAPTURE(pattern.nnzb());
   CAPTURE(tokens);
-  const Products products(pattern, tokens, kind.dtype);
+  const Products products(pattern, tokens, kind.dtype, Factors::kExact);
   const Products::Results boxes = products.run(BsrPacking::kNone, /*tall=*/false);
   products.check(boxes);
   check_packed(products, boxes, /*tall=*/false);
+  if (kind.dtype == DType::kFloat32) {
+    const Products rounded(pattern, tokens, kind.dtype, Factors::kRounded);
+    check_packed(rounded, rounded.run(BsrPacking::kNone, /*tall=*/false), /*tall=*/false);
+  }
   if (kind.dtype != DType::kBFloat16 || kind.block != 32)
     return;
   const Products::Results tall = products.run(BsrPacking::kNone, /*tall=*/true);

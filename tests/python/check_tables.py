@@ -80,6 +80,16 @@ def check_speed(folder):
     assert len(rows) == 8 and all(row["difference"] < 1e-4 for row in rows)
     (folder / "speed" / "cells" / "b8-s90.jsonl").unlink()
     assert script(folder, "speed_table.py", *grid).count("done") == 1
+    row = {"what": "forward", "dtype": "fp32", "batch": 4, "sparsity": 0.9, "block": 8, "ms": 12.5}
+    other = row | {"dtype": "bf16", "ms": 1.0}  # of another precision: not taken
+    beside = folder / "torch.jsonl"
+    beside.write_text(f"a warning\n{json.dumps(row)}\n{json.dumps(other)}\n")
+    options = ["--table-only", "--precision", "fp32", "--beside"]
+    both = script(folder, "speed_table.py", *grid, *options, str(beside))
+    assert both.count(" / 12.50 |") == 2 and " / 1.00 |" not in both, both
+    for text in ("", '{"ms": 1}', "{"):
+        beside.write_text(text)
+        assert script(folder, "speed_table.py", *grid, *options, str(beside), status=1) == ""
     broken = script(folder, "speed_table.py", *grid, "--device", "cpu", "--precision", "bf16",
                     "-o", "broken", status=1)
     assert "FAILED: " in broken and "| failed |" in broken, broken
