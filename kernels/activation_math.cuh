@@ -77,6 +77,23 @@ __device__ inline Normal<ComputeType<D>> standard_normal(ComputeType<D> x) {
   }
 }
 
+/// x·Φ(x) for bfloat16, in few instructions: x⁺ − z·Φ(−z), z = |x|, where log2 Φ(−z) is a
+/// polynomial fitted on z ≤ 5.5. Relative error 2e-5 for z ≤ 4, absolute error 3e-6 everywhere.
+__device__ inline float gelu_for_bf16(float x) {
+  constexpr float kFar = 10;  // Φ(−z) < 2⁻⁷⁰, and the polynomial still falls
+  const float z = fminf(fabsf(x), kFar);
+  float p = 2.79578417e-05F;
+  p = p * z - 0.000687693944F;
+  p = p * z + 0.00763526652F;
+  p = p * z - 0.0523389205F;
+  p = p * z - 0.459917754F;
+  p = p * z - 1.15074813F;
+  p = p * z - 1.00002682F;
+  float tail = 0;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(tail) : "f"(p));
+  return (x <= 0.0F ? 0.0F : x) - z * tail;
+}
+
 /// The argument u of GPT-2's form, which is x·logistic(2u), and its derivative.
 template <class A>
 struct TanhArgument {
@@ -97,6 +114,8 @@ __device__ inline ComputeType<D> activated(ComputeType<D> x) {
   using A = ComputeType<D>;
   if constexpr (kind == Activation::kRelu)
     return x <= A(0) ? A(0) : x;
+  else if constexpr (kind == Activation::kGelu && Accuracy<D>::kFast)
+    return gelu_for_bf16(x);
   else if constexpr (kind == Activation::kGelu)
     return x * standard_normal<D>(x).value;
   else if constexpr (kind == Activation::kGeluTanh)
