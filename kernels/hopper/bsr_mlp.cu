@@ -27,7 +27,7 @@ CUtensorMap boxes_of(const ConstView& values) {
                      .rows = values.shape[0] * b,
                      .cols = b,
                      .stride = b * 2,
-                     .box_rows = Config::kDepth,
+                     .box_rows = Config::kShareRows,
                      .box_cols = Config::kDepth,
                      .swizzle = Config::kBlockSwizzle});
 }
@@ -40,17 +40,18 @@ template <class Config>
 void launch(Cuda backend, const BsrMlpArgs& args) {
   const MlpProgram& program = args.schedule->program();
   const std::int64_t tokens = args.x.shape[0];
-  MlpArgs params{.steps = args.schedule->steps(),
-                 .begin = {},
-                 .strips = {},
-                 .hidden_strips = program.hidden_strips,
-                 .in_strips = static_cast<int>(ceil_div(args.up.cols, kMlpStrip)),
-                 .tiles = static_cast<int>(ceil_div(tokens, Config::kTokens)),
-                 .hidden = static_cast<int>(args.up.rows),
-                 .width = static_cast<int>(args.down.rows),
-                 .activation = args.activation,
-                 .up_bias = bias_of(args.up_bias),
-                 .down_bias = bias_of(args.down_bias)};
+  MlpArgs params{
+      .steps = args.schedule->steps(),
+      .begin = {},
+      .strips = {},
+      .hidden_strips = program.hidden_strips,
+      .in_strips = static_cast<int>(ceil_div(args.up.cols, kMlpStrip)),
+      .tiles = static_cast<int>(kMlpCluster * ceil_div(tokens, kMlpCluster * Config::kTokens)),
+      .hidden = static_cast<int>(args.up.rows),
+      .width = static_cast<int>(args.down.rows),
+      .activation = args.activation,
+      .up_bias = bias_of(args.up_bias),
+      .down_bias = bias_of(args.down_bias)};
   std::copy(program.begin.begin(), program.begin.end(), params.begin);
   for (std::size_t g = 0; g < kMlpWarpgroups; ++g)
     std::copy(program.strips[g].begin(), program.strips[g].end(), params.strips[g]);
@@ -62,7 +63,8 @@ void launch(Cuda backend, const BsrMlpArgs& args) {
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    Config::kSharedBytes),
               "cudaFuncSetAttribute");
-  const int blocks = std::min(limits(backend).multiprocessors, params.tiles);
+  const int blocks =
+      std::min(limits(backend).multiprocessors / kMlpCluster * kMlpCluster, params.tiles);
   kernel<<<static_cast<unsigned int>(blocks), kMlpThreads, Config::kSharedBytes, native(backend)>>>(
       maps, params);
   check_launch("bsr_mlp");

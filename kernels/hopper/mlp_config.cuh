@@ -11,7 +11,7 @@ namespace hew::kernels::hopper {
 
 struct MlpMaps {
   CUtensorMap in;    // [tokens, C], boxes [kTokens, 64]
-  CUtensorMap up;    // [nnzb·b, b], boxes [kDepth, kDepth]
+  CUtensorMap up;    // [nnzb·b, b], boxes [kShareRows, kDepth]
   CUtensorMap down;  // the same of the second matrix
   CUtensorMap out;   // [tokens, C'], boxes [kBoxTokens, 64]
 };
@@ -22,7 +22,7 @@ struct MlpArgs {
   int strips[kMlpWarpgroups][kMlpMostOwn];
   int hidden_strips;
   int in_strips;
-  int tiles;
+  int tiles;   // a multiple of kMlpCluster
   int hidden;  // F
   int width;   // C'
   Activation activation;
@@ -30,8 +30,8 @@ struct MlpArgs {
   const __nv_bfloat16* down_bias;  // [C'] or null
 };
 
-/// The sizes of one variant of the fused MLP. A box of W is 64 rows × depth; of blocks of 32 it is
-/// two boxes on top of each other.
+/// The sizes of one variant of the fused MLP. A box of W is 64 rows × depth; of blocks of 32 each
+/// half is another block's.
 template <bool wide, int depth>
 struct MlpConfig {
   using Element = __nv_bfloat16;
@@ -43,9 +43,9 @@ struct MlpConfig {
   static constexpr int kSums = kTokens / 2;  // registers of a thread for a strip
 
   static constexpr int kDepth = depth;
-  static constexpr int kParts = kMlpStrip / depth;
-  static constexpr int kBlockBytes = kMlpStrip * depth * 2;
-  static constexpr int kPartBytes = kBlockBytes / kParts;
+  static constexpr int kBoxBytes = kMlpStrip * depth * 2;
+  static constexpr int kShareRows = kMlpStrip / kMlpCluster;  // that one thread block loads
+  static constexpr int kShareBytes = kBoxBytes / kMlpCluster;
   static constexpr Swizzle kBlockSwizzle = depth == 32 ? Swizzle::k64 : Swizzle::k128;
 
   // Strips of tokens, [tokens, 64] in rows of 128 swizzled bytes: of input, hidden and output.

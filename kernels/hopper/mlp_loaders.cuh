@@ -5,7 +5,8 @@
 /// What fills shared memory for the fused MLP, see bsr_mlp.cuh.
 namespace hew::kernels::hopper {
 
-/// One thread for each warpgroup that multiplies: loads what its steps need.
+/// One thread for each warpgroup that multiplies: loads what its steps need, of boxes of W this
+/// thread block's share, for all of the cluster.
 template <class Config>
 class MlpBlockLoader {
  public:
@@ -16,7 +17,8 @@ class MlpBlockLoader {
         ops_(shared.ops[group]),
         ring_(shared.stage_barriers[group]),
         stages_(stages),
-        group_(group) {}
+        group_(group),
+        rank_(cluster_rank()) {}
 
   __device__ void run() {
     const auto* steps = reinterpret_cast<const int4*>(args_.steps);
@@ -41,13 +43,21 @@ class MlpBlockLoader {
     ops_[at_.stage()] = make_uint2(op.bits, static_cast<std::uint32_t>(step.y));
     if (!op.has_block())
       return arrive(full);
-    arrive_and_expect(full, Config::kBlockBytes);
+    arrive_and_expect(full, Config::kBoxBytes);
     const CUtensorMap* map = op.kind() == MlpOp::kUp ? &maps_.up : &maps_.down;
-    const std::uint32_t to = stages_ + at_.stage() * Config::kStageBytes;
-    load_box(to, map, full, op.right() ? kMlpStrip : 0, step.z);
-    if constexpr (Config::kParts == 2)
-      load_box(to + Config::kPartBytes, map, full, 0, step.w);
+    const std::uint32_t to =
+        stages_ + at_.stage() * Config::kStageBytes + rank_ * Config::kShareBytes;
+    load_box_to(kEverywhere, to, map, full, op.right() ? kMlpStrip : 0, row_of(step));
   }
+
+  // The first row of the share: blocks of 32 have a share each.
+  __device__ int row_of(const int4& step) const {
+    if constexpr (Config::kDepth == Config::kShareRows)
+      return rank_ == 0 ? step.z : step.w;
+    return step.z + static_cast<int>(rank_) * Config::kShareRows;
+  }
+
+  static constexpr std::uint16_t kEverywhere = (1 << kMlpCluster) - 1;
 
   const MlpMaps& maps_;
   const MlpArgs& args_;
@@ -55,6 +65,7 @@ class MlpBlockLoader {
   Ring<Config::kStages> ring_;
   std::uint32_t stages_;
   int group_;
+  std::uint32_t rank_;
   typename Ring<Config::kStages>::Position at_;
 };
 

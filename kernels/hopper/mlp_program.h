@@ -15,6 +15,9 @@ namespace hew::kernels::hopper {
 inline constexpr int kMlpStrip = 64;
 inline constexpr int kMlpWarpgroups = 3;
 inline constexpr int kMlpMostOwn = 4;  // output strips of a warpgroup
+/// Thread blocks that go through their programs together, each with a tile of its own. Each loads
+/// its share of every box of W into the shared memory of all.
+inline constexpr int kMlpCluster = 2;
 
 /// The sizes of one variant of the kernel.
 struct MlpTile {

@@ -74,6 +74,32 @@ __device__ inline void named_barrier(int id, int threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 
+// Clusters: thread blocks that reach each other's shared memory.
+
+/// This thread block's number in its cluster.
+__device__ inline std::uint32_t cluster_rank() {
+  std::uint32_t rank = 0;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(rank));
+  return rank;
+}
+/// Where another thread block of the cluster has what lies here at `address`.
+__device__ inline std::uint32_t address_in(std::uint32_t rank, std::uint32_t address) {
+  std::uint32_t out = 0;
+  asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(out) : "r"(address), "r"(rank));
+  return out;
+}
+/// At a barrier of any thread block of the cluster. Publishes nothing that was written.
+__device__ inline void arrive_in_cluster(std::uint32_t barrier) {
+  asm volatile("mbarrier.arrive.shared::cluster.b64 _, [%0];" ::"r"(barrier) : "memory");
+}
+/// Of all threads of the cluster.
+__device__ inline void cluster_barrier() {
+  asm volatile(
+      "barrier.cluster.arrive.release;\n"
+      "barrier.cluster.wait.acquire;" ::
+          : "memory");
+}
+
 // TMA: boxes of a matrix, whose elements outside the matrix read as zeros and are not written.
 
 /// Box with its first element in column x, row y.
@@ -83,6 +109,16 @@ __device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, std::u
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+/// The same to these places of each thread block of the cluster that has a bit in `blocks`; each
+/// one's barrier gets the bytes.
+__device__ inline void load_box_to(std::uint16_t blocks, std::uint32_t to, const CUtensorMap* map,
+                                   std::uint32_t barrier, int x, int y) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "h"(blocks)
       : "memory");
 }
 /// `bytes` of global memory as they are; both sides and their number are multiples of 16.

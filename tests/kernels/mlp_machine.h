@@ -4,122 +4,56 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <optional>
 #include <vector>
 
 #include "core/rng.h"
 #include "kernels/hopper/mlp_program.h"
+#include "tests/kernels/mlp_machine_parts.h"
 #include "tests/kernels/mlp_problem.h"
 
-/// The fused MLP's kernel on the host, one token a tile: its warps are actors that advance in any
-/// order, with barriers that have phases and parities like those in shared memory, and products
-/// that read their operands when they end.
+/// The fused MLP's kernel on the host, one token a tile: the warps of a cluster's thread blocks are
+/// actors that advance in any order, with barriers that have phases and parities like those in
+/// shared memory, and products and stores that read their operands when they end.
 namespace hew::test {
 
+using kernels::hopper::kMlpCluster;
 using kernels::hopper::kMlpWarpgroups;
 using kernels::hopper::MlpOp;
 using kernels::hopper::MlpProgram;
 using kernels::hopper::MlpStep;
 
-namespace machine {
+/// What the kernel might do wrong.
+///   kForgetsPeer  a loader waits for its own thread block's warpgroup alone
+///   kStopsEarly   the last thread block makes a tile less
+enum class MlpFault : std::uint8_t { kNone, kForgetsPeer, kStopsEarly };
 
-// A barrier of Hopper's shared memory.
-class Barrier {
- public:
-  explicit Barrier(int count) : count_(count), missing_(count) {}
-  void arrive() {
-    if (--missing_ == 0) {
-      missing_ = count_;
-      ++phase_;
-    }
-  }
-  bool ended(std::int64_t parity) const { return phase_ % 2 != parity; }
-
- private:
-  int count_;
-  int missing_;
-  std::int64_t phase_ = 0;
-};
-
-struct Ring {
-  std::vector<Barrier> full;
-  std::vector<Barrier> empty;
-  Ring(int stages, int writers, int readers)
-      : full(at(stages), Barrier(writers)), empty(at(stages), Barrier(readers)) {}
-
-  std::size_t place(std::int64_t count) const { return at(count) % full.size(); }
-  std::int64_t turn(std::int64_t count) const {
-    return count / static_cast<std::int64_t>(full.size()) % 2;
-  }
-  bool can_write(std::int64_t count) const { return empty[place(count)].ended(1 - turn(count)); }
-  bool can_read(std::int64_t count) const { return full[place(count)].ended(turn(count)); }
-};
-
-struct Stage {
-  MlpStep step;
-  Values box;
-};
-
-// sums += box · tokens[from …], of what those hold when it ends, which is when it is waited for.
-struct Batch {
-  Values* sums;
-  const Values* box;
-  const Values* tokens;
-  std::int64_t from;
-};
-
-// One warpgroup, and the warp that loads for it.
-struct Group {
-  const MlpStep* steps;
-  int count;
-  Ring ring;
-  std::vector<Stage> stages;
-  // The loader.
-  int load_tile = 0;
-  int load_step = 0;
-  std::int64_t loaded = 0;
-  // The warpgroup.
-  int tile = 0;
-  bool has_input = false;  // it has waited for this tile's
-  int passed = 0;          // of this step's passes
-  std::int64_t taken = 0;
-  std::int64_t read = 0;  // hidden strips
-  std::optional<std::int64_t> held_stage = std::nullopt;
-  std::optional<std::int64_t> held_slot = std::nullopt;
-  std::optional<std::int64_t> written = std::nullopt;
-  std::vector<Batch> in_flight{};
-  std::vector<Values> sums{};
-  Values hidden = Values(64, 0);
-};
-
-}  // namespace machine
-
-/// Makes `tiles` tiles.
+/// Each thread block of a cluster makes `rounds` tiles.
 class MlpMachine {
  public:
-  MlpMachine(const MlpProblem& problem, const MlpProgram& program, int tiles)
+  MlpMachine(const MlpProblem& problem, const MlpProgram& program, int rounds,
+             MlpFault fault = MlpFault::kNone)
       : p_(problem),
         program_(program),
-        tiles_(tiles),
-        depth_(std::min<std::int64_t>(problem.up.block, 64)),
-        slots_(program.tile.slots, 1, kMlpWarpgroups),
-        slot_values_(at(program.tile.slots)),
-        inputs_(1, 1, kMlpWarpgroups) {
-    for (int g = 0; g < kMlpWarpgroups; ++g) {
-      const int begin = program.begin[at(g)];
-      groups_.push_back({.steps = program.steps.data() + begin,
-                         .count = program.begin[at(g + 1)] - begin,
-                         .ring = machine::Ring(program.tile.stages, 1, 1),
-                         .stages = std::vector<machine::Stage>(at(program.tile.stages))});
-      groups_.back().sums.assign(at(program.tile.own), Values(64, 0));
+        fault_(fault),
+        depth_(std::min<std::int64_t>(problem.up.block, 64)) {
+    for (int block = 0; block < kMlpCluster; ++block) {
+      const bool less = fault == MlpFault::kStopsEarly && block == kMlpCluster - 1;
+      blocks_.push_back({.tiles = rounds - (less ? 1 : 0),
+                         .groups = {},
+                         .slots = machine::Ring(program.tile.slots, 1, kMlpWarpgroups),
+                         .slot_values = std::vector<Values>(at(program.tile.slots)),
+                         .inputs = machine::Ring(1, 1, kMlpWarpgroups)});
+      for (int g = 0; g < kMlpWarpgroups; ++g) blocks_.back().groups.push_back(group(block, g));
     }
-    outputs_.assign(at(tiles), Values(at(problem.down.rows), 1e9));
-    written_.assign(at(tiles), std::vector<int>(at(problem.down.rows), 0));
+    outputs_.assign(at(kMlpCluster * rounds), Values(at(problem.down.rows), 1e9));
+    written_.assign(outputs_.size(), std::vector<int>(at(problem.down.rows), 0));
   }
+
+  int tiles() const { return static_cast<int>(outputs_.size()); }
 
   /// Actors advance in an order drawn from `seed`. False if nobody can before the end.
   bool run(std::uint64_t seed) {
-    constexpr std::uint64_t kActors = 2 * kMlpWarpgroups + 1;
+    constexpr std::uint64_t kActors = kMlpCluster * kActorsOfBlock;
     for (std::uint64_t draw = 0; !finished(); ++draw) {
       // Some actors come by far more often than others.
       const double u = uniform(seed, 1, draw);
@@ -142,42 +76,76 @@ class MlpMachine {
   }
 
  private:
-  bool finished() const {
-    return std::all_of(groups_.begin(), groups_.end(),
-                       [&](const machine::Group& g) { return g.tile == tiles_; });
-  }
-  bool advance(std::uint64_t actor) {
-    if (actor == 0)
-      return load_input();
-    machine::Group& group = groups_[at(static_cast<std::int64_t>(actor - 1) / 2)];
-    return actor % 2 == 1 ? load_stage(group) : multiply(group);
+  static constexpr std::uint64_t kActorsOfBlock = 2 * kMlpWarpgroups + 1;
+
+  machine::Group group(int block, int number) const {
+    const int begin = program_.begin[at(number)];
+    const machine::Stage stage{.step = {}, .box = Values(at(64 * depth_))};
+    const int readers = fault_ == MlpFault::kForgetsPeer ? 1 : kMlpCluster;
+    return {.block = block,
+            .number = number,
+            .steps = program_.steps.data() + begin,
+            .count = program_.begin[at(number + 1)] - begin,
+            .ring = machine::Ring(program_.tile.stages, 1, readers),
+            .stages = std::vector<machine::Stage>(at(program_.tile.stages), stage),
+            .sums = std::vector<Values>(at(program_.tile.own), Values(64, 0))};
   }
 
-  bool load_input() {
-    if (input_tile_ == tiles_ || !inputs_.can_write(input_tile_))
+  bool finished() const {
+    return std::all_of(blocks_.begin(), blocks_.end(), [](const machine::Block& block) {
+      return std::all_of(block.groups.begin(), block.groups.end(),
+                         [&](const machine::Group& g) { return g.tile == block.tiles; });
+    });
+  }
+  machine::Block& block_of(const machine::Group& g) { return blocks_[at(g.block)]; }
+  static int tile_of(int block, int round) { return kMlpCluster * round + block; }
+
+  bool advance(std::uint64_t actor) {
+    machine::Block& block = blocks_[actor / kActorsOfBlock];
+    const std::uint64_t a = actor % kActorsOfBlock;
+    if (a == 0)
+      return load_input(block);
+    machine::Group& group = block.groups[(a - 1) / 2];
+    return a % 2 == 1 ? load_stage(group) : multiply(group);
+  }
+
+  bool load_input(machine::Block& block) {
+    if (block.input_tile == block.tiles || !block.inputs.can_write(block.input_tile))
       return false;
-    input_ = p_.input(input_tile_);
-    input_.resize(768, 0);
-    inputs_.full[0].arrive();
-    ++input_tile_;
+    block.input = p_.input(tile_of(block.groups[0].block, block.input_tile));
+    block.input.resize(768, 0);
+    block.inputs.full[0].arrive();
+    ++block.input_tile;
     return true;
   }
 
   bool load_stage(machine::Group& g) {
-    if (g.load_tile == tiles_ || !g.ring.can_write(g.loaded))
+    if (g.load_tile == block_of(g).tiles || !g.ring.can_write(g.loaded))
       return false;
     const MlpStep& step = g.steps[g.load_step];
-    machine::Stage& stage = g.stages[g.ring.place(g.loaded)];
-    stage = {.step = step, .box = {}};
+    const std::size_t place = g.ring.place(g.loaded);
+    g.stages[place].step = step;
+    g.ring.full[place].arrive(step.op.has_block() ? kMlpCluster : 0);
     if (step.op.has_block())
-      stage.box = box_of(step);
-    g.ring.full[g.ring.place(g.loaded)].arrive();
+      load_share(g, place);
     ++g.loaded;
     if (++g.load_step == g.count) {
       g.load_step = 0;
       ++g.load_tile;
     }
     return true;
+  }
+
+  // Of the step's box, into all thread blocks.
+  void load_share(const machine::Group& g, std::size_t place) {
+    const Values box = box_of(g.stages[place].step);
+    const std::int64_t count = std::ssize(box) / kMlpCluster;
+    const std::int64_t first = g.block * count;
+    for (machine::Block& block : blocks_) {
+      machine::Group& to = block.groups[at(g.number)];
+      std::copy_n(box.begin() + first, count, to.stages[place].box.begin() + first);
+      to.ring.full[place].load();
+    }
   }
 
   // As TMA loads it: rows behind the values are zero.
@@ -197,15 +165,17 @@ class MlpMachine {
   }
 
   void release(machine::Group& g, std::int64_t stage) {
-    g.ring.empty[g.ring.place(stage)].arrive();
+    for (machine::Block& block : blocks_) {
+      machine::Group& loads = block.groups[at(g.number)];
+      if (&loads == &g || fault_ != MlpFault::kForgetsPeer)
+        loads.ring.empty[g.ring.place(stage)].arrive();
+    }
   }
   // Until at most `most` batches are in flight.
   void await_batches(machine::Group& g, std::size_t most) const {
     while (g.in_flight.size() > most) {
       const machine::Batch batch = g.in_flight.front();
       g.in_flight.erase(g.in_flight.begin());
-      if (std::ssize(*batch.box) != 64 * depth_)
-        continue;  // the stage is another's by now: its product is missing
       for (std::int64_t r = 0; r < 64; ++r) {
         for (std::int64_t c = 0; c < depth_; ++c)
           (*batch.sums)[at(r)] +=
@@ -213,12 +183,16 @@ class MlpMachine {
       }
     }
   }
+  void let_go_slot(const machine::Group& g, std::int64_t strip) {
+    machine::Ring& slots = block_of(g).slots;
+    slots.empty[slots.place(strip)].arrive();
+  }
   void let_go(machine::Group& g) {
     for (const machine::Batch& batch : g.in_flight)
       REQUIRE(batch.box != &g.stages[g.ring.place(*g.held_stage)].box);
     release(g, *g.held_stage);
     if (g.held_slot)
-      slots_.empty[slots_.place(*g.held_slot)].arrive();
+      let_go_slot(g, *g.held_slot);
     g.held_stage.reset();
     g.held_slot.reset();
   }
@@ -239,17 +213,18 @@ class MlpMachine {
   }
 
   bool multiply(machine::Group& g) {
-    if (g.tile == tiles_)
+    const machine::Block& block = block_of(g);
+    if (g.tile == block.tiles)
       return false;
-    if ((!g.has_input && !inputs_.can_read(g.tile)) || !g.ring.can_read(g.taken))
+    if ((!g.has_input && !block.inputs.can_read(g.tile)) || !g.ring.can_read(g.taken))
       return drain(g);
     g.has_input = true;
-    const machine::Stage& stage = g.stages[g.ring.place(g.taken)];
+    machine::Stage& stage = g.stages[g.ring.place(g.taken)];
     const MlpOp op = stage.step.op;
     if (g.passed < op.passes()) {
-      if (!slots_.can_read(g.read))
+      if (!block.slots.can_read(g.read))
         return drain(g);
-      slots_.empty[slots_.place(g.read)].arrive();
+      let_go_slot(g, g.read);
       ++g.read;
       ++g.passed;
       return true;
@@ -262,7 +237,7 @@ class MlpMachine {
   }
 
   // False: it has to wait.
-  bool perform(machine::Group& g, const machine::Stage& stage) {
+  bool perform(machine::Group& g, machine::Stage& stage) {
     switch (stage.step.op.kind()) {
       case MlpOp::kUp:
       case MlpOp::kEmpty:
@@ -270,7 +245,7 @@ class MlpMachine {
       case MlpOp::kDown:
         return read(g, stage);
       case MlpOp::kWrite:
-        write(g, stage.step);
+        write(g, stage);
         return true;
       case MlpOp::kEnd:
         end(g, stage.step);
@@ -281,13 +256,14 @@ class MlpMachine {
 
   bool make(machine::Group& g, const machine::Stage& stage) {
     const MlpStep& step = stage.step;
+    machine::Block& block = block_of(g);
     const std::int64_t number = std::int64_t{g.tile} * program_.hidden_strips + step.number();
-    if (step.op.last() && !slots_.can_write(number))
+    if (step.op.last() && !block.slots.can_write(number))
       return false;
     if (step.op.first())
       g.hidden.assign(64, 0);
     if (step.op.kind() == MlpOp::kUp)
-      g.in_flight.push_back({&g.hidden, &stage.box, &input_, step.op.source() * depth_});
+      g.in_flight.push_back({&g.hidden, &stage.box, &block.input, step.op.source() * depth_});
     else
       drain(g);
     hold(g, /*slot=*/false);
@@ -295,53 +271,59 @@ class MlpMachine {
       return true;
     drain(g);
     if (step.op.frees_input())
-      inputs_.empty[0].arrive();
+      block.inputs.empty[0].arrive();
     Values strip(64, 0);
     for (std::int64_t i = 0; i < 64; ++i) {
       const std::int64_t feature = std::int64_t{step.place()} * 64 + i;
       const double bias = feature < p_.up.rows ? p_.up_bias[at(feature)] : 0;
       strip[at(i)] = activated(g.hidden[at(i)] + bias);
     }
-    slot_values_[slots_.place(number)] = strip;
-    slots_.full[slots_.place(number)].arrive();
+    block.slot_values[block.slots.place(number)] = strip;
+    block.slots.full[block.slots.place(number)].arrive();
     return true;
   }
 
   bool read(machine::Group& g, const machine::Stage& stage) {
     const MlpOp op = stage.step.op;
-    if (op.first() && !slots_.can_read(g.read))
+    const machine::Block& block = block_of(g);
+    if (op.first() && !block.slots.can_read(g.read))
       return false;
-    g.in_flight.push_back({&g.sums[at(op.own())], &stage.box, &slot_values_[slots_.place(g.read)],
-                           op.source() * depth_});
+    g.in_flight.push_back({&g.sums[at(op.own())], &stage.box,
+                           &block.slot_values[block.slots.place(g.read)], op.source() * depth_});
     hold(g, op.last());
     g.read += op.last() ? 1 : 0;
     return true;
   }
 
-  void write(machine::Group& g, const MlpStep& step) {
+  void write(machine::Group& g, machine::Stage& stage) {
     drain(g);
-    const auto which = at(&g - groups_.data());
-    const int strip = program_.strips[which][at(step.op.own())];
-    REQUIRE(strip >= 0);
+    const MlpOp op = stage.step.op;
+    std::copy_n(g.sums[at(op.own())].begin(), 64, stage.box.begin());
+    if (g.store)
+      finish_store(g);
+    g.store = {.stage = g.taken, .strip = program_.strips[at(g.number)][at(op.own())]};
+    REQUIRE(g.store->strip >= 0);
+  }
+  void finish_store(machine::Group& g) {
+    const auto [stage, strip] = *g.store;
+    const std::size_t tile = at(tile_of(g.block, g.tile));
     for (std::int64_t i = 0; i < 64; ++i) {
       const std::int64_t feature = std::int64_t{strip} * 64 + i;
       if (feature >= p_.down.rows)
         break;
-      outputs_[at(g.tile)][at(feature)] = g.sums[at(step.op.own())][at(i)];
-      ++written_[at(g.tile)][at(feature)];
+      outputs_[tile][at(feature)] = g.stages[g.ring.place(stage)].box[at(i)];
+      ++written_[tile][at(feature)];
     }
-    if (g.written)
-      release(g, *g.written);
-    g.written = g.taken;
+    release(g, stage);
+    g.store.reset();
   }
 
   void end(machine::Group& g, const MlpStep& step) {
     drain(g);
     if (step.op.frees_input())
-      inputs_.empty[0].arrive();
-    if (g.written)
-      release(g, *g.written);
-    g.written.reset();
+      block_of(g).inputs.empty[0].arrive();
+    if (g.store)
+      finish_store(g);
     release(g, g.taken);
     g.sums.assign(g.sums.size(), Values(64, 0));
     ++g.tile;
@@ -350,14 +332,9 @@ class MlpMachine {
 
   const MlpProblem& p_;
   const MlpProgram& program_;
-  int tiles_;
+  MlpFault fault_;
   std::int64_t depth_;
-  std::vector<machine::Group> groups_;
-  machine::Ring slots_;
-  std::vector<Values> slot_values_;
-  machine::Ring inputs_;
-  Values input_;
-  int input_tile_ = 0;
+  std::vector<machine::Block> blocks_;
   std::vector<Values> outputs_;
   std::vector<std::vector<int>> written_;
 };

@@ -22,6 +22,7 @@ using kernels::hopper::MlpStep;
 using test::at;
 using test::BlockPattern;
 using test::make_pattern;
+using test::MlpFault;
 using test::MlpMachine;
 using test::MlpProblem;
 using test::random_pattern;
@@ -34,15 +35,15 @@ double error_of(const Values& got, const Values& expected) {
   return worst;
 }
 
-void check(const BlockPattern& up, const BlockPattern& down, int tiles = 3) {
+void check(const BlockPattern& up, const BlockPattern& down, int rounds = 2) {
   const MlpProblem problem{.up = up, .down = down};
   const MlpProgram program = mlp_program(up.index(), down.index());
   for (const std::uint64_t seed : {1, 2, 3, 4}) {
     CAPTURE(seed);
-    MlpMachine machine(problem, program, tiles);
+    MlpMachine machine(problem, program, rounds);
     REQUIRE(machine.run(seed));
     CHECK(machine.all_written());
-    for (int tile = 0; tile < tiles; ++tile)
+    for (int tile = 0; tile < machine.tiles(); ++tile)
       CHECK(error_of(machine.output(tile), problem.output(tile)) <= 1e-9);
   }
 }
@@ -73,7 +74,7 @@ TEST_CASE("the programs of a fused MLP multiply each live block once, in any ord
         const BlockPattern up = random_pattern(s.hidden, s.in, b, density, 5);
         const BlockPattern down = random_pattern(s.out, s.hidden, b, density, 6);
         if (up.nnzb() > 0 && down.nnzb() > 0)
-          check(up, down, /*tiles=*/2);
+          check(up, down);
       }
     }
   }
@@ -85,7 +86,7 @@ TEST_CASE("the programs of a fused MLP skip hidden strips that nobody reads, and
     const BlockPattern few = random_pattern(3072, 768, b, 0.02, 3);
     for (const std::int64_t c : {0, 3}) {
       const BlockPattern one = one_block(768, 3072, b, 1, c);
-      check(few, one, /*tiles=*/20);
+      check(few, one, /*rounds=*/20);
       const MlpProgram program = mlp_program(few.index(), one.index());
       CHECK(program.hidden_strips == std::max<std::int64_t>(b / 64, 1));
     }
@@ -158,6 +159,25 @@ TEST_CASE("the machine notices a program that is wrong") {
   MlpProgram stuck = right;
   for (MlpStep& step : stuck.steps) step.op.bits &= ~(1U << 7);
   CHECK_FALSE(outcome(stuck));
+}
+
+TEST_CASE("the machine notices thread blocks of a cluster that do not wait for each other") {
+  const MlpProblem problem{.up = random_pattern(512, 256, 64, 0.5, 5),
+                           .down = random_pattern(256, 512, 64, 0.5, 6)};
+  const MlpProgram program = mlp_program(problem.up.index(), problem.down.index());
+  const auto outcome = [&](MlpFault fault) {
+    MlpMachine machine(problem, program, 2, fault);
+    if (!machine.run(1))
+      return false;
+    for (int tile = 0; tile < machine.tiles(); ++tile) {
+      if (!(error_of(machine.output(tile), problem.output(tile)) <= 1e-9))
+        return false;
+    }
+    return true;
+  };
+  CHECK(outcome(MlpFault::kNone));
+  CHECK_FALSE(outcome(MlpFault::kForgetsPeer));
+  CHECK_FALSE(outcome(MlpFault::kStopsEarly));
 }
 
 }  // namespace hew
