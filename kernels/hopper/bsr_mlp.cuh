@@ -38,8 +38,9 @@ __global__ __cluster_dims__(kMlpCluster, 1, 1)
   constexpr int kMultiplyingRegisters = 160;
   extern __shared__ std::uint8_t dynamic[];
   __shared__ MlpShared<Config> shared;
-  const std::uint32_t memory =
+  const std::uint32_t aligned =
       (shared_address(dynamic) + Config::kAlignment - 1) / Config::kAlignment * Config::kAlignment;
+  const std::uint32_t memory = __shfl_sync(~0U, aligned, 0);  // else it is computed at every step
   if (threadIdx.x == 0) {
     init_mlp_barriers(shared);
     prefetch_map(&maps.in);
