@@ -72,7 +72,8 @@ void check(const BenchBsrOptions& o) {
     require<ConfigError>(s >= 0 && s <= 1, "--sparsity {}: expected 0 to 1", s);
   }
   require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
-  require<ConfigError>(o.threads >= 0, "--threads {}: expected 1 or more", o.threads);
+  require<ConfigError>(o.threads >= 0 && o.threads <= 4096, "--threads {}: expected 0 to 4096",
+                       o.threads);
 }
 
 // The options with nothing left open.

@@ -40,7 +40,8 @@ void check(const BenchModelOptions& o) {
     require<ConfigError>(batch >= 1, "--batch {}: expected 1 or more", batch);
   }
   require<ConfigError>(o.tokens >= 0, "--tokens {}: expected 1 or more", o.tokens);
-  require<ConfigError>(o.threads >= 0, "--threads {}: expected 1 or more", o.threads);
+  require<ConfigError>(o.threads >= 0 && o.threads <= 4096, "--threads {}: expected 0 to 4096",
+                       o.threads);
   require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
 }
 

@@ -61,8 +61,8 @@ void check_export_output(const std::filesystem::path& path, const ExportOptions&
     require<ConfigError>(std::filesystem::exists(path / kConfigFile),
                          "{}: is no folder of an earlier export and stays as it is", path.string());
   } else {
-    require<ConfigError>(std::filesystem::is_regular_file(path),
-                         "{}: is no file and stays as it is", path.string());
+    require<ConfigError>(is_model_file(path), "{}: is no earlier export and stays as it is",
+                         path.string());
   }
 }
 

@@ -269,4 +269,14 @@ TrainedModel load_model_file(const SafetensorsReader& reader, const Stream& stre
   return load(reader, stream);
 }
 
+bool is_model_file(const std::filesystem::path& path) {
+  try {
+    if (path.extension() == ".safetensors")
+      return !description_text(SafetensorsReader(path)).empty();
+    return H5Reader(path).kind() == kBsrKind;
+  } catch (const DataError&) {
+    return false;
+  }
+}
+
 }  // namespace hew::train

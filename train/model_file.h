@@ -20,6 +20,9 @@ void save_model_safetensors(const std::filesystem::path& path, const TrainedMode
 TrainedModel load_model_file(const H5Reader& reader, const Stream& stream);
 TrainedModel load_model_file(const SafetensorsReader& reader, const Stream& stream);
 
+/// Whether the file is whole and one of the two, safetensors where its name ends so.
+bool is_model_file(const std::filesystem::path& path);
+
 /// The values in another floating dtype; the tensor itself where it has that one already.
 Tensor converted(const Tensor& values, DType dtype);
 

@@ -1,11 +1,14 @@
 #include "train/run_directory.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <charconv>
 #include <system_error>
 
 #include "core/error.h"
-#include "io/atomic_file.h"
 
 namespace hew::train {
 namespace {
@@ -50,10 +53,21 @@ void RunDirectory::require_free() const {
                      can_resume ? "resume" : "remove");
 }
 
-void RunDirectory::create(const Recipe& wanted) const {
+FileDescriptor RunDirectory::lock() const {
+  FileDescriptor folder(::open(root_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  const bool taken = folder && ::flock(folder.get(), LOCK_EX | LOCK_NB) != 0;
+  require<DataError>(!taken || errno != EWOULDBLOCK, "{}: another process is training here",
+                     root_.string());
+  return folder;
+}
+
+FileDescriptor RunDirectory::create(const Recipe& wanted) const {
   require_free();
   make_directories(root_ / "checkpoints");
+  FileDescriptor held = lock();
+  require_free();  // another process may have been here first
   save_recipe(wanted);
+  return held;
 }
 
 void RunDirectory::save_recipe(const Recipe& wanted) const {

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "io/atomic_file.h"
 #include "train/recipe.h"
 
 namespace hew::train {
@@ -28,8 +29,12 @@ class RunDirectory {
   bool has_run() const;
   /// Throws DataError if a run is there already: nothing is ever overwritten.
   void require_free() const;
-  /// Makes the folders and writes recipe.yaml. Throws DataError, also if a run is there already.
-  void create(const Recipe& recipe) const;
+  /// Keeps other processes from training here while the result lives. Throws DataError if one does.
+  /// On file systems without locks nobody is kept away.
+  FileDescriptor lock() const;
+  /// Makes the folders, locks, and writes recipe.yaml. Throws DataError, also if a run is there
+  /// already.
+  FileDescriptor create(const Recipe& recipe) const;
   /// Replaces recipe.yaml (a resume that lengthened the run).
   void save_recipe(const Recipe& recipe) const;
   /// Checkpoints, the newest first.

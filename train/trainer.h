@@ -87,6 +87,7 @@ class Trainer {
   const StopSignal& stop_signal_;
   Stream stream_;
   RunDirectory directory_;
+  FileDescriptor lock_;  // of rank 0, on the directory
   std::unique_ptr<Workload> workload_;
   Progress progress_;
   SparseModel parts_;

@@ -25,8 +25,11 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   workload_ = open_workload(recipe_, comm_, stream_);
-  if (!options_.resume)
+  if (!options_.resume) {
     directory_.require_free();
+  } else if (root()) {
+    lock_ = directory_.lock();
+  }
   const std::vector<std::string> news = options_.resume ? resume() : start();
   profile_.require_reached(progress_.steps, last_step());
   workload_->start(progress_.rng_seed, progress_.samples);
@@ -103,7 +106,7 @@ void Trainer::open_directory(const std::vector<std::string>& news) {
     directory_.save_recipe(recipe_);
     directory_.remove_unfinished();
   } else {
-    directory_.create(recipe_);
+    lock_ = directory_.create(recipe_);
   }
   log_ = RunLog(directory_, progress_.metrics_bytes);
   for (const std::string& line : news) log_.say(line);

@@ -167,19 +167,21 @@ TEST_CASE("blocks are packed where many tiles of tokens load them") {
   CHECK_FALSE(packs_values(packing_of({256, 14336, 4096, 16, 0.5})));
 }
 
-TEST_CASE("tiles are tall where many rows of blocks share a column") {
+TEST_CASE("tiles are tall where the output is narrow, or where it is asked for") {
   for (const Size& s : {kVitUp, kVitDown, kGpt2Xl, kLlamaUp, kLlamaDown}) {
     CAPTURE(s.tokens);
     CAPTURE(s.rows);
     for (const bool gradient : {false, true}) {
-      const Problem dense{s.tokens, s.rows, s.cols, 32, 0.5, 2, gradient};
-      const BsrTiling tiling = tiling_of(dense);
-      CHECK(tiling.tile == BsrTile::kTall);
-      CHECK(tiling.tokens == 128);
-      CHECK(tiling.order.token_tiles == (s.tokens + 127) / 128);
-      const Problem sparse{s.tokens, s.rows, s.cols, 32, 0.05, 2, gradient};
-      CHECK(tiling_of(sparse).tile == BsrTile::kTogether);
-      CHECK(tiling_of(sparse, /*tall=*/true).tile == BsrTile::kTall);
+      for (const double density : {0.05, 0.5}) {
+        const Problem problem{s.tokens, s.rows, s.cols, 32, density, 2, gradient};
+        const bool narrow = (gradient ? s.cols : s.rows) <= 3072;
+        CHECK(tiling_of(problem).tile == (narrow ? BsrTile::kTall : BsrTile::kTogether));
+        const BsrTiling tall = tiling_of(problem, /*tall=*/true);
+        CHECK(tall.tile == BsrTile::kTall);
+        CHECK(tall.tokens == 128);
+        CHECK(tall.order.token_tiles == (s.tokens + 127) / 128);
+        CHECK(tiling_of(problem, /*tall=*/false).tile == BsrTile::kTogether);
+      }
     }
   }
 }

@@ -224,6 +224,11 @@ TEST_CASE("nothing is overwritten unless told, and then only an earlier export")
   CHECK(config_error_of([&] { train::export_model(run, out / "model.h5", {}); }) ==
         (out / "model.h5").string() + ": exists already; --force replaces an earlier export");
   CHECK(read_bytes(out / "model.h5") == "mine");
+  CHECK(config_error_of([&] { train::export_model(run, out / "model.h5", {.force = true}); }) ==
+        (out / "model.h5").string() + ": is no earlier export and stays as it is");
+  CHECK(read_bytes(out / "model.h5") == "mine");
+  std::filesystem::remove(out / "model.h5");
+  train::export_model(run, out / "model.h5", {});
   train::export_model(run, out / "model.h5", {.force = true});
   CHECK(read_bytes(out / "model.h5").starts_with("hew-h5 1"));
   const train::ExportOptions dense{.format = train::ExportFormat::kDenseSafetensors, .force = true};
@@ -235,7 +240,11 @@ TEST_CASE("nothing is overwritten unless told, and then only an earlier export")
   CHECK(data_error_of([&] {
           train::load_trained_model(out / "dense", make_cpu_stream());
         }).find("a dense export for other programs") != std::string::npos);
-  CHECK(out.list() == std::vector<std::string>{"dense", "model.h5", "precious"});
+  const train::ExportOptions tensors{.format = train::ExportFormat::kSafetensors, .force = true};
+  train::export_model(run, out / "model.safetensors", tensors);
+  train::export_model(run, out / "model.safetensors", tensors);
+  CHECK(out.list() ==
+        std::vector<std::string>{"dense", "model.h5", "model.safetensors", "precious"});
 }
 
 TEST_CASE("a damaged or foreign export is an error that names file and place") {

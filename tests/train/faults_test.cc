@@ -198,9 +198,11 @@ TEST_CASE_FIXTURE(Fixture, "a full disk is one error, and older checkpoints stay
 TEST_CASE_FIXTURE(Fixture, "a stop signal is answered with a checkpoint after the step") {
   const train::StopSignal stop_signal;
   std::raise(SIGUSR1);
-  train::Trainer trainer(recipe, {}, alone, stop_signal, test_stream());
-  trainer.run();
-  CHECK(trainer.progress().steps == 1);
+  {
+    train::Trainer trainer(recipe, {}, alone, stop_signal, test_stream());
+    trainer.run();
+    CHECK(trainer.progress().steps == 1);
+  }
   CHECK(std::filesystem::exists(checkpoint(1)));
   run_training(recipe, alone, {.resume = true});
   CHECK(losses_of(runs.directory("run")).size() == 30);
@@ -244,6 +246,18 @@ TEST_CASE_FIXTURE(Fixture, "metrics without a recipe beside them are not cut off
   write_bytes(metrics, "somebody's");
   CHECK(contains(error_of([&] { run_training(recipe, alone); }), "holds a run already"));
   CHECK(read_bytes(metrics) == "somebody's");
+}
+
+TEST_CASE_FIXTURE(Fixture, "one process at a time trains in a folder") {
+  train_20_steps();
+  const train::RunDirectory directory(runs.directory("run"));
+  {
+    const FileDescriptor held = directory.lock();
+    CHECK(error_of([&] { run_training(recipe, alone, {.resume = true}); }) ==
+          runs.directory("run").string() + ": another process is training here");
+  }
+  run_training(recipe, alone, {.resume = true});
+  CHECK(std::filesystem::exists(checkpoint(30)));
 }
 
 TEST_CASE_FIXTURE(Fixture, "only the last K checkpoints are kept") {
