@@ -6,8 +6,9 @@
 
 Every cell is a run of its own below OUT/cells. Called again, the script keeps those that are
 finished, resumes those that are not, and starts the rest, so a grid may be made in many sittings;
---minutes ends a sitting with a checkpoint of what is running. Each cell has the
-recipe's rules replaced by one: --match, method, block, and a schedule that ends at the sparsity.
+--minutes ends a sitting with a checkpoint of what is running. OUT/grid.json has what the cells are
+made of; another recipe, override, match, rule or schedule in the same OUT is refused. Each cell has
+the recipe's rules replaced by one: --match, method, block, and a schedule that ends at the sparsity.
 GPUs are used side by side, one run each (--gpus). Writes OUT/accuracy.md, .json and, with
 matplotlib, .png.
 """
@@ -28,9 +29,11 @@ import threading
 import time
 
 import figures
+import grids
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PATIENCE_SECONDS = 120  # for a run that was told to leave with a checkpoint
+METRICS = ("loss", "top1", "top5", "perplexity", "bits_per_byte")
 LOWER_IS_BETTER = ("loss", "perplexity", "bits_per_byte")
 
 
@@ -55,6 +58,20 @@ class Grid:
         self.arguments = arguments
         self.folder = arguments.output / "cells"
 
+    def open_folder(self):
+        a = self.arguments
+        own = {}
+        for method in a.methods:
+            own[f"rule of {method}"] = self.more_keys(method)
+            own[f"schedule of {method}"] = self.schedule(method)
+        grids.open_folder(
+            a.output,
+            grids.settings(a, **own),
+            cells="*/recipe.yaml",
+            what="runs",
+            keep=not a.table_only,
+        )
+
     def cells(self):
         """In the order in which they run: a whole seed before the next."""
         a = self.arguments
@@ -66,16 +83,19 @@ class Grid:
                     for method in a.methods:
                         yield Cell(method, block, sparsity, seed)
 
+    def more_keys(self, method):
+        options = (option.partition(":") for option in self.arguments.rule)
+        return [text.strip() for name, _, text in options if name == method]
+
+    def schedule(self, method):
+        return dict(option.split("=", 1) for option in self.arguments.schedule).get(method)
+
     def rule(self, cell):
         if cell.method == "dense":
             return "sparsity=[]"
         match = ", ".join(f'"{name}"' for name in self.arguments.match)
-        more = "".join(
-            ", " + text
-            for method, _, text in (option.partition(":") for option in self.arguments.rule)
-            if method == cell.method
-        )
-        kind = dict(option.split("=", 1) for option in self.arguments.schedule).get(cell.method)
+        more = "".join(", " + text for text in self.more_keys(cell.method))
+        kind = self.schedule(cell.method)
         name = f"name: {kind}, " if kind else ""
         return (
             f"sparsity=[{{match: [{match}], method: {cell.method}, block: {cell.block}, "
@@ -112,6 +132,13 @@ def last_evaluation(run):
     return found if steps and found and found["step"] >= int(steps[1]) else None
 
 
+def lacks_metric(metric, cell, record):
+    """What to say of a finished cell without the number that is asked for, or None."""
+    if metric is None or metric in record:
+        return None
+    return f"--metric {metric}: not in the evaluation of {cell.name}"
+
+
 class Sitting:
     """Runs cells side by side until all are done or time is up."""
 
@@ -121,6 +148,7 @@ class Sitting:
         for cell in cells:
             self.waiting.put(cell)
         self.failed = {}  # by cell: the last line that it said
+        self.useless = None  # why no cell of this grid can be shown
         self.running = {}
         self.lock = threading.Lock()
         self.stopping = threading.Event()
@@ -132,6 +160,8 @@ class Sitting:
         end = time.monotonic() + seconds
         try:
             while any(worker.is_alive() for worker in workers) and time.monotonic() < end:
+                if self.useless:
+                    break
                 time.sleep(0.1)
         except KeyboardInterrupt:
             pass
@@ -186,8 +216,13 @@ class Sitting:
             status = process.wait()
         with self.lock:
             del self.running[cell]
-        if last_evaluation(run) is not None:
+        record = last_evaluation(run)
+        if record is not None:
             word = "done"
+            metric = self.grid.arguments.metric
+            self.useless = self.useless or lacks_metric(metric, cell, record)
+            if self.useless:
+                self.stopping.set()
         elif status == 0 or self.stopping.is_set():
             word = "to be continued"
         else:
@@ -347,17 +382,41 @@ def parse_arguments():
     parser.add_argument("--table-only", action="store_true", help="train nothing")
     parser.add_argument("--hew", type=pathlib.Path, default=ROOT / "build" / "hew")
     arguments = parser.parse_intermixed_args()
+    check_arguments(arguments)
     arguments.gpus = listed_gpus(arguments.gpus)
     return arguments
+
+
+def check_arguments(a):
+    methods = ", ".join(a.methods)
+    for option, mark, texts in (("--rule", ":", a.rule), ("--schedule", "=", a.schedule)):
+        for text in texts:
+            method, _, value = text.partition(mark)
+            if method not in a.methods or not value.strip():
+                sys.exit(f"{option} {text}: expected METHOD{mark}… of a method of {methods}")
+    if a.metric is not None and a.metric not in METRICS:
+        sys.exit(f"--metric {a.metric}: not one of {', '.join(METRICS)}")
+    if not a.table_only:
+        grids.require_program("--hew", a.hew)
+        for program in shlex.split(a.launcher)[:1]:
+            grids.require_program("--launcher", program)
 
 
 def main():
     arguments = parse_arguments()
     grid = Grid(arguments)
-    grid.folder.mkdir(parents=True, exist_ok=True)
-    left = [c for c in grid.cells() if last_evaluation(grid.folder / c.name) is None]
+    grid.open_folder()
+    left = []
+    for cell in grid.cells():
+        record = last_evaluation(grid.folder / cell.name)
+        if record is None:
+            left.append(cell)
+        elif lacks_metric(arguments.metric, cell, record):
+            sys.exit(lacks_metric(arguments.metric, cell, record))
     sitting = Sitting(grid, [] if arguments.table_only else left)
     sitting.run(arguments.gpus or [None] * arguments.jobs, 60 * arguments.minutes)
+    if sitting.useless:
+        sys.exit(sitting.useless)
     results = Results(grid, sitting.failed)
     plotted = results.write()
     print(results.markdown())

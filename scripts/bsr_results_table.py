@@ -12,16 +12,23 @@ import sys
 PRODUCTS = ("forward", "input_gradient", "weight_gradient")
 
 
+def add_records(cells, lines):
+    for line in lines:
+        record = json.loads(line)
+        if record["product"] in PRODUCTS and record["pattern"] == "random":
+            key = (record["shape"], record["block"], record["wanted_sparsity"])
+            cells.setdefault(key, {})[record["product"]] = record
+
+
 def records_of(paths):
     """The last record of each cell, in the order of the cells."""
     cells = {}
     for path in paths:
         with open(path, encoding="utf-8") as lines:
-            for line in lines:
-                record = json.loads(line)
-                if record["product"] in PRODUCTS and record["pattern"] == "random":
-                    key = (record["shape"], record["block"], record["wanted_sparsity"])
-                    cells.setdefault(key, {})[record["product"]] = record
+            try:
+                add_records(cells, lines)
+            except (ValueError, KeyError, TypeError):
+                sys.exit(f"{path}: not what `hew bench bsr --output` writes")
     return cells
 
 
@@ -63,7 +70,10 @@ def table(cells):
 def main():
     if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
         sys.exit(__doc__.strip())
-    cells = records_of(sys.argv[1:])
+    try:
+        cells = records_of(sys.argv[1:])
+    except OSError as error:
+        sys.exit(f"{error.filename}: {error.strerror}")
     print("\n".join([*means(cells), "", *table(cells)]))
 
 

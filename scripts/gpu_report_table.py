@@ -9,6 +9,7 @@ import dataclasses
 import json
 import pathlib
 import re
+import sys
 import xml.etree.ElementTree
 
 TIMED_OUT = (124, 137)
@@ -194,6 +195,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="--work of gpu_report.sh")
     logs = Logs(parser.parse_args().folder)
+    if not logs.folder.is_dir():
+        sys.exit(f"{logs.folder}: no such folder")
     machine = logs.folder / "machine.txt"
     kernels = logs.item("kernels")
     print("# Measured on a GPU\n")

@@ -24,7 +24,12 @@ import json
 import struct
 import sys
 
-import numpy as np
+try:
+    import numpy as np
+except ImportError as error:
+    if __name__ == "__main__":
+        sys.exit(f"load_bsr.py: {error}")
+    raise
 
 SEAL_BYTES = 512
 HDF5_SIGNATURE = b"\x89HDF\r\n\x1a\n"
@@ -275,8 +280,11 @@ def main():
     parser.add_argument("file")
     try:
         tensors = load(parser.parse_args().file)
-    except (FormatError, OSError, ImportError) as error:
+    except (FormatError, ImportError) as error:
         sys.exit(f"load_bsr.py: {error}")
+    except OSError as error:
+        sys.exit(f"load_bsr.py: {error.filename}: {error.strerror}" if error.strerror else
+                 f"load_bsr.py: {error}")
     for name, tensor in tensors.items():
         shape = list(tensor.shape)
         if isinstance(tensor, BlockSparse):

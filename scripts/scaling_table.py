@@ -8,6 +8,7 @@ import argparse
 import json
 import pathlib
 import shlex
+import sys
 
 NOTHING = "–"
 PARTS = {"weak": "weak", "shard": "weak, ZeRO-1", "strong": "strong"}
@@ -155,6 +156,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=pathlib.Path, help="--work of bench_scaling.sh")
     folder = parser.parse_args().folder
+    if not folder.is_dir():
+        sys.exit(f"{folder}: no such folder")
     items = Items(folder)
     print(f"# Several GPUs of one host\n\n{TEXT}")
     machine = folder / "machine.txt"

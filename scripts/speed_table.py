@@ -7,8 +7,10 @@
 
 Each sparsity and block is one call of `hew bench model`, with random weights and random masks;
 within it dense and block-sparse passes take turns. Called again, the script keeps what was measured
-and measures the rest. Writes OUT/speed.md and .json and, with matplotlib, two plots: speed against
-sparsity at one batch size (--at-batch), and against batch size at one sparsity (--at-sparsity).
+and measures the rest; OUT/grid.json has what it was measured with, and a call that differs in more
+than sparsities, blocks, batches and repeats is refused. Writes OUT/speed.md and .json and, with
+matplotlib, two plots: speed against sparsity at one batch size (--at-batch), and against batch size
+at one sparsity (--at-sparsity).
 With --beside FILE, what tests/bench/vit_torch.py printed of the same model on the same GPU, tables
 have PyTorch's milliseconds beside hew's, and plots its curves.
 """
@@ -21,8 +23,22 @@ import sys
 import time
 
 import figures
+import grids
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+POSITIVE = ("batch", "dense_seconds", "bsr_seconds", "speedup")  # numbers of a cell's rows
+
+
+def is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_timing(row):
+    return (
+        isinstance(row, dict)
+        and all(is_number(row.get(name)) and row[name] > 0 for name in POSITIVE)
+        and all(isinstance(row.get(name), str) for name in ("hardware", "precision"))
+    )
 
 
 class Beside:
@@ -32,16 +48,28 @@ class Beside:
         self.ms = {}
         if path is None:
             return
+        if precision is None:
+            sys.exit(f"--beside {path}: which of its rows to take needs --precision")
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
-            rows = [json.loads(line) for line in lines if line.startswith("{")]
-            for row in rows:
-                if row["what"] == "forward" and row["dtype"] == precision:
-                    self.ms[row["batch"], row["sparsity"], row["block"]] = row["ms"]
-        except (OSError, ValueError, KeyError) as error:
-            sys.exit(f"--beside {path}: {error!r}")
+        except (OSError, UnicodeDecodeError) as error:
+            sys.exit(f"--beside {path}: {getattr(error, 'strerror', None) or error}")
+        for number, line in enumerate(lines, 1):
+            if line.startswith("{"):
+                try:
+                    self.add(json.loads(line), precision)
+                except (ValueError, KeyError):
+                    sys.exit(f"--beside {path}: line {number} is no row of vit_torch.py")
         if not self.ms:
             sys.exit(f"--beside {path}: no forward passes in {precision}")
+
+    def add(self, row, precision):
+        if row["what"] != "forward" or row["dtype"] != precision:
+            return
+        place = row["batch"], row["sparsity"], row["block"]
+        if not all(map(is_number, [*place, row["ms"]])) or not row["ms"] > 0:
+            raise ValueError(row)
+        self.ms[place] = row["ms"]
 
     def __bool__(self):
         return bool(self.ms)
@@ -58,11 +86,16 @@ class Measurements:
 
     def rows(self, sparsity, block):
         """By batch size."""
+        file = self.file(sparsity, block)
         try:
-            text = self.file(sparsity, block).read_text(encoding="utf-8")
+            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
         except FileNotFoundError:
             return {}
-        return {row["batch"]: row for row in map(json.loads, text.splitlines())}
+        except (OSError, ValueError):
+            rows = [None]
+        if not all(map(is_timing, rows)):
+            sys.exit(f"{file}: damaged; without it the cell is measured again")
+        return {row["batch"]: row for row in rows}
 
     def command(self, sparsity, block):
         a = self.arguments
@@ -275,13 +308,27 @@ def parse_arguments():
     if arguments.at_sparsity is None:
         known = arguments.sparsities
         arguments.at_sparsity = 0.9 if 0.9 in known else known[-1]
+    if arguments.at_batch not in arguments.batches:
+        sys.exit(f"--at-batch {arguments.at_batch}: not one of --batches")
+    if arguments.at_sparsity not in arguments.sparsities:
+        sys.exit(f"--at-sparsity {arguments.at_sparsity:g}: not one of --sparsities")
     return arguments
+
+
+def open_folder(a):
+    wanted = grids.settings(
+        a, device=a.device, precision=a.precision, tokens=a.tokens, threads=a.threads
+    )
+    grids.open_folder(a.output, wanted, cells="*.jsonl", what="timings", keep=not a.table_only)
 
 
 def main():
     arguments = parse_arguments()
     measurements = Measurements(arguments)
-    (arguments.output / "cells").mkdir(parents=True, exist_ok=True)
+    if not arguments.table_only:
+        grids.require_program("--hew", arguments.hew)
+    open_folder(arguments)
+    measurements.all_rows()  # a damaged file is found before anything starts
     if not arguments.table_only:
         for sparsity in arguments.sparsities:
             for block in arguments.blocks:

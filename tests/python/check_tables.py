@@ -33,6 +33,16 @@ def call(folder, *command, status=0):
     return done.stdout
 
 
+def refused(folder, name, *arguments, hew=HEW):
+    """The one line of a call that leaves before anything starts."""
+    command = [sys.executable, ROOT / "scripts" / name, "--hew", hew, *arguments]
+    done = subprocess.run(
+        list(map(str, command)), cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.count("\n") == 1, done
+    return done.stderr
+
+
 def script(folder, name, *arguments, status=0):
     return call(
         folder, sys.executable, ROOT / "scripts" / name, *arguments, "--hew", HEW, status=status
@@ -68,11 +78,35 @@ def check_accuracy(folder):
     broken = script(folder, "accuracy_table.py", "recipe.yaml", "-o", "broken", "--methods",
                     "static", "--blocks", "7", "--sparsities", "0.5", "--gpus", "none", status=1)
     assert "FAILED: " in broken and "| failed |" in broken and "Dense: " in broken, broken
+    check_refused_accuracy(folder, grid)
+
+
+def check_refused_accuracy(folder, grid):
+    def line(*more, **options):
+        return refused(folder, "accuracy_table.py", *grid, *more, **options)
+
+    for options, what in (
+        (["train.steps=9"], "overrides"),
+        (["--match", "*.weight"], "match"),
+        (["--rule", "blast: regrow: swap"], "rule of blast"),
+        (["--schedule", "blast=cubic"], "schedule of blast"),
+    ):
+        assert f"grid holds runs of another {what}" in line(*options)
+    assert "--rule foo: expected METHOD:… of a method of supermask, blast" in line("--rule", "foo")
+    assert "--schedule static=cubic: expected" in line("--schedule", "static=cubic")
+    assert "--metric foo: not one of loss, " in line("--metric", "foo")
+    assert "--metric top1: not in the evaluation of dense-seed1" in line("--metric", "top1")
+    assert "--hew nosuch: no such program" in line("-o", "new", hew="nosuch")
+    assert "recipe.yaml/cells: " in line("-o", "recipe.yaml")
+    assert not (folder / "new").exists()
+    late = script(folder, "accuracy_table.py", *grid, "-o", "late", "--metric", "top5", status=1)
+    assert late.count(": done") == 1 and "FAILED" not in late, late  # the first cell tells
 
 
 def check_speed(folder):
     grid = ["recipe.yaml", "-o", "speed", "--sparsities", "0.5,0.9", "--blocks", "8,16",
-            "--batches", "1,4", "--repeats", "2", "--threads", "1", "model.vocab=257"]
+            "--batches", "1,4", "--repeats", "2", "--threads", "1", "model.vocab=257",
+            "--precision", "fp32"]
     first = script(folder, "speed_table.py", *grid)
     assert first.count("done") == 4 and first.count("×") == 8, first
     assert "| batch 4 | 50 % | 90 % |" in first and "| 90 % | batch 1 | batch 4 |" in first, first
@@ -84,15 +118,43 @@ def check_speed(folder):
     other = row | {"dtype": "bf16", "ms": 1.0}  # of another precision: not taken
     beside = folder / "torch.jsonl"
     beside.write_text(f"a warning\n{json.dumps(row)}\n{json.dumps(other)}\n")
-    options = ["--table-only", "--precision", "fp32", "--beside"]
+    options = ["--table-only", "--beside"]
     both = script(folder, "speed_table.py", *grid, *options, str(beside))
     assert both.count(" / 12.50 |") == 2 and " / 1.00 |" not in both, both
-    for text in ("", '{"ms": 1}', "{"):
+    for text in ("", '{"ms": 1}', "{", "[1, 2]\n3\n", json.dumps(row | {"ms": "x"})):
         beside.write_text(text)
-        assert script(folder, "speed_table.py", *grid, *options, str(beside), status=1) == ""
+        assert "--beside " in refused(folder, "speed_table.py", *grid, *options, str(beside))
     broken = script(folder, "speed_table.py", *grid, "--device", "cpu", "--precision", "bf16",
                     "-o", "broken", status=1)
     assert "FAILED: " in broken and "| failed |" in broken, broken
+    check_refused_speed(folder, grid)
+
+
+def check_refused_speed(folder, grid):
+    def line(*more, **options):
+        return refused(folder, "speed_table.py", *grid, *more, **options)
+
+    for options, what in (
+        (["--precision", "fp64"], 'precision ("fp32")'),
+        (["--match", "*.weight"], "match"),
+        (["--tokens", "4"], "tokens (not given)"),
+        (["model.width=64"], "overrides"),
+    ):
+        assert f"speed holds timings of another {what}" in line(*options)
+    assert "--at-batch 7: not one of" in line("--at-batch", "7")
+    assert "--at-sparsity 0.7: not one of" in line("--at-sparsity", "0.7")
+    assert "--hew nosuch: no such program" in line("-o", "new", hew="nosuch")
+    assert "recipe.yaml/cells: " in line("-o", "recipe.yaml")
+    recipe = folder / "recipe.yaml"
+    recipe.write_text(RECIPE.replace("width: 32", "width: 64"))
+    assert "speed holds timings of another recipe;" in line()
+    recipe.write_text(RECIPE)
+    cell = folder / "speed" / "cells" / "b8-s50.jsonl"
+    for text in ("{", "[1, 2]\n", '{"batch": 1}\n'):
+        cell.write_text(text)
+        assert "b8-s50.jsonl: damaged" in line()
+    (folder / "speed" / "grid.json").unlink()
+    assert "speed holds timings of unknown settings" in line()
 
 
 def main():
