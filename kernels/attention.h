@@ -40,7 +40,8 @@ struct AttentionBackward {
 /// lse has the accumulator of q's dtype, the rest q's. Outputs overlap no input. Throw ShapeError
 /// (H must be a multiple of Hkv, Tk ≥ 1, and Tk ≥ Tq if causal; on a GPU D ≤ 256), DtypeError, and
 /// ConfigError on a negative scale. On a GPU bfloat16 goes to cuDNN where that can do it, see
-/// attention_settings.h, and float32 is multiplied as tf32 where ProductSettings allow it.
+/// attention_settings.h, and float32 is multiplied as tf32 where ProductSettings allow it, see
+/// attention_tf32.h.
 void attention_forward(const AttentionForward& args, const Stream& stream);
 void attention_backward(const AttentionBackward& args, const Stream& stream);
 

@@ -9,7 +9,7 @@ class BsrMlpSchedule;
 /// y[M, C'] ← act(x[M, C]·upᵀ + up_bias[F])·downᵀ + down_bias[C'] with block-sparse up [F, C] and
 /// down [C', F], for who needs nothing of the hidden matrix [M, F] but y. That is rounded to x's
 /// dtype between the products, which in the dtypes of a GPU may or may not go through device
-/// memory.
+/// memory. An infinity or NaN in x may reach more of y than the live blocks of its columns do.
 struct BsrMlpArgs {
   ConstView x;
   ConstView up_values;  // [nnzb, b, b]

@@ -25,7 +25,8 @@ struct BsrMlpProblem {
 /// sums through device memory, but loads all live blocks again for each few tokens.
 double estimated_seconds(BsrMlpRoute route, const BsrMlpProblem& problem);
 
-/// Of a problem that the fused kernel takes. Depends on its argument alone.
+/// Of a problem that the fused kernel takes. Depends on its argument alone: measured routes
+/// (bsr_routes.h) count for the two products where those are made, not for this choice.
 BsrMlpRoute cheapest_route(const BsrMlpProblem& problem);
 
 }  // namespace hew::kernels

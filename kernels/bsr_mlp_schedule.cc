@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "core/cuda_device.h"
+
 namespace hew::kernels {
 
 BsrMlpSchedule::BsrMlpSchedule(const BsrIndex& up, const BsrIndex& down, const Stream& stream)
@@ -19,7 +21,9 @@ const hopper::MlpStep* BsrMlpSchedule::steps() const {
 
 std::shared_ptr<const BsrMlpSchedule> mlp_schedule_for(const BsrIndex& up, const BsrIndex& down,
                                                        const Stream& stream) {
-  if (stream.device.is_cpu() || !hopper::has_mlp_program(up, down))
+  constexpr int kHopper = 90;
+  if (stream.device.is_cpu() || cuda::compute_capability(stream) != kHopper ||
+      !hopper::has_mlp_program(up, down))
     return nullptr;
   return std::make_shared<const BsrMlpSchedule>(up, down, stream);
 }

@@ -56,7 +56,7 @@ class BsrPattern {
   kernels::BsrIndex index() const;
   /// For kernels::bsr_mlp_forward with this as the first matrix and `down` as the second, valid
   /// while this pattern lives and is asked for no other; null where no kernel needs it. Made when
-  /// first asked for.
+  /// first asked for, by one thread at a time.
   const kernels::BsrMlpSchedule* mlp_schedule(const PatternPtr& down) const;
   /// Block indices r·C + c of the live blocks, ascending: values[p] is block live_blocks()[p].
   const std::vector<std::int64_t>& live_blocks() const;

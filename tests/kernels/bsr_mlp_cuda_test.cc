@@ -7,6 +7,7 @@
 #include "kernels/bsr_mlp.h"
 #include "kernels/bsr_mlp_schedule.h"
 #include "kernels/bsr_routes.h"
+#include "kernels/hopper/bsr_mlp.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -56,17 +57,20 @@ class Case {
 
   Tensor on_gpu(bool biases = true) const {
     Tensor y = test::poisoned({x_.gpu.size(0), down_.rows}, DType::kBFloat16, gpu_stream());
-    kernels::bsr_mlp_forward({.x = x_.gpu,
-                              .up_values = up_values_.gpu,
-                              .up = on_gpu_.up.index(),
-                              .up_bias = biases ? up_bias_.gpu.view() : ConstView{},
-                              .activation = activation_,
-                              .down_values = down_values_.gpu,
-                              .down = on_gpu_.down.index(),
-                              .down_bias = biases ? down_bias_.gpu.view() : ConstView{},
-                              .schedule = schedule_.get(),
-                              .y = y},
-                             gpu_stream());
+    const kernels::BsrMlpArgs args{.x = x_.gpu,
+                                   .up_values = up_values_.gpu,
+                                   .up = on_gpu_.up.index(),
+                                   .up_bias = biases ? up_bias_.gpu.view() : ConstView{},
+                                   .activation = activation_,
+                                   .down_values = down_values_.gpu,
+                                   .down = on_gpu_.down.index(),
+                                   .down_bias = biases ? down_bias_.gpu.view() : ConstView{},
+                                   .schedule = schedule_.get(),
+                                   .y = y};
+    // Else two products would be made in silence, and tested.
+    if (has_schedule())
+      REQUIRE(kernels::hopper::takes(kernels::Cuda{gpu_stream()}, args));
+    kernels::bsr_mlp_forward(args, gpu_stream());
     return test::on_cpu(y);
   }
 
