@@ -1,5 +1,6 @@
 #include "train/metrics.h"
 
+#include <poll.h>
 #include <unistd.h>
 
 #include <cmath>
@@ -77,12 +78,11 @@ void Console::progress(const ProgressLine& line, bool milestone) {
     return;
   const std::string text = to_string(line);
   if (terminal_) {
-    fmt::print("\r\x1b[K{}", text);
+    show("\r\x1b[K" + text);
     live_ = true;
   } else if (milestone) {
-    fmt::print("{}\n", text);
+    show(text + "\n");
   }
-  std::fflush(stdout);
   if (milestone)
     log_ << text << std::endl;
 }
@@ -91,15 +91,24 @@ void Console::say(const std::string& text) {
   if (silent_)
     return;
   end_live_line();
-  fmt::print("{}\n", text);
-  std::fflush(stdout);
+  show(text + "\n");
   log_ << text << std::endl;
 }
 
 void Console::end_live_line() {
   if (live_)
-    fmt::print("\n");
+    show("\n");
   live_ = false;
+}
+
+void Console::show(std::string_view text) {
+  constexpr int kPatience = 1000;  // milliseconds
+  pollfd out{.fd = STDOUT_FILENO, .events = POLLOUT, .revents = 0};
+  heard_ = ::poll(&out, 1, heard_ ? kPatience : 0) != 0;
+  if (!heard_)
+    return;
+  fmt::print("{}", text);
+  std::fflush(stdout);
 }
 
 }  // namespace hew::train

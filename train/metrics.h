@@ -41,7 +41,8 @@ struct ProgressLine {
 std::string to_string(const ProgressLine& line);
 
 /// rank 0's voice: a line that overwrites itself on a terminal, plain lines elsewhere, and always
-/// plain lines in the log file.
+/// plain lines in the log file. What nobody takes within a second is in the log file only: Open MPI
+/// stops reading once it has passed on a signal, and a run must get to its last checkpoint.
 class Console {
  public:
   Console() = default;  // silent: other ranks
@@ -55,9 +56,12 @@ class Console {
   void end_live_line();
 
  private:
+  void show(std::string_view text);
+
   bool silent_ = true;
   bool terminal_ = false;
   bool live_ = false;
+  bool heard_ = true;  // the last line was taken
   std::ofstream log_;
 };
 

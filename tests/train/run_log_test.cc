@@ -1,10 +1,16 @@
 #include "train/run_log.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
+#include <unistd.h>
 
+#include <array>
+#include <chrono>
+#include <cstdio>
 #include <fstream>
 
 #include "tests/train/tiny_run.h"
+#include "train/metrics.h"
 
 namespace hew::test {
 namespace {
@@ -18,7 +24,43 @@ std::int64_t lines_with(const std::filesystem::path& file, const std::string& te
   return count;
 }
 
+// Standard output goes into a pipe that is full, and that nobody reads.
+class Unread {
+ public:
+  Unread() : kept_(::dup(STDOUT_FILENO)) {
+    REQUIRE(::pipe2(ends_.data(), O_NONBLOCK) == 0);
+    const std::array<char, 4096> page{};
+    while (::write(ends_[1], page.data(), page.size()) > 0) {
+    }
+    REQUIRE(::fcntl(ends_[1], F_SETFL, 0) == 0);
+    std::fflush(stdout);
+    REQUIRE(::dup2(ends_[1], STDOUT_FILENO) == STDOUT_FILENO);
+  }
+  ~Unread() {
+    ::dup2(kept_, STDOUT_FILENO);
+    for (const int fd : {kept_, ends_[0], ends_[1]}) ::close(fd);
+  }
+  Unread(const Unread&) = delete;
+  Unread& operator=(const Unread&) = delete;
+
+ private:
+  int kept_;
+  std::array<int, 2> ends_{};
+};
+
 }  // namespace
+
+TEST_CASE("a terminal that nobody reads any more holds up no run, and the log has all lines") {
+  const Scratch scratch;
+  const auto start = std::chrono::steady_clock::now();
+  {
+    const Unread unread;
+    train::Console console(scratch / "train.log");
+    for (int i = 0; i < 20; ++i) console.say(fmt::format("line {}", i));
+  }
+  CHECK(std::chrono::steady_clock::now() - start < std::chrono::seconds(10));
+  CHECK(lines_with(scratch / "train.log", "line ") == 20);
+}
 
 TEST_CASE("the log says once what masks that train cost, by any method, and no more once frozen") {
   const std::string cost = "masks that train need the whole gradients of 4 weights: ";
