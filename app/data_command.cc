@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <map>
 #include <memory>
 
@@ -81,6 +82,7 @@ void add_tokenize(CLI::App& data) {
 struct BatchesArguments {
   std::vector<std::string> words;  // a recipe's path, key=value overrides, and the output
   std::int64_t steps = 0;
+  bool force = false;
 };
 
 void write_batches(const BatchesArguments& arguments, const AppContext& context) {
@@ -91,6 +93,8 @@ void write_batches(const BatchesArguments& arguments, const AppContext& context)
   const RecipeChoice choice = choose_recipe({arguments.words.begin(), arguments.words.end() - 1});
   require<ConfigError>(!choice.path.empty(),
                        "command line: which recipe? hew data batches RECIPE.yaml … OUT.bin");
+  require<ConfigError>(arguments.force || !std::filesystem::exists(arguments.words.back()),
+                       "{}: exists already; --force overwrites it", arguments.words.back());
   train::write_batches(train::load_recipe(choice.path, choice.overrides), arguments.steps,
                        arguments.words.back());
 }
@@ -106,6 +110,7 @@ void add_batches(CLI::App& data, const AppContext& context) {
   command->add_option("--steps", arguments->steps, "So many steps, from the first on")
       ->required()
       ->check(CLI::PositiveNumber);
+  command->add_flag("--force", arguments->force, "Overwrite a file that exists");
   command->callback([arguments, &context] { write_batches(*arguments, context); });
 }
 

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+#include <array>
 #include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -50,8 +52,20 @@ void print_mask(const train::TrainedModel& trained, const std::string& name) {
       fmt::format("--mask {}: {} has no linear weight of this name", name, trained.file));
 }
 
+// An earlier picture is replaced, nothing else.
+void require_picture_or_nothing(const std::filesystem::path& path) {
+  if (!std::filesystem::exists(path))
+    return;
+  constexpr std::array<std::uint8_t, 4> kPng{0x89, 'P', 'N', 'G'};
+  const std::vector<std::uint8_t> bytes = read_all(path);
+  require<ConfigError>(
+      bytes.size() >= kPng.size() && std::equal(kPng.begin(), kPng.end(), bytes.begin()),
+      "--png {}: is there, is no PNG and stays as it is", path.string());
+}
+
 // The picture has no letters: what is where in it is told here.
 void write_picture(const train::TrainedModel& trained, const InspectArguments& arguments) {
+  require_picture_or_nothing(arguments.png);
   const train::MaskPicture picture = train::draw_masks(
       *trained.parts.model, arguments.norms ? train::MaskColors::kNorms : train::MaskColors::kLive);
   const std::vector<std::uint8_t> bytes = encode_png(picture.image);

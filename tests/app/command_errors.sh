@@ -98,6 +98,9 @@ expect "this weight is dense" inspect run --mask blocks.0.attn.q.weight
 expect "which recipe?" data batches train.steps=1 --steps 2 new.bin
 expect "RECIPE.yaml [key=value" data batches recipe.yaml --steps 2
 expect "no/new.bin: cannot write" data batches recipe.yaml --steps 2 no/new.bin
+expect "recipe.yaml: exists already; --force" data batches recipe.yaml --steps 2 recipe.yaml
+expect "--png recipe.yaml: is there, is no PNG" inspect run --png recipe.yaml
+expect "recipe.yaml: is no earlier export" export run --format bsr-hdf5 -o recipe.yaml --force
 expect "train.batch=none: got" data batches recipe.yaml train.batch=none --steps 2 new.bin
 expect "nowhere.txt: " eval run --task lambada --data nowhere.txt
 expect "bad.jsonl:2: not a JSON object" eval run --task lambada --data bad.jsonl
