@@ -72,7 +72,7 @@ void add_import_command(CLI::App& app, const AppContext& context) {
                    "Of a ViT: another number than the folder's makes a new head")
       ->check(CLI::PositiveNumber);
   command->add_flag("--no-tokenizer", arguments->no_tokenizer, "Leave the folder's tokenizer out");
-  command->add_flag("--force", arguments->force, "Replace an earlier file");
+  command->add_flag("--force", arguments->force, "Replace an earlier model file");
   command->callback([arguments, &context] { run_import(*arguments, context); });
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "tests/support/attention_problem.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/gradients.h"
@@ -15,26 +16,17 @@
 namespace hew {
 namespace {
 
-struct Case {
-  std::int64_t batch = 1;
-  std::int64_t queries = 1;
-  std::int64_t keys = 1;
-  std::int64_t heads = 1;
-  std::int64_t key_heads = 1;
-  std::int64_t width = 1;
-  bool causal = true;
-  double scale = 0;
-};
+using Case = test::AttentionCase;
 
 std::vector<Tensor> random_inputs(const Case& c, DType dtype, const Stream& stream) {
-  return {test::random_tensor({c.batch, c.queries, c.heads, c.width}, dtype, stream, 1),
-          test::random_tensor({c.batch, c.keys, c.key_heads, c.width}, dtype, stream, 2),
-          test::random_tensor({c.batch, c.keys, c.key_heads, c.width}, dtype, stream, 3)};
+  return {test::random_tensor(c.q_shape(), dtype, stream, 1),
+          test::random_tensor(c.k_shape(), dtype, stream, 2),
+          test::random_tensor(c.k_shape(), dtype, stream, 3)};
 }
 
 test::Function attention(const Case& c) {
   return [c](const std::vector<ag::Variable>& in) {
-    return ag::attention(in[0], in[1], in[2], {.causal = c.causal, .scale = c.scale});
+    return ag::attention(in[0], in[1], in[2], c.options());
   };
 }
 
