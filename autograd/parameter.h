@@ -13,6 +13,7 @@ struct Parameter {
   std::string name;
   Variable var;
   bool weight_decay = false;  // matrices decay; biases, norms and positions do not
+  double lr_factor = 1;       // on the learning rate of the optimizer
 
   const Tensor& value() const { return var.value(); }
 };

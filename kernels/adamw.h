@@ -31,6 +31,7 @@ struct AdamWTensors {
   View v;
   View working = {};  // empty, or bfloat16: becomes w, rounded to nearest even
   double weight_decay = 0;
+  double lr_factor = 1;
 };
 
 /// One update of parameters that share one dtype, and whose moments do, torch.optim.AdamW's formula
@@ -38,8 +39,9 @@ struct AdamWTensors {
 ///   t = step − birth + 1,  g' = grad_scale·g
 ///   m ← β1·m + (1 − β1)·g'
 ///   v ← β2·v + (1 − β2)·g'²
-///   w ← w·(1 − lr·weight_decay) − lr/(1 − β1^t) · m / (√v/√(1 − β2^t) + eps)
-/// A live block grown at step i has birth i and corrects its bias as a fresh parameter does.
+///   w ← w·(1 − lr·weight_decay) − lr·lr_factor/(1 − β1^t) · m / (√v/√(1 − β2^t) + eps)
+/// A live block grown at step i has birth i and corrects its bias as a fresh parameter does. The
+/// factor leaves the decay as it is: where it is 1, all is PyTorch's.
 ///
 /// Moments in bfloat16 are read, updated and used for w in w's dtype, and rounded to nearest even
 /// as they are stored. A change below half a unit in the last place, 2^−9 to 2^−8 of the moment, is

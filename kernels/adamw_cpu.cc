@@ -21,7 +21,8 @@ struct BiasCorrection {
 };
 
 template <class T>
-std::vector<BiasCorrection<T>> bias_corrections(const AdamWStep& s, const ConstView& birth) {
+std::vector<BiasCorrection<T>> bias_corrections(const AdamWStep& s, double lr,
+                                                const ConstView& birth) {
   std::vector<BiasCorrection<T>> out;
   out.reserve(static_cast<std::size_t>(birth.numel()));
   // Many blocks, few births: one a refresh.
@@ -33,7 +34,7 @@ std::vector<BiasCorrection<T>> bias_corrections(const AdamWStep& s, const ConstV
       require<ConfigError>(born <= s.step, "[adamw] slice {} is born at step {}, after step {}", i,
                            born, s.step);
       const auto t = static_cast<double>(s.step - born + 1);
-      entry->second = {.step_size = static_cast<T>(s.lr / (1 - std::pow(s.beta1, t))),
+      entry->second = {.step_size = static_cast<T>(lr / (1 - std::pow(s.beta1, t))),
                        .root2 = static_cast<T>(std::sqrt(1 - std::pow(s.beta2, t)))};
     }
     out.push_back(entry->second);
@@ -127,7 +128,7 @@ void adamw(Cpu /*backend*/, const AdamWStep& settings, std::span<const AdamWTens
   std::vector<std::vector<BiasCorrection<T>>> corrections;  // all, before anything is written
   corrections.reserve(tensors.size());
   for (const AdamWTensors& one : tensors) {
-    corrections.push_back(bias_corrections<T>(settings, one.birth));
+    corrections.push_back(bias_corrections<T>(settings, settings.lr * one.lr_factor, one.birth));
   }
   for (std::size_t i = 0; i < tensors.size(); ++i) {
     if (tensors[i].m.dtype == DType::kBFloat16) {

@@ -24,13 +24,13 @@ struct Entry {
   const std::int64_t* birth;
   std::int64_t count;
   std::int64_t slice;  // elements of one birth
-  T decay;             // factor on w
-  bool packs;          // 16-byte accesses are possible and stay within a slice
+  double lr;
+  T decay;     // factor on w
+  bool packs;  // 16-byte accesses are possible and stay within a slice
 };
 
 template <class T>
 struct Numbers {
-  double lr;
   double beta1;
   double beta2;
   std::int64_t step;
@@ -49,9 +49,10 @@ struct BiasCorrection {
 };
 
 template <class T>
-__device__ inline BiasCorrection<T> correction_of(const Numbers<T>& s, std::int64_t birth) {
+__device__ inline BiasCorrection<T> correction_of(const Numbers<T>& s, double lr,
+                                                  std::int64_t birth) {
   const auto t = static_cast<double>(s.step - birth + 1);
-  return {static_cast<T>(s.lr / (1 - pow(s.beta1, t))), static_cast<T>(sqrt(1 - pow(s.beta2, t)))};
+  return {static_cast<T>(lr / (1 - pow(s.beta1, t))), static_cast<T>(sqrt(1 - pow(s.beta2, t)))};
 }
 
 // The slices that a chunk touches.
@@ -126,7 +127,7 @@ __global__ void __launch_bounds__(kThreads, sizeof(T) == 4 ? 5 : 3)
     const int own = first + static_cast<int>(threadIdx.x);
     __syncthreads();  // the last round's readers are done
     if (own < slices.count)
-      table[threadIdx.x] = correction_of(s, slices.birth[own]);
+      table[threadIdx.x] = correction_of(s, e.lr, slices.birth[own]);
     __syncthreads();
     constexpr int kPack = kPackSize<T>;
     const int from = slices.start(first);
@@ -156,6 +157,7 @@ Entry<T, OnDevice<M>> entry_of(const AdamWStep& settings, const AdamWTensors& on
           .birth = one.birth.as<std::int64_t>(),
           .count = count,
           .slice = slice,
+          .lr = settings.lr * one.lr_factor,
           .decay = static_cast<T>(1 - settings.lr * one.weight_decay),
           .packs = packable(one.g.data, one.w.data, one.m.data, one.v.data, one.working.data) &&
                    (births == 1 || slice % kPackSize<T> == 0)};
@@ -176,8 +178,7 @@ void update_all(Cuda backend, const AdamWStep& settings, std::span<const AdamWTe
   require<ShapeError>(chunks <= std::numeric_limits<int>::max(), "[adamw] {} chunks are too many",
                       chunks);
   const Tensor table = upload(entries, backend.stream);
-  const Numbers<T> numbers{.lr = settings.lr,
-                           .beta1 = settings.beta1,
+  const Numbers<T> numbers{.beta1 = settings.beta1,
                            .beta2 = settings.beta2,
                            .step = settings.step,
                            .grad_scale = settings.grad_scale.as<double>(),

@@ -24,15 +24,16 @@ struct SgdTensors {
   View buffer = {};   // may be empty
   View working = {};  // empty, or bfloat16: becomes w, rounded to nearest even
   double weight_decay = 0;
+  double lr_factor = 1;
 };
 
 /// One update of parameters that share one dtype, torch.optim.SGD's formula with dampening 0
 /// (Sutskever et al. 2013):
 ///   d = grad_scale·g + weight_decay·w
 ///   buffer ← momentum·buffer + d
-///   w ← w − lr·(nesterov ? d + momentum·buffer : buffer)
+///   w ← w − lr·lr_factor·(nesterov ? d + momentum·buffer : buffer)
 /// A buffer of zeros is a fresh start, for a parameter or for one grown block. An empty buffer is
-/// plain descent: w ← w − lr·d; momentum must then be 0, or ConfigError is thrown. Throws
+/// plain descent: w ← w − lr·lr_factor·d; momentum must then be 0, or ConfigError is thrown. Throws
 /// ShapeError, DtypeError.
 void sgd(const SgdStep& settings, std::span<const SgdTensors> tensors, const Stream& stream);
 

@@ -11,7 +11,7 @@ constexpr std::int64_t kParallelFrom = 8192;
 template <class T>
 void update(const SgdStep& settings, const SgdTensors& tensors, T scale) {
   const std::int64_t n = tensors.w.numel();
-  const auto lr = static_cast<T>(settings.lr);
+  const auto lr = static_cast<T>(settings.lr * tensors.lr_factor);
   const auto momentum = static_cast<T>(settings.momentum);
   const auto decay = static_cast<T>(tensors.weight_decay);
   // The direction is a·d + b·buffer.

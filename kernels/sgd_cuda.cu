@@ -19,13 +19,13 @@ struct Entry {
   T* buffer;               // may be null
   __nv_bfloat16* working;  // may be null
   std::int64_t count;
+  T lr;
   T decay;
   bool packs;  // 16-byte accesses are possible
 };
 
 template <class T>
 struct Numbers {
-  T lr;
   T momentum;
   bool nesterov;
   const double* grad_scale;  // may be null
@@ -50,7 +50,7 @@ __device__ inline void update(const Entry<T>& e, const Numbers<T>& s, std::int64
       buffer[k] = s.momentum * buffer[k] + d;
       direction = s.nesterov ? d + s.momentum * buffer[k] : buffer[k];
     }
-    w[k] -= s.lr * direction;
+    w[k] -= e.lr * direction;
     rounded[k] = static_cast<float>(w[k]);
   }
   store<T, n>(e.w + at, w);
@@ -81,13 +81,14 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-Entry<T> entry_of(const SgdTensors& one, std::int64_t first_chunk) {
+Entry<T> entry_of(const SgdStep& settings, const SgdTensors& one, std::int64_t first_chunk) {
   return {.first_chunk = first_chunk,
           .g = elements<T>(one.g),
           .w = elements<T>(one.w),
           .buffer = elements<T>(one.buffer),
           .working = elements<BFloat16>(one.working),
           .count = one.w.numel(),
+          .lr = static_cast<T>(settings.lr * one.lr_factor),
           .decay = static_cast<T>(one.weight_decay),
           .packs = packable(one.g.data, one.w.data, one.buffer.data, one.working.data)};
 }
@@ -100,7 +101,7 @@ void sgd(Cuda backend, const SgdStep& settings, std::span<const SgdTensors> tens
   entries.reserve(tensors.size());
   std::int64_t chunks = 0;
   for (const SgdTensors& one : tensors) {
-    entries.push_back(entry_of<T>(one, chunks));
+    entries.push_back(entry_of<T>(settings, one, chunks));
     chunks += ceil_div(one.w.numel(), kChunk);
   }
   if (chunks == 0)
@@ -108,8 +109,7 @@ void sgd(Cuda backend, const SgdStep& settings, std::span<const SgdTensors> tens
   require<ShapeError>(chunks <= std::numeric_limits<int>::max(), "[sgd] {} chunks are too many",
                       chunks);
   const Tensor table = upload(entries, backend.stream);
-  const Numbers<T> numbers{.lr = static_cast<T>(settings.lr),
-                           .momentum = static_cast<T>(settings.momentum),
+  const Numbers<T> numbers{.momentum = static_cast<T>(settings.momentum),
                            .nesterov = settings.nesterov,
                            .grad_scale = settings.grad_scale.as<double>()};
   sgd_kernel<<<static_cast<unsigned int>(chunks), kThreads, 0, native(backend)>>>(

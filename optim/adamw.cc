@@ -32,7 +32,8 @@ void AdamW::update(std::span<const Item> items, double lr, const ConstView& grad
                        .m = state->moments[0],
                        .v = state->moments[1],
                        .working = target.working,
-                       .weight_decay = parameter->weight_decay ? options_.weight_decay : 0});
+                       .weight_decay = parameter->weight_decay ? options_.weight_decay : 0,
+                       .lr_factor = parameter->lr_factor});
   }
   kernels::adamw(settings, tensors, items.front().parameter->value().stream());
 }

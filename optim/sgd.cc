@@ -29,7 +29,8 @@ void Sgd::update(std::span<const Item> items, double lr, const ConstView& grad_s
                        .w = target.value,
                        .buffer = state->moments.empty() ? View{} : state->moments[0].view(),
                        .working = target.working,
-                       .weight_decay = parameter->weight_decay ? options_.weight_decay : 0});
+                       .weight_decay = parameter->weight_decay ? options_.weight_decay : 0,
+                       .lr_factor = parameter->lr_factor});
   }
   kernels::sgd(settings, tensors, items.front().parameter->value().stream());
 }

@@ -73,6 +73,7 @@ struct SparsityRule {
   Scope scope = Scope::kMatrix;
   std::string group;  // of scope: group
   Weights weights = Weights::kLive;
+  double lr_power = 0;                       // a matrix of density d learns at lr·d^−lr_power
   std::optional<StepMark> freeze_scores_at;  // of score: learned and soft_magnitude
   Sharpness sharpness;                       // of score: soft_magnitude
   std::int64_t keep_dense_first = 0;         // transformer blocks at either end left dense

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cmath>
 #include <iterator>
 
 #include "core/error.h"
@@ -217,7 +218,18 @@ std::vector<StorageChange> Sparsifier::begin_step(std::int64_t step) {
       asked_.emplace(targets_[t].weight->dense_gradient_key(), t);
     }
   }
+  set_learning_rates();
   return changes;
+}
+
+// By the live blocks that the coming update moves.
+void Sparsifier::set_learning_rates() {
+  for (const Target& target : targets_) {
+    const BsrPattern& pattern = *target.weight->pattern();
+    const double share =
+        static_cast<double>(pattern.grid().blocks()) / static_cast<double>(pattern.nnzb());
+    target.weight->parameter().lr_factor = std::pow(share, rules_[target.rule].lr_power);
+  }
 }
 
 std::vector<StorageChange> Sparsifier::fold_masks() {

@@ -145,6 +145,7 @@ class Sparsifier {
   std::vector<MaskBytes> refreshed_masks(std::int64_t step);
   void choose_next();
   void forget_dense_gradients();
+  void set_learning_rates();
   void update_average(const Target& target, const Looks& looks, const BlockNorms& norms);
   void move_average(const PatternChange& change);
   void select_soft_masks(const std::vector<std::size_t>& targets, std::int64_t step);

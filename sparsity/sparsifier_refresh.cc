@@ -234,6 +234,7 @@ std::vector<PatternChange> Sparsifier::refresh(std::int64_t step) {
     if (target.weight->storage() == Storage::kLiveBlocks)
       changes.push_back(std::move(change));
   }
+  set_learning_rates();
   forget_dense_gradients();
   return changes;
 }

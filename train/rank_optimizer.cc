@@ -124,6 +124,7 @@ void RankOptimizer::bind_slices() {
     require<ShapeError>(slice->whole->value().shape() == slice->shape,
                         "[optimizer] {} has shape {}, but its moments have {}", slice->part.name,
                         to_string(slice->whole->value().shape()), to_string(slice->shape));
+    slice->part.lr_factor = slice->whole->lr_factor;
     slice->part.var.mutable_value() = own_part(slice->whole->value(), comm_);
     slice->part.var.grad() = grad.defined() ? own_part(grad, comm_) : Tensor();
   }

@@ -162,6 +162,10 @@ void add_scope_fields(Rules& fields) {
   rule.add("weights", &SparsityRule::weights,
            "Store live blocks only, or a dense master beside the mask.")
       .defaults_to(kByMethod, preset(&SparsityRule::weights));
+  rule.add(
+      "lr_power", &SparsityRule::lr_power, from_to(0, 1),
+      "A matrix with the share d of its blocks live learns at `optim.lr`·(1/d)^lr_power; 0: as "
+      "a dense one, 1: so that its output moves as a dense one's.");
   rule.add("keep_dense_first", &SparsityRule::keep_dense_first, at_least<std::int64_t>(0),
            "First transformer blocks that the rule leaves dense.");
   rule.add("keep_dense_last", &SparsityRule::keep_dense_last, at_least<std::int64_t>(0),

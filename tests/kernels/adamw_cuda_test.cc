@@ -53,14 +53,15 @@ struct Parameter {
     if (c.working)
       working = make(c, DType::kBFloat16, stream);
   }
-  kernels::AdamWTensors tensors(double weight_decay) {
+  kernels::AdamWTensors tensors(double weight_decay, double lr_factor) {
     return {.g = std::as_const(g),
             .birth = std::as_const(birth),
             .w = w,
             .m = m,
             .v = v,
             .working = working.defined() ? working.view() : View{},
-            .weight_decay = weight_decay};
+            .weight_decay = weight_decay,
+            .lr_factor = lr_factor};
   }
 };
 
@@ -80,8 +81,9 @@ struct Run {
     }
     for (std::size_t i = 0; i < list.size(); ++i) {
       const double decay = i % 2 == 0 ? 0.1 : 0;
-      on_cpu.push_back(here[i].tensors(decay));
-      on_gpu.push_back(there[i].tensors(decay));
+      const double lr_factor = i % 3 == 0 ? 2.5 : 1;
+      on_cpu.push_back(here[i].tensors(decay, lr_factor));
+      on_gpu.push_back(there[i].tensors(decay, lr_factor));
     }
   }
   void step(std::int64_t number, double scale) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr double kGradScale = 0.7;
 constexpr double kDecay = 0.1;
+constexpr double kFactor = 2.5;  // on the learning rate
 
 void update(const kernels::AdamWStep& settings, const kernels::AdamWTensors& one,
             const Stream& stream) {
@@ -33,7 +34,7 @@ void adamw_by_hand(const kernels::AdamWStep& s, const std::vector<double>& g,
     const double m_hat = m[i] / (1 - std::pow(s.beta1, t));
     const double v_hat = v[i] / (1 - std::pow(s.beta2, t));
     w[i] -= s.lr * kDecay * w[i];
-    w[i] -= s.lr * m_hat / (std::sqrt(v_hat) + s.eps);
+    w[i] -= kFactor * s.lr * m_hat / (std::sqrt(v_hat) + s.eps);
   }
 }
 
@@ -76,7 +77,14 @@ TEST_CASE_TEMPLATE("adamw follows its formula over 25 steps", T, float, double) 
                                         .eps = 1e-8,
                                         .step = step,
                                         .grad_scale = grad_scale};
-      update(settings, {.g = g, .birth = births, .w = w, .m = m, .v = v, .weight_decay = kDecay},
+      update(settings,
+             {.g = g,
+              .birth = births,
+              .w = w,
+              .m = m,
+              .v = v,
+              .weight_decay = kDecay,
+              .lr_factor = kFactor},
              stream);
       adamw_by_hand(settings, wide(g), birth, w_hand, m_hand, v_hand);
     }

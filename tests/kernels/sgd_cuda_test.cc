@@ -30,7 +30,8 @@ struct Parameter {
             .w = w,
             .buffer = momentum ? buffer.view() : View{},
             .working = copies ? working.view() : View{},
-            .weight_decay = weight_decay};
+            .weight_decay = weight_decay,
+            .lr_factor = momentum ? 1.5 : 1};
   }
 };
 

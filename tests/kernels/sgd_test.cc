@@ -35,13 +35,18 @@ TEST_CASE_TEMPLATE("sgd follows its formula over 20 steps", T, float, double) {
       for (std::uint64_t step = 0; step < 20; ++step) {
         const Tensor g = test::random_tensor({n}, kDTypeOf<T>, stream, 100 + step);
         update({.lr = 0.05, .momentum = 0.9, .nesterov = nesterov, .grad_scale = half},
-               {.g = g, .w = w, .buffer = buffer, .working = working, .weight_decay = 0.01},
+               {.g = g,
+                .w = w,
+                .buffer = buffer,
+                .working = working,
+                .weight_decay = 0.01,
+                .lr_factor = 2},
                stream);
         const std::vector<T> vg = g.template to_vector<T>();
         for (std::size_t i = 0; i < w_hand.size(); ++i) {
           const double d = 0.5 * static_cast<double>(vg[i]) + 0.01 * w_hand[i];
           b_hand[i] = step == 0 ? d : 0.9 * b_hand[i] + d;
-          w_hand[i] -= 0.05 * (nesterov ? d + 0.9 * b_hand[i] : b_hand[i]);
+          w_hand[i] -= 2 * 0.05 * (nesterov ? d + 0.9 * b_hand[i] : b_hand[i]);
         }
       }
       HEW_CHECK_CLOSE(w, Tensor::from(w_hand, {n}, stream), tolerance, tolerance);

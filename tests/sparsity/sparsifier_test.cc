@@ -119,6 +119,31 @@ TEST_CASE("from i1 on nothing grows and the count is exact") {
   }
 }
 
+TEST_CASE("a matrix learns faster the fewer of its blocks live, also right after a refresh") {
+  Model model;
+  SparsityRule power = rule("blocks.0.*");
+  power.lr_power = 0.5;
+  Sparsifier sparsifier({power, rule("blocks.*")}, model.weights, 3, 1);
+  sparsifier.initialise();
+  const auto check = [&] {
+    for (const Sparsifier::Target& target : sparsifier.targets()) {
+      const BsrPattern& pattern = *target.weight->pattern();
+      const double density =
+          static_cast<double>(pattern.nnzb()) / static_cast<double>(pattern.grid().blocks());
+      CHECK(target.weight->parameter().lr_factor ==
+            doctest::Approx(target.rule == 0 ? 1 / std::sqrt(density) : 1).epsilon(1e-12));
+    }
+  };
+  sparsifier.begin_step(4);
+  check();
+  const std::int64_t before = live(model);
+  sparsifier.begin_step(5);
+  model.make_gradients(100);
+  sparsifier.refresh(5);
+  CHECK(live(model) != before);
+  check();
+}
+
 TEST_CASE("a global top-k spends blocks where scores are high, and empties no matrix") {
   Model model;
   Tensor& loud = model.weights[2]->parameter().var.mutable_value();
