@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "app/bench_bsr.h"
+#include "app/bench_endings.h"
 #include "app/bench_kernels.h"
 #include "app/bench_mlp.h"
 #include "app/bench_model.h"
@@ -77,6 +78,7 @@ int run(int argc, char** argv, const AppContext& context) {
   bench->require_subcommand(1);
   add_bench_bsr(*bench);
   add_bench_kernels(*bench);
+  add_bench_endings(*bench);
   add_bench_mlp(*bench);
   add_bench_model(*bench);
   add_bench_tune(*bench);

@@ -3,8 +3,9 @@
 
 Per cell (shape, block size, sparsity), random blocks and data: PyTorch as it comes (the
 faster of torch.nn.functional.linear with a BSR weight and bsr_dense_addmm with its defaults), its
-best over a sweep of bsr_dense_addmm's own parameters and of the layouts of both dense matrices, and
-torch's dense product, all in turns in one loop; medians between CUDA events. hew's side comes from
+best over a sweep of bsr_dense_addmm's own parameters and of the layouts of both dense matrices, the
+best of those that take x as a layer has it, token after token (as hew does), and torch's dense
+product, all in turns in one loop; medians between CUDA events. hew's side comes from
 
     hew bench bsr --device cuda --shape all --products forward --output hew.jsonl
 
@@ -309,6 +310,7 @@ def record_of(cell: Cell, weight, times: dict, tried: int) -> dict:
     tokens, n, k = cell.sizes
     dense = times.pop("dense")
     best = min(times, key=times.get) if times else None
+    by_token = [t for key, t in times.items() if not getattr(key, "x_by_feature", False)]
     return {
         "side": "torch",
         "product": "forward",
@@ -323,6 +325,7 @@ def record_of(cell: Cell, weight, times: dict, tried: int) -> dict:
         "linear_ms": times.get("linear"),
         "addmm_ms": times.get("addmm"),
         "best_ms": times.get(best),
+        "token_ms": min(by_token, default=None),
         "best": dataclasses.asdict(best) if isinstance(best, Choice) else best,
         "tried": tried,
         "device": torch.cuda.get_device_name(),

@@ -75,12 +75,17 @@ class Row:
     cell: Cell
     plain: float | None  # speed-ups over dense
     best: float | None
+    token: float | None  # the best that takes x token after token; older records lack it
     hew: float | None
     parameters: str
 
     @property
     def ratio(self) -> float | None:
         return self.hew / self.best if self.hew and self.best else None
+
+    @property
+    def token_ratio(self) -> float | None:
+        return self.hew / self.token if self.hew and self.token else None
 
 
 def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
@@ -89,6 +94,7 @@ def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
     for record in torch_records:
         plain = [record[name] for name in ("linear_ms", "addmm_ms") if record[name]]
         best, parameters = record["best_ms"], record["best"]
+        token = record.get("token_ms")
         if isinstance(parameters, dict):
             x, y = ("by feature" if parameters[f"{o}_by_feature"] else "by token" for o in "xy")
             numbers = "/".join(str(parameters[n]) for n in ("tile", "stages", "warps", "group"))
@@ -98,6 +104,7 @@ def rows_of(torch_records: list[dict], hew_records: list[dict]) -> list[Row]:
                 Cell(*key_of(record)),
                 record["dense_ms"] / min(plain) if plain else None,
                 record["dense_ms"] / best if best else None,
+                record["dense_ms"] / token if token else None,
                 hew[dtype_of(record)].get(key_of(record)),
                 parameters or "none works",
             )
@@ -120,31 +127,39 @@ def mean(values: Iterable[float | None]) -> float | None:
     return statistics.geometric_mean(known) if known else None
 
 
+def worst_of(rows: list[Row], ratio: str) -> str:
+    known = [(getattr(r, ratio), r.cell) for r in rows if getattr(r, ratio)]
+    if not known:
+        return "–"
+    value, cell = min(known, key=lambda pair: pair[0])
+    return f"{times(value)} {cell.name} {cell.sparsity:g}"
+
+
 def markdown(rows: list[Row]) -> str:
     lines = [
-        "| shape | b | sparsity | torch as it comes | torch best | hew | hew / torch best "
-        "| best: tile/stages/warps/group, layouts |",
-        "|---|---|---|---|---|---|---|---|",
+        "| shape | b | sparsity | torch as it comes | best, x by token | best of all layouts | hew "
+        "| hew / by token | hew / best | best: tile/stages/warps/group, layouts |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     lines += [
         f"| {r.cell.name} | {r.cell.block} | {r.cell.sparsity:g} | {times(r.plain)} "
-        f"| {times(r.best)} | {times(r.hew)} | {times(r.ratio)} | {r.parameters} |"
+        f"| {times(r.token)} | {times(r.best)} | {times(r.hew)} | {times(r.token_ratio)} "
+        f"| {times(r.ratio)} | {r.parameters} |"
         for r in rows
     ]
     lines += [
         "",
-        "| b | cells | torch as it comes | torch best | hew | hew / torch best: geometric mean "
-        "| worst cell |",
-        "|---|---|---|---|---|---|---|",
+        "| b | cells | torch as it comes | best, x by token | best of all layouts | hew "
+        "| hew / by token: geometric mean | worst cell | hew / best: geometric mean | worst cell |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for block in sorted({r.cell.block for r in rows}):
         group = [r for r in rows if r.cell.block == block]
-        both = [r for r in group if r.ratio]
-        worst = min(both, key=lambda r: r.ratio) if both else None
-        at = f"{times(worst.ratio)} {worst.cell.name} {worst.cell.sparsity:g}" if worst else "–"
         lines.append(
             f"| {block} | {len(group)} | {times(mean(r.plain for r in group))} "
-            f"| {times(mean(r.best for r in group))} | {times(mean(r.hew for r in group))} "
-            f"| {times(mean(r.ratio for r in group))} | {at} |"
+            f"| {times(mean(r.token for r in group))} | {times(mean(r.best for r in group))} "
+            f"| {times(mean(r.hew for r in group))} | {times(mean(r.token_ratio for r in group))} "
+            f"| {worst_of(group, 'token_ratio')} | {times(mean(r.ratio for r in group))} "
+            f"| {worst_of(group, 'ratio')} |"
         )
     return "\n".join(lines)

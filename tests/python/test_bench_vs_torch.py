@@ -32,6 +32,7 @@ def torch_record(shape, block, sparsity, best_ms, **changes):
         "linear_ms": 4.0,
         "addmm_ms": 2.0,
         "best_ms": best_ms,
+        "token_ms": best_ms and 2 * best_ms,
         "best": BEST,
         "device": "a GPU",
         "versions": "PyTorch 2",
@@ -97,9 +98,13 @@ class Table(unittest.TestCase):
                 hew_record("llama_up", 64, 0.8, 99.0, pattern="long-row"),
             ],
         )
-        self.assertIn("| vitb_fc1 | 64 | 0.9 | 0.50× | 2.00× | 3.00× | 1.50× | 64/3/4/1", out)
-        self.assertIn("| llama_up | 64 | 0.8 | 0.50× | 4.00× | 5.00× | 1.25× |", out)
-        self.assertIn("| 64 | 2 | 0.50× | 2.83× | 3.87× | 1.37× | 1.25× llama_up 0.8 |", out)
+        self.assertIn("| 0.9 | 0.50× | 1.00× | 2.00× | 3.00× | 3.00× | 1.50× | 64/3/4/1", out)
+        self.assertIn("| llama_up | 64 | 0.8 | 0.50× | 2.00× | 4.00× | 5.00× | 2.50× | 1.25× |", out)
+        self.assertIn(
+            "| 64 | 2 | 0.50× | 1.41× | 2.83× | 3.87× | 2.74× | 2.50× llama_up 0.8 | 1.37× "
+            "| 1.25× llama_up 0.8 |",
+            out,
+        )
 
     def test_speedups_are_joined_by_dtype_and_tokens(self):
         changes = {"dtype": "tf32", "M": 256}
@@ -112,7 +117,7 @@ class Table(unittest.TestCase):
             ],
         )
         self.assertIn("a GPU, PyTorch 2. Forward, tf32;", out)
-        self.assertIn("| vitb_fc1 M=256 | 16 | 0.9 | 0.50× | 2.00× | 3.00× | 1.50× |", out)
+        self.assertIn("| vitb_fc1 M=256 | 16 | 0.9 | 0.50× | 1.00× | 2.00× | 3.00× | 3.00× | 1.50× |", out)
 
     def test_cells_without_a_side_stay_in_the_table(self):
         out = self.run_script(
@@ -124,8 +129,8 @@ class Table(unittest.TestCase):
             ],
             [],
         )
-        self.assertIn("| vitb_fc1 | 32 | 0.9 | 0.50× | 2.00× | – | – |", out)
-        self.assertIn("| vitb_fc2 | 32 | 0.9 | – | – | – | – | none works |", out)
+        self.assertIn("| vitb_fc1 | 32 | 0.9 | 0.50× | 1.00× | 2.00× | – | – | – |", out)
+        self.assertIn("| vitb_fc2 | 32 | 0.9 | – | – | – | – | – | – | none works |", out)
 
     def test_a_missing_file_is_one_line(self):
         done = subprocess.run(

@@ -1,0 +1,34 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace hew {
+
+/// The endings of a block-sparse product against the bare product, on random data and blocks in
+/// bf16 (float32 on a CPU), turn by turn in one run.
+struct BenchEndingsOptions {
+  std::string device = "cpu";
+  std::vector<std::string> shapes{"gpt2xl_fc1"};
+  std::optional<std::int64_t> tokens = {};  // M, in place of a shape's own
+  std::vector<std::int64_t> blocks{64};
+  std::vector<double> sparsities{0.9};
+  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
+  bool json = false;
+};
+
+/// Calls print with one line of text at a time: a table, or with `json` one object for each shape,
+/// block, sparsity and ending. `over` is the ending's time over bare + extra, where extra is what
+/// the bytes that the ending alone reads and writes take in a copy on the device of the same run.
+/// Throws ConfigError.
+void bench_endings(const BenchEndingsOptions& options,
+                   const std::function<void(const std::string&)>& print);
+
+/// Adds `endings` to `hew bench`. Parsing the command line runs it.
+void add_bench_endings(CLI::App& bench);
+
+}  // namespace hew
