@@ -53,7 +53,10 @@ void GradientReducer::ready(const void* leaf) {
 }
 
 void GradientReducer::start_complete_buckets() {
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) {
+    const Bucket& bucket = buckets_[next_++];
+    start(bucket, next_ < buckets_.size() ? Room::kLimited : Room::kAll);
+  }
 }
 
 void GradientReducer::finish() {
@@ -64,7 +67,7 @@ void GradientReducer::finish() {
     }
   }
   bucket_of_.clear();
-  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_]);
+  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_], Room::kAll);
   if (!in_flight_.empty()) {
     mark_->record(side_);
     mark_->hold(in_flight_.front().stream());
@@ -86,7 +89,7 @@ void GradientReducer::average(Tensor& tensor) {
   bytes_reduced_ += tensor.nbytes();
 }
 
-void GradientReducer::start(const Bucket& bucket) {
+void GradientReducer::start(const Bucket& bucket, Room room) {
   if (comm_.size() == 1)
     return;
   std::vector<Tensor> gradients;
@@ -95,7 +98,7 @@ void GradientReducer::start(const Bucket& bucket) {
     bytes_reduced_ += gradients.back().nbytes();
   }
   if (gradients.front().device().is_cuda())
-    return start_beside(gradients);
+    return start_beside(gradients, room);
   if (share_ == Share::kSlices) {
     for (Tensor& grad : gradients) reduce(grad, grad.stream());
     return;
@@ -110,7 +113,7 @@ void GradientReducer::start(const Bucket& bucket) {
   }
 }
 
-void GradientReducer::start_beside(std::span<Tensor> gradients) {
+void GradientReducer::start_beside(std::span<Tensor> gradients, Room room) {
   const Stream& stream = gradients.front().stream();
   if (mark_ == nullptr) {
     side_ = side_stream(stream);
@@ -119,7 +122,7 @@ void GradientReducer::start_beside(std::span<Tensor> gradients) {
   mark_->record(stream);
   mark_->hold(side_);
   in_flight_.insert(in_flight_.end(), gradients.begin(), gradients.end());
-  Group group(comm_);
+  Group group(comm_, room);
   for (Tensor& grad : gradients) reduce(grad, side_);
   group.end();
 }

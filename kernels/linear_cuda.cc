@@ -169,7 +169,8 @@ class InputGradient final : public ProductCall {
             .accumulate = args_.accumulate,
             .epilogue = way,
             .bias = way == CUBLASLT_EPILOGUE_DGELU_BGRAD ? args_.dbias.data : nullptr,
-            .aux = way == kPlain ? nullptr : const_cast<void*>(args_.pre.data)};  // NOLINT
+            .aux = way == kPlain ? nullptr : const_cast<void*>(args_.pre.data),  // NOLINT
+            .reserved = settings_of(backend_).reserved};
   }
 
   void finish(cublasLtEpilogue_t way) const override {
@@ -250,7 +251,8 @@ class WeightGradient final : public ProductCall {
             .d = args_.dw.data,
             .accumulate = args_.accumulate,
             .epilogue = way,
-            .bias = way == kPlain ? nullptr : sums_.data};
+            .bias = way == kPlain ? nullptr : sums_.data,
+            .reserved = settings_of(backend_).reserved};
   }
 
   void finish(cublasLtEpilogue_t way) const override {

@@ -10,7 +10,7 @@
 #   --recipes FILE,…      most important first (default GPT-2 1558M, the same 90 % sparse, 774M, 124M)
 #   --side-by-side yes|no several items at once on different GPUs (default yes)
 #   --corpus FILE         for the losses, with --valid FILE (default 1000 random tokens of the vocabulary)
-#   --loss-recipe FILE --loss-batch N --loss-steps N   (default recipes/gpt2-124m-cuda.yaml, 32, 200)
+#   --loss-recipes FILE,… --loss-batch N --loss-steps N  (default recipes/gpt2-124m-cuda.yaml, 32, 200)
 #   --tokens N            of a step of strong scaling (default 524288)
 #   --limit SECONDS       for one item (default 150)
 #   --work DIR            logs and finished items, which are kept (default BUILD/scaling)
@@ -30,7 +30,8 @@ recipes+=,recipes/gpt2-774m-cuda.yaml,recipes/gpt2-124m-cuda.yaml
 side_by_side=yes
 corpus=
 valid=
-loss=(--loss-recipe recipes/gpt2-124m-cuda.yaml)
+loss_recipes=recipes/gpt2-124m-cuda.yaml
+loss=()
 runs=()
 slots=0
 build="build-cuda"
@@ -57,7 +58,8 @@ while [[ $# -gt 0 ]]; do
     --side-by-side) side_by_side=$2 && shift ;;
     --corpus) corpus=$2 && shift ;;
     --valid) valid=$2 && shift ;;
-    --loss-recipe | --loss-batch | --loss-steps) loss+=("$1" "$2") && shift ;;
+    --loss-recipes) loss_recipes=$2 && shift ;;
+    --loss-batch | --loss-steps) loss+=("$1" "$2") && shift ;;
     --tokens | --limit | --mpirun) runs+=("$1" "$2") && shift ;;
     --slots) slots=$2 && shift ;;
     --work) work=$2 && shift ;;
@@ -77,7 +79,7 @@ done
 for part in ${parts//,/ }; do
   [[ ,weak,loss,shard,strong, == *,$part,* ]] || stop "no part $part; there are weak,loss,shard,strong"
 done
-for recipe in ${recipes//,/ }; do
+for recipe in ${recipes//,/ } ${loss_recipes//,/ }; do
   [[ -f $recipe ]] || stop "no recipe $recipe"
 done
 
@@ -132,7 +134,7 @@ echo "== ready to run after $SECONDS s"
 
 python3 tests/bench/scaling_runs.py --work "$work" --hew "$build/hew" --recipes "$recipes" --ranks "$ranks" \
   --parts "$parts" --corpus "$build/random.bin" --loss-corpus "$corpus" --loss-valid "$valid" \
-  --slots "$slots" --seconds $((60 * minutes - SECONDS)) "${loss[@]}" "${runs[@]}" "${hew_options[@]}" ||
+  --slots "$slots" --seconds $((60 * minutes - SECONDS)) --loss-recipes "$loss_recipes" "${loss[@]}" "${runs[@]}" "${hew_options[@]}" ||
   { status=1 && echo "== the runs were broken off"; }
 python3 scripts/scaling_table.py "$work" > "$work/page.md" && cp "$work/page.md" "$output" &&
   echo "wrote $output after $SECONDS s"

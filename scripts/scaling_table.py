@@ -18,10 +18,11 @@ ASKED = {(DENSE, 8): 7.6, (SPARSE, 8): 7.4, (DENSE, 2): 1.95, (SPARSE, 2): 1.92}
 ASKED_BYTES = 0.12  # of the sparse layers, of dense
 ASKED_LOSS = 1e-3
 GRADIENT_BYTES = 4  # float32
-TEXT = """\
-Written by `scripts/bench_scaling.sh`. All ranks are on one host, one a GPU, and average their
-gradients every step.
-
+INTRODUCTION = """\
+Written by `scripts/bench_scaling.sh`. All ranks are on one host, one a GPU where there are any,
+and average their gradients every step.
+"""
+SPEEDS = """\
 - **weak**: the recipe's batch on every rank. **strong**: one global batch, in micro-batches.
 - **speed-up** and **efficiency**: tokens/s over those of one rank in the same kind of scaling
   (ZeRO-1: over weak without it, since on one rank it changes nothing).
@@ -127,23 +128,37 @@ def bytes_line(items: Items) -> str:
     return f"- {start}: {NOTHING} (asked for: ≤ {ASKED_BYTES}×)"
 
 
-def loss_lines(items: Items) -> list[str]:
-    lines = []
-    for item in items.all:
-        if item["part"] != "loss":
-            continue
-        words = f"{item['status']}: {item.get('reason', '')}"
-        if item["status"] == "done":
-            loss = item["result"]["valid_loss"]
-            words = f"{loss:.6f}"
-            one = items.figure("loss", item["model"], 1, "valid_loss")
-            if one is not None and item["ranks"] > 1:
-                words += f", {abs(loss - one):.1e} from one rank (asked for: ≤ {ASKED_LOSS:g})"
-        lines.append(
-            f"- validation loss, {item['model']}, global batch {item['batch']}, "
-            f"{item['ranks']} rank(s): {words}"
-        )
-    return lines
+def loss_row(items: Items, item: dict) -> str:
+    cells = [item["model"], str(item["batch"]), str(item["steps"]), str(item["ranks"])]
+    if item["status"] != "done":
+        words = f"{item['status']}: {item['reason']}".replace("|", "/")
+        return f"| {' | '.join([*cells, words, NOTHING])} |"
+    loss = item["result"]["valid_loss"]
+    one = items.figure("loss", item["model"], 1, "valid_loss")
+    apart = f"{abs(loss - one):.1e}" if one is not None and item["ranks"] > 1 else NOTHING
+    return f"| {' | '.join([*cells, f'{loss:.6f}', apart])} |"
+
+
+def print_speeds(items: Items) -> None:
+    print(f"\n{SPEEDS}")
+    print("| scaling | model | ranks | sequences a rank, micro-batches | tokens/s", end="")
+    print(" | speed-up | efficiency | step | exposed | bytes a step | memory |\n" + "|---" * 11 + "|")
+    for part in PARTS:
+        for model in items.models((part,)):
+            for item in items.all:
+                if (item["part"], item["model"]) == (part, model):
+                    print(row(items, item))
+    print(f"\n{bytes_line(items)}")
+
+
+def print_losses(items: Items) -> None:
+    print("\nValidation loss of one global batch on different numbers of ranks:\n")
+    print("| model | global batch | steps | ranks | validation loss", end="")
+    print(f" | from one rank (asked for: ≤ {ASKED_LOSS:g}) |\n" + "|---" * 6 + "|")
+    for model in items.models(("loss",)):
+        for item in items.all:
+            if (item["part"], item["model"]) == ("loss", model):
+                print(loss_row(items, item))
 
 
 def command_line(item: dict) -> str:
@@ -159,19 +174,14 @@ def main() -> None:
     if not folder.is_dir():
         sys.exit(f"{folder}: no such folder")
     items = Items(folder)
-    print(f"# Several GPUs of one host\n\n{TEXT}")
+    print(f"# Several GPUs of one host\n\n{INTRODUCTION}")
     machine = folder / "machine.txt"
     for line in machine.read_text().splitlines() if machine.exists() else []:
         print(f"- {line}")
-    print("\n| scaling | model | ranks | sequences a rank, micro-batches | tokens/s | speed-up", end="")
-    print(" | efficiency | step | exposed | bytes a step | memory |\n" + "|---" * 11 + "|")
-    for part in PARTS:
-        for model in items.models((part,)):
-            for item in items.all:
-                if (item["part"], item["model"]) == (part, model):
-                    print(row(items, item))
-    print()
-    print("\n".join([bytes_line(items), *loss_lines(items)]))
+    if items.models(tuple(PARTS)):
+        print_speeds(items)
+    if items.models(("loss",)):
+        print_losses(items)
     print("\n## Commands\n")
     run = [item for item in items.all if "command" in item]
     print("\n".join(command_line(item) for item in sorted(run, key=lambda item: item["when"])))

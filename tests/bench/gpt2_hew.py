@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Times training steps of a recipe in hew, and prints one JSON line like gpt2_torch.py's.
 
-Starts `hew train` (under mpirun for several GPUs) on a run of no end, waits for enough lines of its
-metrics, and ends it: a run that stops by itself would write a checkpoint.
+Starts `hew train` (under mpirun for several GPUs) on a run of no end, unless train.steps is given,
+waits for enough lines of its metrics, and ends it: a run that stops by itself would write a
+checkpoint.
 
     tokens_per_second   of all GPUs: the median of the logged rates, the first ones left out
     device_gib          the most that nvidia-smi showed as used on one GPU, from start to end; of
@@ -163,12 +164,13 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, o
         )
         try:
             while True:
+                ended = process.poll() is not None  # its last records are there then
                 records = records_in(folder / "run" / "metrics.jsonl")
                 lines = len(of_kind(records, "train"))
                 evaluated = not arguments.until_eval or of_kind(records, "eval")
                 if lines >= arguments.lines and evaluated:
                     return records
-                if process.poll() is not None or time.monotonic() > deadline:
+                if ended or time.monotonic() > deadline:
                     break
                 time.sleep(0.2)
         finally:

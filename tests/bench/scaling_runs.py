@@ -68,7 +68,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--work", type=pathlib.Path, required=True)
     parser.add_argument("--hew", required=True)
     parser.add_argument("--recipes", required=True, help="most important first")
-    parser.add_argument("--loss-recipe", type=pathlib.Path, required=True)
+    parser.add_argument("--loss-recipes", required=True, help="most important first")
     parser.add_argument("--ranks", default="1,2,4,8")
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--corpus", required=True)
@@ -123,29 +123,29 @@ def timed(arguments: argparse.Namespace, part: str, recipe: pathlib.Path, ranks:
     )
 
 
-def losses(arguments: argparse.Namespace, ranks: int) -> Item:
+def losses(arguments: argparse.Namespace, recipe: pathlib.Path, ranks: int) -> Item:
     batch, steps = arguments.loss_batch, arguments.loss_steps
     overrides = (
         f"data.train={arguments.loss_corpus}",
         f"data.valid={arguments.loss_valid}",
         f"train.batch={batch}",
-        f"train.eval_every={steps}",
+        f"train.steps={steps}",  # schedules come to their end
         "train.eval_batches=10",
     )
     every = max(steps // 4, 1)
     lines = ("--log-every", str(every), "--lines", str(steps // every), "--skip", "1")
     options = (*lines, "--until-eval")
-    recipe = arguments.loss_recipe
     return Item("loss", recipe, ranks, batch, batch // ranks, options, overrides, steps)
 
 
 def items_of(arguments: argparse.Namespace) -> list[Item]:
     """Most important first: the largest models' weak scaling, then the losses, then the rest."""
     recipes = [pathlib.Path(recipe) for recipe in arguments.recipes.split(",")]
+    loss_recipes = [pathlib.Path(recipe) for recipe in arguments.loss_recipes.split(",")]
     order = rank_order(arguments)
     parts = {
         "weak": [timed(arguments, "weak", *pair) for pair in itertools.product(recipes, order)],
-        "loss": [losses(arguments, ranks) for ranks in order],
+        "loss": [losses(arguments, *pair) for pair in itertools.product(loss_recipes, order)],
         "shard": [
             timed(arguments, "shard", *pair)
             for pair in itertools.product(recipes, order)
@@ -187,6 +187,7 @@ class Schedule:
             "ranks": item.ranks,
             "batch": item.batch,
             "micro_batch": item.micro_batch,
+            "steps": item.steps,
             "shape": {
                 key: gpt2_hew.recipe_number(item.recipe, key)
                 for key in ("layers", "width", "context")

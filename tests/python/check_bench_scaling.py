@@ -40,7 +40,7 @@ def bench(folder, *options):
     return run(
         "scripts/bench_scaling.sh", "--build", BUILD, "--no-build", "--slots", "2",
         "--ranks", "1,2,4", "--work", folder / "work", "--mpirun", "mpirun --oversubscribe",
-        "--corpus", corpus, "--valid", corpus, "--loss-recipe", folder / "tiny.yaml",
+        "--corpus", corpus, "--valid", corpus, "--loss-recipes", folder / "tiny.yaml",
         "--loss-batch", "8", "--loss-steps", "20", "--tokens", "512",
         "--hew-options", f"data.train={corpus}", *options, folder / "page.md",
     )  # fmt: skip
@@ -80,7 +80,7 @@ def check_items(folder):
 
 def write_item(folder, part, model, ranks, batch, **result):
     facts = {
-        "part": part, "model": model, "ranks": ranks, "batch": batch, "micro_batch": 8,
+        "part": part, "model": model, "ranks": ranks, "batch": batch, "micro_batch": 8, "steps": 200,
         "shape": {"layers": 48, "width": 1600, "context": 1024}, "status": "done", "beside": 0,
         "command": ["python3", str(ROOT / "tests/bench/gpt2_hew.py")], "when": "now", "seconds": 1,
         "result": {"step_bytes": None, "device_gib": 40.0, "valid_loss": None, **result},
@@ -104,7 +104,7 @@ def check_table(folder):
         "| 6.4k | 6.400× (asked for: 7.6×) | 80.0 % | 150.0 ms | 30.0 ms | 6.23 GB | 40.00 GiB |",
         "| 16 in 2 | 3.6k | 3.000× | 75.0 % | 250.0 ms | 30.0 ms |",
         "of dense: 0.0997× (asked for: ≤ 0.12×); of all: 0.1477×",
-        "2 rank(s): 3.502000, 2.0e-03 from one rank (asked for: ≤ 0.001)",
+        "| 64 | 200 | 2 | 3.502000 | 2.0e-03 |",
     ):
         assert text in page, f"{text} not in\n{page}"
 
@@ -114,6 +114,7 @@ def check_refusals(folder):
         (("--parts", "week"), "no part week"),
         (("--ranks", "one"), "--ranks one"),
         (("--recipes", "none.yaml"), "no recipe none.yaml"),
+        (("--loss-recipes", "none.yaml"), "no recipe none.yaml"),
         (("--minutes",), "--minutes needs a value"),
         (("--sideways", "yes"), "unknown option --sideways"),
     ):

@@ -46,7 +46,7 @@ def check_limits():
 def check_fit():
     for name, of, reducing, ranks, measured, fitted in model.MEASURED:
         predicted = model.step(model.Machine(), of, reducing, ranks).seconds
-        assert abs(predicted / measured - 1) <= (1e-3 if fitted else 1e-2), name
+        assert abs(predicted / measured - 1) <= (1e-3 if fitted else 1.5e-2), name
 
 
 def check_page():
