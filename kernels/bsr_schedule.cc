@@ -28,10 +28,6 @@ constexpr std::int64_t kMaxMembers = kTileHeight / 16;
 constexpr std::int64_t kSearchWords = std::int64_t{1} << 19;
 constexpr std::int64_t kSearchRows = 32;
 
-bool has_kernel(std::int64_t block) {
-  return block == 16 || block == 32 || block == 64 || block == 128;
-}
-
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
@@ -277,7 +273,7 @@ std::size_t BsrPlan::add(std::span<const std::int32_t> array) {
 }
 
 BsrPlan::BsrPlan(const BsrIndex& host, const Stream& stream) {
-  require<ShapeError>(has_kernel(host.block),
+  require<ShapeError>(has_schedule(host.block),
                       "[bsr_schedule] block is {}, expected 16, 32, 64 or 128", host.block);
   const std::vector<hopper::GradientItem> items = hopper::gradient_items(host);
   gradient_ = hopper::gradient_schedule(items, host);
@@ -326,8 +322,12 @@ BsrSchedule::BsrSchedule(const BsrIndex& host, const Stream& stream) {
   *this = BsrSchedule(plan, Tensor::from(plan.words(), {std::ssize(plan.words())}, stream));
 }
 
+bool has_schedule(std::int64_t block) {
+  return block == 16 || block == 32 || block == 64 || block == 128;
+}
+
 bool wants_schedule(std::int64_t block, const Stream& stream) {
-  return !stream.device.is_cpu() && has_kernel(block);
+  return !stream.device.is_cpu() && has_schedule(block);
 }
 
 std::shared_ptr<const BsrSchedule> schedule_for(const BsrIndex& host, const Stream& stream) {

@@ -93,6 +93,8 @@ struct BsrSchedule {
   Tensor words_;  // what the walks point into
 };
 
+/// Whether the block has Hopper kernels.
+bool has_schedule(std::int64_t block);
 /// Whether the stream is of a GPU, and the block has Hopper kernels, which want a schedule.
 bool wants_schedule(std::int64_t block, const Stream& stream);
 /// The schedule of an index whose arrays lie on the host where one is wanted, else null.
