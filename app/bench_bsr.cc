@@ -8,9 +8,9 @@
 
 #include "app/bench_bsr_products.h"
 #include "app/bench_bsr_table.h"
+#include "app/bench_options.h"
 #include "app/machine_rate.h"
 #include "core/cuda_device.h"
-#include "core/device.h"
 #include "core/error.h"
 #include "kernels/bsr_routes.h"
 #include "kernels/product_settings.h"
@@ -29,11 +29,6 @@ constexpr double kFloat32Flops = 52e12;
 constexpr double kDeviceBytes = 3.0e12;
 
 constexpr std::int64_t kTokens = 4096;
-constexpr int kCpuRepeats = 5;
-constexpr int kGpuRepeats = 20;
-constexpr std::int64_t kCpuWarmUps = 1;
-constexpr std::int64_t kGpuWarmUps = 3;
-
 void check_names(const BenchBsrOptions& o) {
   for (const std::string& product : o.products) {
     require<ConfigError>(parse_named<BsrProduct>(product).has_value(),
@@ -57,8 +52,7 @@ void check_names(const BenchBsrOptions& o) {
 
 void check(const BenchBsrOptions& o) {
   check_names(o);
-  require<ConfigError>(parse_device(o.device).is_cpu() || cuda_device_count() > 0,
-                       "--device {}: this build or machine has only cpu", o.device);
+  check_run_options(o);
   for (const std::int64_t size : {o.out_features, o.in_features}) {
     require<ConfigError>(size >= 1, "--out-features, --in-features: {} is not positive", size);
   }
@@ -71,9 +65,6 @@ void check(const BenchBsrOptions& o) {
   for (const double s : o.sparsities) {
     require<ConfigError>(s >= 0 && s <= 1, "--sparsity {}: expected 0 to 1", s);
   }
-  require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
-  require<ConfigError>(o.threads >= 0 && o.threads <= 4096, "--threads {}: expected 0 to 4096",
-                       o.threads);
 }
 
 // The options with nothing left open.
@@ -81,8 +72,6 @@ BenchBsrOptions completed(BenchBsrOptions o) {
   const bool cpu = parse_device(o.device).is_cpu();
   if (o.dtype.empty())
     o.dtype = cpu ? "fp32" : "bf16";
-  if (!o.repeats)
-    o.repeats = cpu ? kCpuRepeats : kGpuRepeats;
   if (o.threads == 0)
     o.threads = omp_get_max_threads();
   if (o.products.empty()) {
@@ -160,8 +149,7 @@ class Bench {
     const BsrWeight weight(*parse_named<BsrPatternKind>(o_.pattern),
                            {.rows = shape.n, .cols = shape.k, .block = block}, sparsity, random_,
                            operands);
-    const BenchTurns turns{.warm_ups = stream_.device.is_cpu() ? kCpuWarmUps : kGpuWarmUps,
-                           .repeats = *o_.repeats};
+    const BenchTurns turns = turns_for(stream_.device, o_.repeats);
     std::vector<BsrCell> cells;
     for (const std::string& name : o_.products) {
       const BsrProduct product = *parse_named<BsrProduct>(name);
@@ -190,7 +178,7 @@ void bench_bsr(const BenchBsrOptions& options,
                const std::function<void(const std::string&)>& print) {
   check(options);
   const BenchBsrOptions complete = completed(options);
-  omp_set_num_threads(complete.threads);
+  use_threads(complete.threads);
   Bench(complete, print).run();
 }
 
@@ -198,7 +186,7 @@ void add_bench_bsr(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("bsr", "Time the block-sparse products against the dense one");
   const auto o = std::make_shared<BenchBsrOptions>();
-  command->add_option("--device", o->device, "Where to run")->capture_default_str();
+  add_run_options(*command, *o);
   CLI::Option* shape =
       command->add_option("--shape", o->shapes, "Known sizes by name, or all")->delimiter(',');
   command
@@ -220,10 +208,6 @@ void add_bench_bsr(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--dtype", o->dtype,
                       "fp32 or fp64; on a GPU also bf16, the default there, and tf32");
-  command->add_option("--threads", o->threads, "0: as many as OpenMP would start")
-      ->capture_default_str();
-  command->add_option("--repeats", o->repeats,
-                      "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
   command
       ->add_option(
           "--packing", o->packing,
@@ -235,14 +219,7 @@ void add_bench_bsr(CLI::App& bench) {
       ->capture_default_str();
   command->add_flag("--dispatch", o->dispatch,
                     "Dense products on the folded weight where those are cheaper, as in training");
-  command->add_flag("--json", o->json, "One object a line");
-  command->add_option("--output", o->output, "A file for the objects of --json, beside the table");
-  command->callback([o] {
-    bench_bsr(*o, [](const std::string& line) {
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
-    });
-  });
+  command->callback([o] { bench_bsr(*o, print_now); });
 }
 
 }  // namespace hew

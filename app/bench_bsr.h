@@ -20,14 +20,14 @@ struct BenchBsrOptions {
   std::vector<double> sparsities{0.0, 0.8, 0.9};
   std::vector<std::string> products = {};  // empty: all
   std::string pattern = "random";
-  std::string dtype = "";           // empty: fp32 on the CPU, bf16 on a GPU
-  int threads = 0;                  // 0: as many as OpenMP would start
-  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
-  std::string packing = "auto";     // or a name of kernels::hopper::BsrPacking, for GPUs
-  std::string tall = "auto";        // or yes, no: tiles of 256 rows, for GPUs
-  bool dispatch = false;            // as training does: dense products where those are cheaper
+  std::string dtype = "";  // empty: fp32 on the CPU, bf16 on a GPU
+  int threads = 0;         // these and device, json, output: bench_options.h
+  std::optional<int> repeats = {};
+  std::string packing = "auto";  // or a name of kernels::hopper::BsrPacking, for GPUs
+  std::string tall = "auto";     // or yes, no: tiles of 256 rows, for GPUs
+  bool dispatch = false;         // as training does: dense products where those are cheaper
   bool json = false;
-  std::string output = "";  // a file that takes the objects of `json` in any case
+  std::string output = "";
 };
 
 /// Calls print with one line of text at a time: a table and the geometric means over its cells, or

@@ -7,13 +7,12 @@
 #include <cmath>
 #include <limits>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "app/bench_bsr_products.h"
 #include "app/bench_bsr_weights.h"
+#include "app/bench_options.h"
 #include "app/bench_random.h"
-#include "app/bench_turns.h"
-#include "core/device.h"
+#include "app/bench_report.h"
 #include "core/error.h"
 #include "kernels/bsr_mlp.h"
 #include "kernels/bsr_routes.h"
@@ -25,14 +24,11 @@ namespace {
 
 using kernels::BsrFusing;
 
-constexpr BenchTurns kCpuTurns{.warm_ups = 1, .repeats = 5};
-constexpr BenchTurns kGpuTurns{.warm_ups = 3, .repeats = 20};
 // The block-sparse ways, and what decides on them.
 constexpr std::array kWays{BsrFusing::kAlways, BsrFusing::kNever, BsrFusing::kAuto};
 
 void check(const BenchMlpOptions& o) {
-  require<ConfigError>(parse_device(o.device).is_cpu() || cuda_device_count() > 0,
-                       "--device {}: this build or machine has only cpu", o.device);
+  check_run_options(o);
   for (const std::int64_t size : {o.tokens, o.width, o.hidden})
     require<ConfigError>(size >= 1, "--tokens, --width, --hidden: {} is not positive", size);
   for (const std::int64_t b : o.blocks) {
@@ -41,7 +37,6 @@ void check(const BenchMlpOptions& o) {
   }
   for (const double s : o.sparsities)
     require<ConfigError>(s >= 0 && s < 1, "--sparsity {}: expected 0 to below 1", s);
-  require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
 }
 
 // A weight by its blocks and whole.
@@ -75,7 +70,7 @@ class Bench {
  public:
   Bench(const BenchMlpOptions& options, const std::function<void(const std::string&)>& print)
       : o_(options),
-        print_(print),
+        report_(print, options.json, options.output),
         stream_(make_stream(parse_device(options.device))),
         dtype_(stream_.device.is_cpu() ? DType::kFloat32 : DType::kBFloat16),
         activation_(kernels::parse_activation(options.activation)),
@@ -86,13 +81,12 @@ class Bench {
         dense_hidden_(Tensor::empty({o_.tokens, o_.hidden}, dtype_, stream_)) {}
 
   void run() {
-    if (!o_.json) {
-      print_(fmt::format("M={} {} → {} → {} · {} · {}", o_.tokens, o_.width, o_.hidden, o_.width,
-                         o_.activation, name_of(dtype_)));
-      print_(fmt::format("{:>6}{:>10}{:>11}{:>13}{:>10}{:>10}{:>16}{:>13}{:>10}", "block",
-                         "sparsity", "fused ms", "products ms", "auto ms", "dense ms",
-                         "products/fused", "dense/auto", "error"));
-    }
+    report_.head(fmt::format("M={} {} → {} → {} · {} · {} · {}", o_.tokens, o_.width, o_.hidden,
+                             o_.width, o_.activation, name_of(dtype_),
+                             hardware_words(stream_.device)));
+    report_.head(fmt::format("{:>6}{:>10}{:>11}{:>13}{:>10}{:>10}{:>16}{:>13}{:>10}", "block",
+                             "sparsity", "fused ms", "products ms", "auto ms", "dense ms",
+                             "products/fused", "dense/auto", "error"));
     double worst = 0;
     for (const std::int64_t block : o_.blocks) {
       for (const double sparsity : o_.sparsities) {
@@ -101,6 +95,7 @@ class Bench {
         report(block, sparsity, times);
       }
     }
+    report_.finish();
     require<Error>(worst <= kMaxBsrError, "bench mlp: a result differs by {:.2g}", worst);
   }
 
@@ -146,32 +141,35 @@ class Bench {
       times.error = error <= times.error ? times.error : error;  // a NaN stays
     }
     bodies.push_back([&] { dense_body(up, down); });
-    BenchTurns turns = stream_.device.is_cpu() ? kCpuTurns : kGpuTurns;
-    turns.repeats = o_.repeats.value_or(static_cast<int>(turns.repeats));
-    const std::vector<double> seconds = median_seconds(bodies, turns, stream_);
+    const std::vector<double> seconds =
+        median_seconds(bodies, turns_for(stream_.device, o_.repeats), stream_);
     std::copy_n(seconds.begin(), kWays.size(), times.seconds.begin());
     times.dense = seconds.back();
     return times;
   }
 
-  void report(std::int64_t block, double sparsity, const Times& times) const {
+  void report(std::int64_t block, double sparsity, const Times& times) {
     const auto [fused, products, chosen] = times.seconds;
-    if (o_.json) {
-      const nlohmann::ordered_json object{
-          {"device", o_.device},    {"tokens", o_.tokens},          {"width", o_.width},
-          {"hidden", o_.hidden},    {"activation", o_.activation},  {"block", block},
-          {"sparsity", sparsity},   {"fused_seconds", fused},       {"products_seconds", products},
-          {"auto_seconds", chosen}, {"dense_seconds", times.dense}, {"error", times.error}};
-      return print_(object.dump());
-    }
-    print_(
+    report_.row(
+        {{"device", o_.device},
+         {"tokens", o_.tokens},
+         {"width", o_.width},
+         {"hidden", o_.hidden},
+         {"activation", o_.activation},
+         {"block", block},
+         {"sparsity", sparsity},
+         {"fused_seconds", fused},
+         {"products_seconds", products},
+         {"auto_seconds", chosen},
+         {"dense_seconds", times.dense},
+         {"error", times.error}},
         fmt::format("{:>6}{:>10.2f}{:>11.4f}{:>13.4f}{:>10.4f}{:>10.4f}{:>16.3f}{:>13.3f}{:>10.1e}",
                     block, sparsity, fused * 1e3, products * 1e3, chosen * 1e3, times.dense * 1e3,
                     products / fused, times.dense / chosen, times.error));
   }
 
   const BenchMlpOptions& o_;
-  const std::function<void(const std::string&)>& print_;
+  BenchReport report_;  // refuses before anything is timed
   Stream stream_;
   DType dtype_;
   kernels::Activation activation_;
@@ -187,6 +185,7 @@ class Bench {
 void bench_mlp(const BenchMlpOptions& options,
                const std::function<void(const std::string&)>& print) {
   check(options);
+  use_threads(options.threads);
   Bench(options, print).run();
 }
 
@@ -194,7 +193,7 @@ void add_bench_mlp(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("mlp", "Time a block-sparse MLP at inference against the dense one");
   const auto o = std::make_shared<BenchMlpOptions>();
-  command->add_option("--device", o->device, "Where to run")->capture_default_str();
+  add_run_options(*command, *o);
   command->add_option("--tokens", o->tokens, "M")->capture_default_str();
   command->add_option("--width", o->width, "Features of input and output")->capture_default_str();
   command->add_option("--hidden", o->hidden, "Features in between")->capture_default_str();
@@ -206,15 +205,7 @@ void add_bench_mlp(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--activation", o->activation, "none, relu, gelu, gelu_tanh or silu")
       ->capture_default_str();
-  command->add_option("--repeats", o->repeats,
-                      "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
-  command->add_flag("--json", o->json, "One object a line");
-  command->callback([o] {
-    bench_mlp(*o, [](const std::string& line) {
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
-    });
-  });
+  command->callback([o] { bench_mlp(*o, print_now); });
 }
 
 }  // namespace hew

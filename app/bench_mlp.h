@@ -10,7 +10,8 @@
 namespace hew {
 
 /// A block-sparse MLP as inference makes it, act(x·upᵀ + bias)·downᵀ + bias, in its ways and with
-/// the same weights dense, on random data in bf16 (float32 on a CPU), turn by turn in one run.
+/// the same weights dense, on random data in bf16 (float32 on a CPU), turn by turn in one run. What
+/// several benches have is explained in bench_options.h.
 struct BenchMlpOptions {
   std::string device = "cpu";
   std::int64_t tokens = 50432;  // ViT-B's on 256 images
@@ -19,8 +20,10 @@ struct BenchMlpOptions {
   std::vector<std::int64_t> blocks{64};
   std::vector<double> sparsities{0.5, 0.7, 0.8, 0.9, 0.95};
   std::string activation = "gelu";
-  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
+  int threads = 0;
+  std::optional<int> repeats = {};
   bool json = false;
+  std::string output = "";
 };
 
 /// Calls print with one line of text at a time: a table, or with `json` one object for each block

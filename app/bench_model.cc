@@ -1,30 +1,20 @@
 #include "app/bench_model.h"
 
 #include <fmt/format.h>
-#include <omp.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <memory>
-#include <nlohmann/json.hpp>
-#include <optional>
-#include <span>
 
 #include "app/bench_model_pair.h"
-#include "app/bench_turns.h"
-#include "core/cuda_device.h"
+#include "app/bench_options.h"
+#include "app/bench_report.h"
 #include "core/error.h"
-#include "io/atomic_file.h"
 #include "train/model_file.h"
 
 namespace hew {
 namespace {
-
-constexpr int kCpuRepeats = 5;
-constexpr int kGpuRepeats = 20;
-constexpr std::int64_t kCpuWarmUps = 1;
-constexpr std::int64_t kGpuWarmUps = 3;
 
 struct Row {
   std::int64_t batch = 0;
@@ -34,15 +24,11 @@ struct Row {
 };
 
 void check(const BenchModelOptions& o) {
-  require<ConfigError>(parse_device(o.device).is_cpu() || cuda_device_count() > 0,
-                       "--device {}: this build or machine has only cpu", o.device);
+  check_run_options(o);
   for (const std::int64_t batch : o.batches) {
     require<ConfigError>(batch >= 1, "--batch {}: expected 1 or more", batch);
   }
   require<ConfigError>(o.tokens >= 0, "--tokens {}: expected 1 or more", o.tokens);
-  require<ConfigError>(o.threads >= 0 && o.threads <= 4096, "--threads {}: expected 0 to 4096",
-                       o.threads);
-  require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
 }
 
 // What logits of two orders of the same sums may differ by, in parts of the largest.
@@ -79,24 +65,19 @@ class Bench {
 
   Bench(const BenchModelOptions& options, const Print& print)
       : o_(options),
-        print_(print),
-        file_(options.output.empty() ? std::nullopt : std::optional<AtomicFile>(options.output)),
+        report_(print, options.json, options.output),
         stream_(make_stream(parse_device(options.device))),
         pair_(open_pair(options.words, options.precision, stream_)) {}
 
   void run() {
-    if (!o_.json)
-      print_head();
+    print_head();
     double worst = 0;
     for (const std::int64_t batch : o_.batches) {
       const Row row = time(batch);
       worst = row.difference <= worst ? worst : row.difference;
       report(row);
     }
-    if (file_) {
-      file_->write(std::as_bytes(std::span(objects_)));
-      file_->commit();
-    }
+    report_.finish();
     require<Error>(worst <= tolerance(pair_.recipe.train.precision),
                    "bench model: the logits differ by {:.2g} of the largest", worst);
   }
@@ -106,57 +87,45 @@ class Bench {
     const auto dense = forward_pass(*pair_.dense.model, pair_.recipe, batch, o_.tokens, stream_);
     const auto sparse = forward_pass(*pair_.sparse.model, pair_.recipe, batch, o_.tokens, stream_);
     const double difference = relative_difference(dense(), sparse());
-    const bool cpu = stream_.device.is_cpu();
     const std::array<std::function<void()>, 2> bodies{[&] { dense(); }, [&] { sparse(); }};
     const std::vector<double> seconds =
-        median_seconds(bodies,
-                       {.warm_ups = cpu ? kCpuWarmUps : kGpuWarmUps,
-                        .repeats = o_.repeats.value_or(cpu ? kCpuRepeats : kGpuRepeats)},
-                       stream_);
+        median_seconds(bodies, turns_for(stream_.device, o_.repeats), stream_);
     return {.batch = batch, .dense = seconds[0], .sparse = seconds[1], .difference = difference};
-  }
-
-  std::string device_words() const {
-    return stream_.device.is_cpu() ? fmt::format("{} threads", omp_get_max_threads())
-                                   : cuda::describe(stream_.device.index);
   }
 
   void print_head() const {
     const layers::ModelConfig& m = pair_.recipe.model;
-    print_(fmt::format("{} of {} layers, width {} · {} · {}", name_of(m.family), m.layers, m.width,
-                       name_of(pair_.recipe.train.precision), device_words()));
-    print_(fmt::format("{} matrices in blocks of {}, {:.2f} % dead", pair_.masked_weights,
-                       fmt::join(pair_.blocks, ", "), 100 * pair_.sparsity()));
-    print_(fmt::format("{:>6}{:>12}{:>12}{:>14}{:>12}{:>14}", "batch", "dense ms", "bsr ms",
-                       "samples/s", "dense/bsr", "difference"));
+    report_.head(fmt::format("{} of {} layers, width {} · {} · {}", name_of(m.family), m.layers,
+                             m.width, name_of(pair_.recipe.train.precision),
+                             hardware_words(stream_.device)));
+    report_.head(fmt::format("{} matrices in blocks of {}, {:.2f} % dead", pair_.masked_weights,
+                             fmt::join(pair_.blocks, ", "), 100 * pair_.sparsity()));
+    report_.head(fmt::format("{:>6}{:>12}{:>12}{:>14}{:>12}{:>14}", "batch", "dense ms", "bsr ms",
+                             "samples/s", "dense/bsr", "difference"));
   }
 
   void report(const Row& row) {
-    const nlohmann::ordered_json object{{"family", name_of(pair_.recipe.model.family)},
-                                        {"device", o_.device},
-                                        {"hardware", device_words()},
-                                        {"precision", name_of(pair_.recipe.train.precision)},
-                                        {"blocks", pair_.blocks},
-                                        {"sparsity", pair_.sparsity()},
-                                        {"batch", row.batch},
-                                        {"dense_seconds", row.dense},
-                                        {"bsr_seconds", row.sparse},
-                                        {"speedup", row.dense / row.sparse},
-                                        {"difference", row.difference}};
-    objects_ += object.dump() + "\n";
-    print_(o_.json ? object.dump()
-                   : fmt::format("{:>6}{:>12.3f}{:>12.3f}{:>14.1f}{:>12.3f}{:>14.2e}", row.batch,
-                                 row.dense * 1e3, row.sparse * 1e3,
-                                 static_cast<double>(row.batch) / row.sparse,
-                                 row.dense / row.sparse, row.difference));
+    report_.row(
+        {{"family", name_of(pair_.recipe.model.family)},
+         {"device", o_.device},
+         {"hardware", hardware_words(stream_.device)},
+         {"precision", name_of(pair_.recipe.train.precision)},
+         {"blocks", pair_.blocks},
+         {"sparsity", pair_.sparsity()},
+         {"batch", row.batch},
+         {"dense_seconds", row.dense},
+         {"bsr_seconds", row.sparse},
+         {"speedup", row.dense / row.sparse},
+         {"difference", row.difference}},
+        fmt::format("{:>6}{:>12.3f}{:>12.3f}{:>14.1f}{:>12.3f}{:>14.2e}", row.batch,
+                    row.dense * 1e3, row.sparse * 1e3, static_cast<double>(row.batch) / row.sparse,
+                    row.dense / row.sparse, row.difference));
   }
 
   const BenchModelOptions& o_;
-  const Print& print_;
-  std::optional<AtomicFile> file_;  // refuses before anything is timed
+  BenchReport report_;  // refuses before anything is timed
   Stream stream_;
   ModelPair pair_;
-  std::string objects_;
 };
 
 }  // namespace
@@ -164,8 +133,7 @@ class Bench {
 void bench_model(const BenchModelOptions& options,
                  const std::function<void(const std::string&)>& print) {
   check(options);
-  if (options.threads > 0)
-    omp_set_num_threads(options.threads);
+  use_threads(options.threads);
   Bench(options, print).run();
 }
 
@@ -181,21 +149,11 @@ void add_bench_model(CLI::App& bench) {
   command->add_option("--batch", o->batches, "Samples at a time")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--device", o->device, "cpu, cuda or cuda:N")->capture_default_str();
+  add_run_options(*command, *o);
   command->add_option("--precision", o->precision, "fp32, tf32, bf16 or fp64; else the recipe's");
   command->add_option("--tokens", o->tokens, "Of a sequence; 0: the whole context")
       ->capture_default_str();
-  command->add_option("--threads", o->threads, "0: as many as OpenMP would start")
-      ->capture_default_str();
-  command->add_option("--repeats", o->repeats, "Of which the median counts");
-  command->add_flag("--json", o->json, "Print an object a batch size");
-  command->add_option("-o,--output", o->output, "Also write these objects to this file");
-  command->callback([o] {
-    bench_model(*o, [](const std::string& line) {
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
-    });
-  });
+  command->callback([o] { bench_model(*o, print_now); });
 }
 
 }  // namespace hew

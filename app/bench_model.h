@@ -17,10 +17,10 @@ struct BenchModelOptions {
   std::string device = "cpu";
   std::string precision = "";  // fp32, tf32, bf16 or fp64; empty: the recipe's, where it may run
   std::int64_t tokens = 0;     // of a language model's sequences; 0: its whole context
-  int threads = 0;             // 0: as many as OpenMP would start
-  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
+  int threads = 0;             // these and device: bench_options.h
+  std::optional<int> repeats = {};
   bool json = false;
-  std::string output = "";  // a file that takes the objects of `json` in any case
+  std::string output = "";
 };
 
 /// Calls print with one line of text at a time: a table, or with `json` an object a batch size.

@@ -15,6 +15,7 @@
 #include "app/bench_kernels.h"
 #include "app/bench_mlp.h"
 #include "app/bench_model.h"
+#include "app/bench_refresh.h"
 #include "app/bench_tune.h"
 #include "app/context.h"
 #include "app/data_command.h"
@@ -81,6 +82,7 @@ int run(int argc, char** argv, const AppContext& context) {
   add_bench_endings(*bench);
   add_bench_mlp(*bench);
   add_bench_model(*bench);
+  add_bench_refresh(*bench);
   add_bench_tune(*bench);
   add_docs_command(app, context);
   app.failure_message([](const CLI::App*, const CLI::Error& error) {

@@ -37,8 +37,11 @@ struct RowGroups {
 struct BsrWalk {
   RowGroups together;
   RowGroups alone;  // none for b < 64
-  RowGroups tall;   // for b = 32 alone
+  RowGroups tall;   // for b = 32 alone, and where tall_tiles_pay()
 };
+
+/// Whether tiles of 256 rows, or as many columns, are faster for outputs of so many features.
+bool tall_tiles_pay(std::int64_t width);
 
 /// A schedule on the host.
 class BsrPlan {
@@ -47,8 +50,9 @@ class BsrPlan {
   static constexpr std::int64_t kAlignment = 64;
 
   /// From an index with b = 16, 32, 64 or 128 whose arrays lie on the host; keeps none of them.
-  /// Throws ShapeError on another b.
-  explicit BsrPlan(const BsrIndex& host);
+  /// What the stream's BsrSettings ask for beside what pays is there, too. Throws ShapeError on
+  /// another b.
+  BsrPlan(const BsrIndex& host, const Stream& stream);
 
   /// The arrays one behind the other.
   std::span<const std::int32_t> words() const { return words_; }
@@ -89,6 +93,8 @@ struct BsrSchedule {
   Tensor words_;  // what the walks point into
 };
 
+/// Whether the block has Hopper kernels.
+bool has_schedule(std::int64_t block);
 /// Whether the stream is of a GPU, and the block has Hopper kernels, which want a schedule.
 bool wants_schedule(std::int64_t block, const Stream& stream);
 /// The schedule of an index whose arrays lie on the host where one is wanted, else null.

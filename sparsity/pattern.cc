@@ -65,7 +65,7 @@ class BsrPattern::Plan {
     index_.resize(static_cast<std::size_t>(place_arrays()));
     make_index(mask);
     if (kernels::wants_schedule(grid.block, stream))
-      schedule_.emplace(index(index_.data()));
+      schedule_.emplace(index(index_.data()), stream);
   }
 
   std::int64_t words() const { return schedule_words() + aligned(std::ssize(index_)); }

@@ -24,9 +24,6 @@ constexpr double kLoadShare = 0.8;
 // They also win where few rounds of tiles made together would leave multiprocessors idle, and
 // blocks are so sparse that tiles differ and share little.
 constexpr std::int64_t kFewRounds = 10;
-// Tall tiles win where the output is at most so wide: in 18 of 20 measured cells, by up to 32 %. Of
-// wider ones they lose 18 of 20, by up to 21 %, for a reason that bytes and rows do not tell.
-constexpr std::int64_t kTallWidth = 3072;
 // Values above this are read from device memory in every pass.
 constexpr std::int64_t kCachedValues = std::int64_t{20} << 20;
 // What the last pass may hold of the input.
@@ -162,7 +159,7 @@ BsrTiling tiling_of(const BsrWalk& walk, const BsrProductSize& size, BsrTile til
 // Of blocks with short rows.
 BsrTiling packed_tiling(const BsrWalk& walk, const BsrProductSize& size, const BsrForced& forced) {
   const bool has_tall = walk.tall.groups > 0 && size.element_bytes == 2;
-  const bool tall = has_tall && forced.tall.value_or(size.width <= kTallWidth);
+  const bool tall = has_tall && forced.tall.value_or(tall_tiles_pay(size.width));
   const BsrTile tile = tall ? BsrTile::kTall : BsrTile::kTogether;
   double least = std::numeric_limits<double>::infinity();
   BsrPacking packing = BsrPacking::kNone;

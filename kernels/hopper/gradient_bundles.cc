@@ -6,35 +6,52 @@
 namespace hew::kernels::hopper {
 namespace {
 
-using Bits = std::vector<std::uint64_t>;
-
-Bits bits_of(const std::vector<Place>& places, std::int64_t width) {
-  Bits bits(static_cast<std::size_t>(width / 64 + 1));
-  for (const Place& place : places) {
-    bits[static_cast<std::size_t>(place.across) / 64] |= std::uint64_t{1} << place.across % 64;
+// Which places each bundle has, one bit each.
+class PlaceSets {
+ public:
+  PlaceSets(const std::vector<Bundle>& bundles, std::int64_t width)
+      : count_(bundles.size()),
+        words_(static_cast<std::size_t>(width / 64 + 1)),
+        bits_(count_ * words_, 0) {
+    for (std::size_t i = 0; i < count_; ++i) {
+      for (const Place& place : bundles[i].places) {
+        bits_[i * words_ + static_cast<std::size_t>(place.across) / 64] |= std::uint64_t{1}
+                                                                           << place.across % 64;
+      }
+    }
   }
-  return bits;
-}
+  std::size_t size() const { return count_; }
+  int shared(std::size_t i, std::size_t j) const {
+    int shared = 0;
+    for (std::size_t k = 0; k < words_; ++k)
+      shared += std::popcount(bits_[i * words_ + k] & bits_[j * words_ + k]);
+    return shared;
+  }
+
+ private:
+  std::size_t count_;
+  std::size_t words_;
+  std::vector<std::uint64_t> bits_;
+};
 
 // Bounds the time for matrices of thousands of lines.
 constexpr int kCandidates = 256;
 
-Pairs pairs_of_bits(const std::vector<Bits>& bits) {
+Pairs pairs_of(const PlaceSets& sets) {
   Pairs pairs;
-  std::vector<char> taken(bits.size(), 0);
-  for (std::size_t i = 0; i < bits.size(); ++i) {
+  pairs.reserve(sets.size());
+  std::vector<char> taken(sets.size(), 0);
+  for (std::size_t i = 0; i < sets.size(); ++i) {
     if (taken[i] != 0)
       continue;
     std::int32_t partner = -1;
     int most = -1;
     int candidates = 0;
-    for (std::size_t j = i + 1; j < bits.size() && candidates < kCandidates; ++j) {
+    for (std::size_t j = i + 1; j < sets.size() && candidates < kCandidates; ++j) {
       if (taken[j] != 0)
         continue;
       ++candidates;
-      int shared = 0;
-      for (std::size_t k = 0; k < bits[i].size(); ++k)
-        shared += std::popcount(bits[i][k] & bits[j][k]);
+      const int shared = sets.shared(i, j);
       if (shared > most) {
         most = shared;
         partner = static_cast<std::int32_t>(j);
@@ -52,6 +69,7 @@ template <class Take>
 std::vector<Place> merged(const std::vector<Place>& a, const std::vector<Place>& b,
                           const Take& take) {
   std::vector<Place> out;
+  out.reserve(a.size() + b.size());
   std::size_t i = 0;
   std::size_t j = 0;
   while (i < a.size() || j < b.size()) {
@@ -76,6 +94,8 @@ Lines lines_of(const BsrIndex& index, bool transposed) {
             .width = transposed ? index.block_rows() : index.block_cols()};
   out.live.resize(static_cast<std::size_t>(count));
   for (std::int64_t line = 0; line < count; ++line) {
+    out.live[static_cast<std::size_t>(line)].reserve(
+        static_cast<std::size_t>(begins[line + 1] - begins[line]));
     for (std::int32_t q = begins[line]; q < begins[line + 1]; ++q) {
       out.live[static_cast<std::size_t>(line)].push_back(
           transposed ? Live{.across = index.row[q], .block = index.position[q]}
@@ -85,7 +105,7 @@ Lines lines_of(const BsrIndex& index, bool transposed) {
   return out;
 }
 
-std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end) {
+std::span<const Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end) {
   auto at = [&](std::int64_t across) {
     return std::partition_point(line.begin(), line.end(),
                                 [&](const Live& live) { return live.across < across; });
@@ -95,10 +115,13 @@ std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std:
 
 std::vector<Bundle> bundles_within(const Lines& lines, std::int64_t begin, std::int64_t end) {
   std::vector<Bundle> out;
+  out.reserve(lines.live.size());
   for (std::size_t i = 0; i < lines.live.size(); ++i) {
     Bundle bundle;
     bundle.line[0] = static_cast<std::int32_t>(i);
-    for (const Live& live : within(lines.live[i], begin, end)) {
+    const std::span<const Live> inside = within(lines.live[i], begin, end);
+    bundle.places.reserve(inside.size());
+    for (const Live& live : inside) {
       Place place{.across = live.across};
       place.block[0][0] = live.block;
       bundle.places.push_back(place);
@@ -143,10 +166,7 @@ void remove(const std::vector<Place>& taken, std::vector<Place>& from) {
 
 Pairs pairs_by_overlap(std::vector<Bundle>& bundles, std::int64_t width) {
   std::erase_if(bundles, [](const Bundle& bundle) { return bundle.places.empty(); });
-  std::vector<Bits> bits;
-  bits.reserve(bundles.size());
-  for (const Bundle& bundle : bundles) bits.push_back(bits_of(bundle.places, width));
-  return pairs_of_bits(bits);
+  return pairs_of(PlaceSets(bundles, width));
 }
 
 }  // namespace hew::kernels::hopper

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "kernels/bsr.h"
@@ -26,7 +27,7 @@ struct Lines {
 /// The index arrays lie on the host.
 Lines lines_of(const BsrIndex& index, bool transposed);
 /// The part of a line in [begin, end).
-std::vector<Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end);
+std::span<const Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end);
 
 /// Lines of a bundle; −1 where there are fewer.
 constexpr std::size_t kMaxStacked = 4;

@@ -260,11 +260,10 @@ std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Lim
 }
 
 // Of the windows from `first` on, up to `most` of them.
-std::vector<GradientItem> items_of_windows(const BsrIndex& index, int level, bool transposed,
+std::vector<GradientItem> items_of_windows(const BsrIndex& index, const Lines& lines, int level,
                                            std::int64_t first, std::int64_t most) {
   const Limits limits = limits_of(index.block, level);
-  const Lines lines = lines_of(index, transposed);
-  const Writer writer(index, transposed, limits.stacked);
+  const Writer writer(index, lines.transposed, limits.stacked);
   std::vector<GradientItem> out;
   const std::int64_t count = windows(index, lines, 2.0 * limits.slots);
   for (std::int64_t i = first; i < std::min(count, first + most); ++i) {
@@ -318,8 +317,9 @@ std::vector<GradientItem> wide_items(const BsrIndex& index) {
     std::vector<Live> left(static_cast<std::size_t>(rows.width), {.across = -1, .block = -1});
     for (std::size_t r = 0; r < rows.live.size(); ++r) {
       const auto line = static_cast<std::int64_t>(r);
-      std::vector<Live> live =
+      const std::span<const Live> inside =
           within(rows.live[r], rows.width * i / count, rows.width * (i + 1) / count);
+      std::vector<Live> live(inside.begin(), inside.end());
       if (live.size() % 2 == 1) {
         const auto matched = std::find_if(live.begin(), live.end(), [&](const Live& block) {
           return left[static_cast<std::size_t>(block.across)].block >= 0;
@@ -386,12 +386,14 @@ std::vector<GradientItem> items_of_level(const BsrIndex& index, int level) {
   if (index.block == 128)
     return level == 0 ? wide_items(index) : single_items(index);
   // The first window tells which direction shares more.
-  std::vector<GradientItem> by_rows = items_of_windows(index, level, /*transposed=*/false, 0, 1);
-  std::vector<GradientItem> by_cols = items_of_windows(index, level, /*transposed=*/true, 0, 1);
+  const Lines rows = lines_of(index, /*transposed=*/false);
+  const Lines cols = lines_of(index, /*transposed=*/true);
+  std::vector<GradientItem> by_rows = items_of_windows(index, rows, level, 0, 1);
+  std::vector<GradientItem> by_cols = items_of_windows(index, cols, level, 0, 1);
   const bool transposed = panels_per_block(by_cols) < panels_per_block(by_rows);
   std::vector<GradientItem> items = transposed ? std::move(by_cols) : std::move(by_rows);
-  const std::vector<GradientItem> others =
-      items_of_windows(index, level, transposed, 1, index.block_rows() + index.block_cols());
+  const std::vector<GradientItem> others = items_of_windows(
+      index, transposed ? cols : rows, level, 1, index.block_rows() + index.block_cols());
   items.insert(items.end(), others.begin(), others.end());
   return items;
 }

@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
+#include "tests/io/scratch.h"
 #include "tests/support/device.h"
 
 namespace hew {
@@ -29,9 +30,13 @@ TEST_CASE("bench mlp times all ways and finds their results right") {
   bench_mlp(options, keep);
   CHECK(lines.size() == 4);
   lines.clear();
+  const test::Scratch scratch;
   options.json = true;
+  options.threads = 1;
+  options.output = (scratch / "out.jsonl").string();
   bench_mlp(options, keep);
   REQUIRE(lines.size() == 2);
+  CHECK(test::read_bytes(options.output) == lines[0] + "\n" + lines[1] + "\n");
   for (const std::string& line : lines) {
     const auto object = nlohmann::json::parse(line);
     for (const char* key : {"fused_seconds", "products_seconds", "auto_seconds", "dense_seconds"})

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <optional>
 
+#include "kernels/bsr_routes.h"
 #include "tests/support/block_pattern.h"
 
 namespace hew {
@@ -25,7 +26,9 @@ struct Problem {
 
 BsrTiling tiling_of(const Problem& p, std::optional<bool> tall = {}) {
   const test::BlockPattern pattern = test::random_pattern(p.rows, p.cols, p.block, p.density, 3);
-  const BsrSchedule schedule(pattern.index(), make_cpu_stream());
+  const Stream cpu = make_cpu_stream();
+  cpu.state->get<kernels::BsrSettings>(cpu).tall = tall;
+  const BsrSchedule schedule(pattern.index(), cpu);
   return choose_tiling(p.gradient ? schedule.by_columns : schedule.by_rows,
                        {.tokens = p.tokens,
                         .depth = p.gradient ? p.rows : p.cols,

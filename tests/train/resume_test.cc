@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "optim/make_optimizer.h"
 #include "tests/support/device.h"
 #include "tests/support/sizes.h"
 #include "tests/train/tiny_run.h"
@@ -13,26 +12,6 @@ namespace {
 
 constexpr const char* kMiddle = "checkpoints/step-00000050.h5";
 constexpr const char* kEnd = "checkpoints/step-00000100.h5";
-
-// Writes the checkpoint again with a changed progress, everything else through load and save.
-void rewrite(const std::filesystem::path& path,
-             const std::function<void(train::Progress&)>& change) {
-  const Stream& stream = test_stream();
-  const train::TrainedModel loaded = train::load_trained_model(path, stream);
-  const train::Checkpoint checkpoint(path);
-  const auto optimizer =
-      optim::make_optimizer(loaded.recipe.optim, loaded.parts.model->parameters());
-  checkpoint.restore_optimizer(*optimizer);
-  train::Progress progress = loaded.progress;
-  change(progress);
-  train::save_checkpoint(path, {.recipe = loaded.recipe,
-                                .progress = progress,
-                                .data = loaded.data,
-                                .model = *loaded.parts.model,
-                                .sparsifier = *loaded.parts.sparsifier,
-                                .optimizer = optimizer->state(),
-                                .product_choices = checkpoint.product_choices()});
-}
 
 }  // namespace
 
@@ -85,9 +64,9 @@ TEST_CASE("a resume without the state of the random numbers is found out") {
     const std::string name = forget ? "forgetful" : "faithful";
     const train::Recipe recipe = runs.recipe(name, sparsity);
     run_training(recipe, alone, {.stop_after = 50});
-    rewrite(runs.directory(name) / kMiddle, [forget](train::Progress& progress) {
+    rewrite_checkpoint(runs.directory(name) / kMiddle, [forget](train::TrainedModel& trained) {
       if (forget)
-        progress.rng_step = 0;
+        trained.progress.rng_step = 0;
     });
     run_training(recipe, alone, {.resume = true});
     const std::string difference =

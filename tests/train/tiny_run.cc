@@ -11,6 +11,7 @@
 #include "core/rng.h"
 #include "data/corpus_writer.h"
 #include "io/hdf5.h"
+#include "optim/make_optimizer.h"
 #include "tests/support/device.h"
 
 namespace hew::test {
@@ -164,6 +165,23 @@ void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::
   run_training(halves, comm, {.resume = true});
   CHECK(difference_at(whole.train.steps) == "");
   CHECK(losses_of(whole.run.dir) == losses_of(halves.run.dir));
+}
+
+void rewrite_checkpoint(const std::filesystem::path& path,
+                        const std::function<void(train::TrainedModel&)>& change) {
+  train::TrainedModel trained = train::load_trained_model(path, test_stream());
+  change(trained);
+  const train::Checkpoint checkpoint(path);
+  const auto optimizer =
+      optim::make_optimizer(trained.recipe.optim, trained.parts.model->parameters());
+  checkpoint.restore_optimizer(*optimizer);
+  train::save_checkpoint(path, {.recipe = trained.recipe,
+                                .progress = trained.progress,
+                                .data = trained.data,
+                                .model = *trained.parts.model,
+                                .sparsifier = *trained.parts.sparsifier,
+                                .optimizer = optimizer->state(),
+                                .product_choices = checkpoint.product_choices()});
 }
 
 std::vector<std::string> sparsity_overrides(const std::string& method) {

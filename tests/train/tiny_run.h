@@ -1,11 +1,13 @@
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
 #include "dist/comm.h"
 #include "tests/io/scratch.h"
 #include "train/evaluation.h"
+#include "train/trained_model.h"
 #include "train/trainer.h"
 
 namespace hew::test {
@@ -50,6 +52,10 @@ std::string first_difference(const std::filesystem::path& a, const std::filesyst
 /// losses.
 void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::int64_t middle,
                   dist::Communicator& comm);
+
+/// Writes a checkpoint of one rank's run again, changed; all else goes through load and save.
+void rewrite_checkpoint(const std::filesystem::path& path,
+                        const std::function<void(train::TrainedModel&)>& change);
 
 /// Overrides that give the recipe a method: "blast", "supermask", "spartan", "rigl",
 /// "magnitude", "ema".

@@ -1,0 +1,62 @@
+#include "app/bench_options.h"
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <cstdio>
+
+#include "core/cuda_device.h"
+#include "core/error.h"
+#include "core/stream.h"
+
+namespace hew {
+namespace {
+
+constexpr int kMaxThreads = 4096;
+constexpr BenchTurns kCpuTurns{.warm_ups = 1, .repeats = 5};
+constexpr BenchTurns kGpuTurns{.warm_ups = 3, .repeats = 20};
+
+}  // namespace
+
+void add_run_options(CLI::App& command, const BenchRunView& options) {
+  command.add_option("--device", options.device, "cpu, cuda or cuda:N")->capture_default_str();
+  command.add_option("--threads", options.threads, "0: as many as OpenMP would start")
+      ->capture_default_str();
+  command.add_option("--repeats", options.repeats,
+                     "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
+  command.add_flag("--json", options.json, "One object a line");
+  command.add_option("-o,--output", options.output,
+                     "A file for the objects of --json, beside the table");
+}
+
+void check_run_options(const std::string& device, int threads, const std::optional<int>& repeats) {
+  require<ConfigError>(parse_device(device).is_cpu() || cuda_device_count() > 0,
+                       "--device {}: this build or machine has only cpu", device);
+  require<ConfigError>(threads >= 0 && threads <= kMaxThreads, "--threads {}: expected 0 to {}",
+                       threads, kMaxThreads);
+  require<ConfigError>(repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more",
+                       repeats.value_or(1));
+}
+
+void use_threads(int threads) {
+  if (threads > 0)
+    omp_set_num_threads(threads);
+}
+
+BenchTurns turns_for(Device device, const std::optional<int>& repeats) {
+  BenchTurns turns = device.is_cpu() ? kCpuTurns : kGpuTurns;
+  turns.repeats = repeats.value_or(static_cast<int>(turns.repeats));
+  return turns;
+}
+
+std::string hardware_words(Device device) {
+  return device.is_cpu() ? fmt::format("{} threads", omp_get_max_threads())
+                         : cuda::describe(device.index);
+}
+
+void print_now(const std::string& line) {
+  fmt::print("{}\n", line);
+  std::fflush(stdout);
+}
+
+}  // namespace hew

@@ -1,0 +1,51 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "app/bench_turns.h"
+#include "core/device.h"
+
+namespace hew {
+
+/// What every bench that runs on one device lets its caller choose; `Options` below have members of
+/// these names.
+struct BenchRunView {
+  std::string& device;
+  int& threads;                 // 0: as many as OpenMP would start
+  std::optional<int>& repeats;  // the median counts
+  bool& json;
+  std::string& output;  // a file that takes the objects of `json` in any case
+};
+
+void add_run_options(CLI::App& command, const BenchRunView& options);
+
+template <class Options>
+void add_run_options(CLI::App& command, Options& o) {
+  add_run_options(command, BenchRunView{o.device, o.threads, o.repeats, o.json, o.output});
+}
+
+/// Throws ConfigError for a device that is not there, and numbers of threads or repeats that cannot
+/// be.
+void check_run_options(const std::string& device, int threads, const std::optional<int>& repeats);
+
+template <class Options>
+void check_run_options(const Options& o) {
+  check_run_options(o.device, o.threads, o.repeats);
+}
+
+/// So many threads from here on; 0 changes nothing.
+void use_threads(int threads);
+
+/// 5 rounds on a CPU and 20 on a GPU, unless `repeats` says another number.
+BenchTurns turns_for(Device device, const std::optional<int>& repeats);
+
+/// The GPU's name, or how many threads there are.
+std::string hardware_words(Device device);
+
+/// Prints a line on standard output at once.
+void print_now(const std::string& line);
+
+}  // namespace hew
