@@ -4,7 +4,7 @@
 #include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/bsr_tiling.h"
 #include "kernels/hopper/packing.h"
-#include "kernels/hopper/ptx.cuh"
+#include "kernels/hopper/pipeline.cuh"
 #include "kernels/hopper/swizzle.h"
 
 namespace hew::kernels::hopper {
@@ -111,12 +111,6 @@ struct BsrConfig {
   // warps may skip it, nothing but themselves says that they have.
   static constexpr int kReleases = kConsumingWarpgroups * (kSkips ? 4 : 1);
 };
-
-/// What lane 0 reads of shared memory, in all lanes: the one that lets go of it afterwards.
-template <class Read>
-__device__ inline int of_first_lane(const Read& read) {
-  return __shfl_sync(~0U, threadIdx.x % 32 == 0 ? read() : 0, 0);
-}
 
 /// A tile, handed from the producer to the consumers.
 template <class Config>
