@@ -82,7 +82,7 @@ Ints longest_first(const Rows& rows) {
 // kLong times as long as the mean at least, and has many steps.
 constexpr std::int64_t kLong = 3;
 constexpr std::int64_t kLongSteps = 48;
-constexpr int kMostCutRows = 1 << 15;
+constexpr int kMostCutRows = 4;  // the longest; sums of one take 2 to 4 MiB for 1024 tokens
 constexpr std::int64_t kLeastPart = 16;
 // An H100's, for 256 tokens a tile of 16-bit elements.
 constexpr std::int64_t kMultiprocessors = 132;
