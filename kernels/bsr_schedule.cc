@@ -80,6 +80,42 @@ Ints longest_first(const Rows& rows) {
   return order;
 }
 
+// Where parts of a row are worth the way of their sums through device memory. A row is cut if it is
+// kLong times as long as the mean at least, and has many steps.
+constexpr std::int64_t kLong = 3;
+constexpr std::int64_t kLongSteps = 48;
+constexpr int kMostCutRows = 4;  // the longest; sums of one take 2 to 4 MiB for 1024 tokens
+constexpr std::int64_t kLeastPart = 16;
+// An H100's, for 256 tokens a tile of 16-bit elements.
+constexpr std::int64_t kMultiprocessors = 132;
+constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
+constexpr std::int64_t kTileTokenBytes = 256 * 2;
+
+// The steps of a part of those rows that are cut; 0: none is. A tile of a long row goes on while
+// other thread blocks make many tiles of other tokens. If the cache does not hold the input of all
+// of those, it reads its input apart from them: only then rows are cut.
+std::int64_t part_steps(const Rows& rows, std::int64_t members, std::int64_t block) {
+  if (block < kStripHeight || rows.begin[rows.count] == 0)
+    return 0;
+  std::int64_t longest = 0;
+  for (std::int64_t r = 0; r < rows.count; ++r) longest = std::max(longest, rows.length(r));
+  const std::int64_t blocks = rows.begin[rows.count];
+  const std::int64_t followed = longest * kMultiprocessors * members / blocks;  // tiles of tokens
+  const std::int64_t held = kCachedInput / (kTileTokenBytes * rows.width * block);
+  if (longest < kLongSteps || longest * rows.count < kLong * blocks || followed <= held)
+    return 0;
+  // About what the groups of whole rows have, which share columns.
+  return std::max(kLeastPart, (members == 1 ? 3 : 4) * blocks / (2 * rows.count));
+}
+
+// How many parts a row has.
+std::int64_t parts_of(const Rows& rows, std::int64_t row, std::int64_t steps) {
+  const std::int64_t length = rows.length(row);
+  if (steps == 0 || length < std::max(kLongSteps, 2 * steps))
+    return 1;
+  return std::min((length + steps - 1) / steps, RowPart::kMost);
+}
+
 using Group = std::array<std::int32_t, kMaxMembers>;
 
 // Which of the candidates shares most columns with `needed`, the first of equals.
@@ -98,12 +134,12 @@ std::size_t best_partner(const ColumnSets& sets, std::span<const std::uint64_t> 
 }
 
 // Greedy: the longest row that has no group yet, with those that share most columns with the group
-// so far; where there are many rows, only the next longest are looked at.
-std::vector<Group> groups_of(const Rows& rows, int members) {
+// so far; where there are many rows, only the next longest are looked at. `order` has the rows, the
+// longest first.
+std::vector<Group> groups_of(const Rows& rows, Ints order, int members) {
   const ColumnSets sets(rows);
   const auto window = at(
       std::max(kSearchRows, kSearchWords / std::max<std::int64_t>(rows.count * sets.words(), 1)));
-  Ints order = longest_first(rows);
   std::span<std::int32_t> waiting(order);
   std::vector<Group> groups;
   std::vector<std::uint64_t> needed;
@@ -134,6 +170,9 @@ struct Lists {
   Ints begin{0};
   Ints columns{};
   Ints positions{};
+  Ints parts{};
+  int cut_rows = 0;
+  int most_parts = 0;
 
   std::int64_t groups() const { return static_cast<std::int64_t>(begin.size()) - 1; }
 };
@@ -165,6 +204,28 @@ void append(Lists& out, const Rows& rows, const Group& group) {
     }
   }
   out.begin.push_back(static_cast<std::int32_t>(out.columns.size()));
+  out.parts.push_back(0);
+}
+
+// Appends a row in nearly equal parts, each with a group to itself.
+void append_parts(Lists& out, const Rows& rows, std::int32_t row, std::int64_t count) {
+  const std::int64_t length = rows.length(row);
+  for (std::int64_t part = 0; part < count; ++part) {
+    out.rows.push_back(row);
+    out.rows.insert(out.rows.end(), at(out.members - 1), -1);
+    const std::int64_t end = rows.begin[row] + length * (part + 1) / count;
+    for (std::int64_t i = rows.begin[row] + length * part / count; i < end; ++i) {
+      out.columns.push_back(rows.columns[i]);
+      out.positions.push_back(rows.position == nullptr ? static_cast<std::int32_t>(i)
+                                                       : rows.position[i]);
+      out.positions.insert(out.positions.end(), at(out.members - 1), -1);
+    }
+    out.begin.push_back(static_cast<std::int32_t>(out.columns.size()));
+    out.parts.push_back(
+        RowPart::of(out.cut_rows, static_cast<int>(part), static_cast<int>(count)).word);
+  }
+  ++out.cut_rows;
+  out.most_parts = std::max(out.most_parts, static_cast<int>(count));
 }
 
 // Groups with most steps first.
@@ -174,6 +235,8 @@ Lists sorted(const Lists& lists) {
   auto steps = [&](std::int32_t g) { return lists.begin[at(g) + 1] - lists.begin[at(g)]; };
   std::stable_sort(order.begin(), order.end(), [&](auto a, auto b) { return steps(a) > steps(b); });
   Lists out{.members = lists.members};
+  out.cut_rows = lists.cut_rows;
+  out.most_parts = lists.most_parts;
   auto copy = [](Ints& to, const Ints& from, std::int64_t begin, std::int64_t end) {
     to.insert(to.end(), from.begin() + begin, from.begin() + end);
   };
@@ -184,18 +247,29 @@ Lists sorted(const Lists& lists) {
     copy(out.rows, lists.rows, g * m, (g + 1) * m);
     copy(out.columns, lists.columns, begin, end);
     copy(out.positions, lists.positions, begin * m, end * m);
+    out.parts.push_back(lists.parts[at(g)]);
     out.begin.push_back(static_cast<std::int32_t>(out.columns.size()));
   }
   return out;
 }
 
-Lists lists_of(const Rows& rows, std::int64_t members) {
+Lists lists_of(const Rows& rows, std::int64_t members, std::int64_t block) {
   Lists out{.members = static_cast<int>(members)};
-  if (members == 1) {
-    for (const std::int32_t row : longest_first(rows)) append(out, rows, {row});
-    return out;
+  const std::int64_t steps = part_steps(rows, members, block);
+  Ints whole;
+  for (const std::int32_t row : longest_first(rows)) {
+    const std::int64_t parts = parts_of(rows, row, steps);
+    if (parts > 1 && out.cut_rows < kMostCutRows)
+      append_parts(out, rows, row, parts);
+    else
+      whole.push_back(row);
   }
-  for (const Group& group : groups_of(rows, out.members)) append(out, rows, group);
+  if (members > 1) {
+    for (const Group& group : groups_of(rows, std::move(whole), out.members))
+      append(out, rows, group);
+  } else {
+    for (const std::int32_t row : whole) append(out, rows, {row});
+  }
   return sorted(out);
 }
 
@@ -216,6 +290,8 @@ RowGroups sizes_of(const Lists& lists, std::int64_t block) {
   RowGroups groups{.members = lists.members};
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
+  groups.cut_rows = lists.cut_rows;
+  groups.most_parts = lists.most_parts;
   groups.longest = lists.groups() > 0 ? lists.begin[1] : 0;
   groups.loaded = loaded_blocks(lists, block);
   while (groups.long_groups < groups.groups) {
@@ -261,6 +337,7 @@ RowGroups BsrPlan::Placed::on(const std::int32_t* words) const {
   out.begin = words + begin;
   out.columns = words + columns;
   out.positions = words + positions;
+  out.parts = groups.cut_rows > 0 ? words + parts : nullptr;
   return out;
 }
 
@@ -286,18 +363,19 @@ BsrPlan::BsrPlan(const BsrIndex& host, const Stream& stream) {
     out.begin = add(lists.begin);
     out.columns = add(lists.columns);
     out.positions = add(lists.positions);
+    out.parts = lists.cut_rows > 0 ? add(lists.parts) : 0;
     return out;
   };
   const bool tall = stream.state->get<BsrSettings>(stream).tall.value_or(false);
   const std::array<Rows, 2> directions{rows_of(host), columns_of(host)};
   for (std::size_t d = 0; d < 2; ++d) {
-    together_[d] = placed(lists_of(directions[d], kTileHeight / host.block));
+    together_[d] = placed(lists_of(directions[d], kTileHeight / host.block, host.block));
     if (host.block == kStripHeight)
-      alone_[d] = placed(lists_of(directions[d], 1));
+      alone_[d] = placed(lists_of(directions[d], 1, host.block));
     else if (host.block == kTileHeight)
       alone_[d] = together_[d];
     if (host.block == kTallBlock && (tall || tall_tiles_pay(directions[d].elements)))
-      tall_[d] = placed(lists_of(directions[d], kTallHeight / host.block));
+      tall_[d] = placed(lists_of(directions[d], kTallHeight / host.block, host.block));
   }
 }
 

@@ -12,11 +12,26 @@
 
 namespace hew::kernels {
 
+/// Which part of a row that is cut into several a group is: the `number`th of `count`, of the
+/// `row`th such row. All of it 0: the group's rows are whole.
+struct RowPart {
+  std::int32_t word = 0;
+
+  static constexpr std::int64_t kMost = 255;  // of a row
+  static constexpr RowPart of(int row, int number, int count) {
+    return {row << 16 | number << 8 | count};
+  }
+  constexpr int row() const { return word >> 16; }
+  constexpr int number() const { return word >> 8 & 0xFF; }
+  constexpr int count() const { return word & 0xFF; }
+};
+
 /// Groups of block rows whose outputs one thread block makes together, so that a block column of
-/// the input that several of them need is loaded once. Each row is in one group; the groups with
-/// most steps come first. A step is a block column that a row of the group needs, with the live
-/// blocks there; a group's steps ascend by column. For the transposed product rows are W's block
-/// columns, and columns its block rows.
+/// the input that several of them need is loaded once. Each row is in one group, but for rows of b
+/// ≥ 64 that are cut, whose parts are groups of their own. The groups with most steps come first. A
+/// step is a block column that a row of the group needs, with the live blocks there; a group's
+/// steps ascend by column. For the transposed product rows are W's block columns, and columns its
+/// block rows.
 struct RowGroups {
   int members = 0;  // rows a group
   std::int64_t groups = 0;
@@ -25,10 +40,13 @@ struct RowGroups {
   std::int64_t long_groups = 0;  // the first ones, of more than 1.5 times the mean
   std::int64_t long_steps = 0;   // theirs
   std::int64_t loaded = 0;       // blocks of all steps, with dead ones beside a live one in 64 rows
-  const std::int32_t* rows = nullptr;       // [groups, members]; −1 fills up the last group
+  std::int64_t cut_rows = 0;
+  std::int64_t most_parts = 0;              // of a cut row
+  const std::int32_t* rows = nullptr;       // [groups, members]; −1 fills up
   const std::int32_t* begin = nullptr;      // [groups + 1], into the steps
   const std::int32_t* columns = nullptr;    // [steps]
   const std::int32_t* positions = nullptr;  // [steps, members] in values; −1: that row's is dead
+  const std::int32_t* parts = nullptr;      // [groups] words of RowPart; null: no row is cut
 };
 
 /// The groups of each kind of tile: one that both warpgroups of a thread block make together, 128
@@ -66,6 +84,7 @@ class BsrPlan {
     std::size_t begin = 0;
     std::size_t columns = 0;
     std::size_t positions = 0;
+    std::size_t parts = 0;
     RowGroups on(const std::int32_t* words) const;
   };
   std::size_t add(std::span<const std::int32_t> array);

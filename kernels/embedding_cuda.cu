@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "kernels/arrivals.cuh"
+#include "kernels/dependents.cuh"
 #include "kernels/embedding.h"
 #include "kernels/id_groups.cuh"
 #include "kernels/launch.cuh"
@@ -152,19 +153,64 @@ struct RunSums {
   }
 };
 
+// to ← part, or to += part.
+template <int n, class A>
+__device__ inline void put(A* to, bool accumulate, const A (&part)[n]) {
+  A sum[n] = {};
+  if (accumulate)
+    load<A, n>(to, sum);
+#pragma unroll
+  for (int k = 0; k < n; ++k) sum[k] += part[k];
+  store<A, n>(to, sum);
+}
+
+// The same of two packs a lane, by whole warps whose lanes have neighbouring channels: `mine` is
+// alike in pairs of lanes. These exchange a pack, so that each access of a pair is a whole sector
+// of 32 bytes, not half of two.
+template <int n, class A>
+__device__ inline void put_pairs(A* to, bool accumulate, bool mine, const A (&sum)[n]) {
+  constexpr int kPart = n / 2;
+  const bool odd = threadIdx.x % 2 != 0;
+  A first[kPart];
+  A second[kPart];
+#pragma unroll
+  for (int k = 0; k < kPart; ++k) {
+    const A other = __shfl_xor_sync(~0U, odd ? sum[k] : sum[kPart + k], 1);
+    first[k] = odd ? other : sum[k];
+    second[k] = odd ? sum[kPart + k] : other;
+  }
+  A* const at = to - (odd ? kPart : 0);
+  if (mine) {
+    put<kPart>(at, accumulate, first);
+    put<kPart>(at + n, accumulate, second);
+  }
+}
+
 // to ← sum, or to += sum. A pack of narrow D is more than one of sums.
 template <int n, class A>
 __device__ inline void write_sums(A* to, bool accumulate, const A (&sum)[n]) {
   constexpr int kPart = n < kPackSize<A> ? n : kPackSize<A>;
 #pragma unroll
   for (int at = 0; at < n; at += kPart) {
-    A part[kPart] = {};
-    if (accumulate)
-      load<A, kPart>(to + at, part);
+    A part[kPart];
 #pragma unroll
-    for (int k = 0; k < kPart; ++k) part[k] += sum[at + k];
-    store<A, kPart>(to + at, part);
+    for (int k = 0; k < kPart; ++k) part[k] = sum[at + k];
+    put<kPart>(to + at, accumulate, part);
   }
+}
+
+// A row of the table, by whole warps.
+template <int n, class D, class A>
+__device__ inline void write_row(const RunSums<D, A>& args, std::int64_t row, std::int64_t channel,
+                                 const A (&sum)[n]) {
+  A* const to = args.dtable + row * args.width + channel;
+  const bool mine = channel < args.width;
+  if constexpr (n == 2 * kPackSize<A>) {
+    if (args.width % (2 * n) == 0)
+      return put_pairs<n>(to, args.accumulate, mine, sum);
+  }
+  if (mine)
+    write_sums<n>(to, args.accumulate, sum);
 }
 
 // Puts the sum of tile t's piece down. In the block that is the last to do so: true, and the sum of
@@ -206,10 +252,18 @@ __device__ void write_zeros(const RunSums<D, A>& args, std::int32_t begin, std::
   const IdRange run = row < args.rows ? args.ranges[row] : IdRange{.begin = 0, .end = 1};
   unsigned int absent = __ballot_sync(~0U, run.begin == run.end);
   const A zero[n] = {};
-  for (; absent != 0 && channel < args.width; absent &= absent - 1) {
-    const std::int64_t at = begin + __ffs(static_cast<int>(absent)) - 1;
-    write_sums(args.dtable + at * args.width + channel, /*accumulate=*/false, zero);
+  for (; absent != 0; absent &= absent - 1) {
+    write_row<n>(args, begin + __ffs(static_cast<int>(absent)) - 1, channel, zero);
   }
+}
+
+// As __pipeline_memcpy_async; L2 reads all of the 256 bytes around, the rest of which other lanes
+// need: rows are far from each other, and device memory is fastest in long runs.
+__device__ inline void fetch_wide(uint4* to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(
+                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
+               "l"(from)
+               : "memory");
 }
 
 // One block a tile, or kZeroRows rows of the table behind all tiles (x), and slab of channels (y),
@@ -222,6 +276,7 @@ __global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A>
       (static_cast<std::int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * n;
   const bool mine = channel < args.width;
   const auto t = static_cast<std::int32_t>(blockIdx.x);
+  await_kernel_before();
   if (t >= args.tiles)
     return write_zeros<n>(args, (t - args.tiles) * kZeroRows, channel);
   const Part part = args.part_of(t);
@@ -233,7 +288,9 @@ __global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A>
   auto fetch = [&](P* to, std::int32_t i, std::uint32_t position) {
     if (i < part.end) {
       const D* from = dy + std::uint64_t{position} * args.width;
-      if constexpr (sizeof(P) >= 4) {
+      if constexpr (sizeof(P) == sizeof(uint4)) {
+        fetch_wide(reinterpret_cast<uint4*>(to), from);
+      } else if constexpr (sizeof(P) >= 4) {
         __pipeline_memcpy_async(to, from, sizeof(P));
       } else {
         *to = *reinterpret_cast<const P*>(from);
@@ -271,8 +328,8 @@ __global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A>
                        .step = head ? part.head.step : part.tail.step,
                        .count = head ? part.head.count : part.tail.count};
       const bool complete = !(head || tail) || finish_piece<n>(args, cut, t, channel, sum);
-      if (complete && mine)
-        write_sums(args.dtable + std::uint64_t{id} * args.width + channel, args.accumulate, sum);
+      if (complete)
+        write_row<n>(args, id, channel, sum);
 #pragma unroll
       for (int k = 0; k < n; ++k) sum[k] = 0;
       first_run = false;
@@ -304,9 +361,9 @@ void sum_runs(Cuda backend, const ConstView& ids, const ConstView& dy, const Vie
   const std::int64_t blocks = tiles + (accumulate ? 0 : ceil_div(rows, kZeroRows));
   if (blocks == 0)
     return;
-  const IdGroups groups = group_ids(backend, ids, rows);
   Tensor pieces = Tensor::empty({2 * tiles, width}, kDTypeOf<A>, backend.stream);
   Tensor arrivals = Tensor::zeros({tiles, slabs}, DType::kInt32, backend.stream);
+  const IdGroups groups = group_ids(backend, ids, rows);
   const RunSums<D, A> args{.entries = groups.entries(),
                            .ranges = groups.ranges(),
                            .dy = elements<T>(dy),
@@ -321,9 +378,8 @@ void sum_runs(Cuda backend, const ConstView& ids, const ConstView& dy, const Vie
                            .accumulate = accumulate};
   const dim3 grid(static_cast<unsigned int>(blocks), static_cast<unsigned int>(slabs));
   const std::size_t ring = kRing * static_cast<std::size_t>(threads) * sizeof(Pack<D, n>);
-  run_sums_kernel<D, A, n>
-      <<<grid, static_cast<unsigned int>(threads), ring, native(backend)>>>(args);
-  check_launch("embedding_backward");
+  launch_dependent(backend, run_sums_kernel<D, A, n>, grid, static_cast<unsigned int>(threads),
+                   ring, args);
 }
 
 }  // namespace

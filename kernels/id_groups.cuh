@@ -26,8 +26,9 @@ struct IdGroups {
   const IdRange* ranges() const;
 };
 
-/// ids int32 [...]; what is outside [0, rows) counts as the id `rows`, of which there is at least
-/// one. Throws ShapeError for more than 2³⁰ ids or rows.
+/// The last kernel allows the next one to come in early, see dependents.cuh. ids int32 [...]; what
+/// is outside [0, rows) counts as the id `rows`, of which there is at least one. Throws ShapeError
+/// for more than 2³⁰ ids or rows.
 IdGroups group_ids(Cuda backend, const ConstView& ids, std::int64_t rows);
 
 }  // namespace hew::kernels

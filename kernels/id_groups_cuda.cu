@@ -3,6 +3,7 @@
 #include <cub/block/block_scan.cuh>
 #include <utility>
 
+#include "kernels/dependents.cuh"
 #include "kernels/id_groups.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
@@ -47,6 +48,8 @@ struct Pass {
 
 __global__ void __launch_bounds__(kThreads) count_kernel(Pass pass) {
   __shared__ std::uint32_t counts[kDigits];
+  allow_next_kernel();
+  await_kernel_before();
   const auto thread = static_cast<int>(threadIdx.x);
   if (thread < kDigits)
     counts[thread] = 0;
@@ -117,6 +120,8 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Pass pass) {
   const int lane = thread % kWarp;
   const int warp = thread / kWarp;
   const unsigned int lanes_below = (1U << lane) - 1;
+  allow_next_kernel();
+  await_kernel_before();
   find_bases(pass, slots, base);
 
   const std::int64_t end = min((blockIdx.x + 1) * pass.span, pass.count);
@@ -166,6 +171,8 @@ __global__ void __launch_bounds__(kThreads) scatter_kernel(Pass pass) {
 }
 
 __global__ void ranges_kernel(const IdEntry* entries, IdRange* ranges, std::int64_t count) {
+  allow_next_kernel();
+  await_kernel_before();
   const std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= count)
     return;
@@ -199,10 +206,13 @@ Tensor sorted(Cuda backend, const ConstView& ids, std::int64_t rows) {
                     .span = span,
                     .rows = static_cast<std::uint32_t>(rows),
                     .shift = shift};
-    count_kernel<<<spans, kThreads, 0, native(backend)>>>(pass);
-    check_launch("group_ids");
-    scatter_kernel<<<spans, kThreads, 0, native(backend)>>>(pass);
-    check_launch("group_ids");
+    if (shift == 0) {
+      count_kernel<<<spans, kThreads, 0, native(backend)>>>(pass);
+      check_launch("group_ids");
+    } else {
+      launch_dependent(backend, count_kernel, spans, kThreads, 0, pass);
+    }
+    launch_dependent(backend, scatter_kernel, spans, kThreads, 0, pass);
     std::swap(from, to);
   }
   return from;
@@ -223,17 +233,16 @@ IdGroups group_ids(Cuda backend, const ConstView& ids, std::int64_t rows) {
   constexpr std::int64_t kMost = 1 << 30;  // so that what is added to a place stays an int32
   require<ShapeError>(std::max(count, rows) <= kMost,
                       "[group_ids] got {} ids of {} rows, expected at most 2³⁰", count, rows);
-  IdGroups groups{
-      .list = count > 0 ? sorted(backend, ids, rows)
-                        : Tensor::empty({0, 2}, DType::kInt32, backend.stream),
-      .table = Tensor::zeros({rows + 1, 2}, DType::kInt32, backend.stream),
-  };
+  IdGroups groups;
+  // First: nothing comes between the kernels.
+  groups.table = Tensor::zeros({rows + 1, 2}, DType::kInt32, backend.stream);
+  groups.list =
+      count > 0 ? sorted(backend, ids, rows) : Tensor::empty({0, 2}, DType::kInt32, backend.stream);
   if (count == 0)
     return groups;
-  ranges_kernel<<<static_cast<unsigned int>(ceil_div(count, kThreads)), kThreads, 0,
-                  native(backend)>>>(
-      groups.entries(), reinterpret_cast<IdRange*>(groups.table.data<std::int32_t>()), count);
-  check_launch("group_ids");
+  launch_dependent(backend, ranges_kernel, static_cast<unsigned int>(ceil_div(count, kThreads)),
+                   kThreads, 0, groups.entries(),
+                   reinterpret_cast<IdRange*>(groups.table.data<std::int32_t>()), count);
   return groups;
 }
 

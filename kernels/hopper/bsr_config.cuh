@@ -4,7 +4,7 @@
 #include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/bsr_tiling.h"
 #include "kernels/hopper/packing.h"
-#include "kernels/hopper/ptx.cuh"
+#include "kernels/hopper/pipeline.cuh"
 #include "kernels/hopper/swizzle.h"
 
 namespace hew::kernels::hopper {
@@ -35,6 +35,10 @@ struct BsrProductArgs {
   Activation activation;
   bool keep_pre;  // second_out takes the forward product before it goes on
   float* sums;    // [token tiles, width] or null: of a tile's tokens, from kSlope
+  // Of rows that are cut, null without any: what is summed up of each part, see BsrParts, and how
+  // many parts have been.
+  float* part_sums;  // [cut rows, token tiles, warpgroups of a tile, most parts, sums]
+  int* part_counts;  // [cut rows, token tiles, warpgroups of a tile], zeros
 };
 
 /// The sizes of one variant of the product. A tile is kHeight features (of kMembers rows of blocks)
@@ -64,7 +68,8 @@ struct BsrConfig {
   static constexpr int kStrips = kHeight / kStrip;                      // of a tile
   static constexpr int kOwnStrips = kTogether ? kStrips / 2 : kStrips;  // of a warpgroup
   static constexpr int kTokens = tile == BsrTile::kTall || (!kTogether && block == 128) ? 128 : 256;
-  static constexpr int kSums = kTokens / 2;  // registers of a thread for a strip
+  static constexpr int kSums = kTokens / 2;       // registers of a thread for a strip
+  static constexpr bool kCuts = block >= kStrip;  // rows may be cut into parts
 
   // Tiles in shared memory have rows of 128 bytes, or of a block's if those are shorter.
   static constexpr int kElementBytes = sizeof(E);
@@ -112,18 +117,13 @@ struct BsrConfig {
   static constexpr int kReleases = kConsumingWarpgroups * (kSkips ? 4 : 1);
 };
 
-/// What lane 0 reads of shared memory, in all lanes: the one that lets go of it afterwards.
-template <class Read>
-__device__ inline int of_first_lane(const Read& read) {
-  return __shfl_sync(~0U, threadIdx.x % 32 == 0 ? read() : 0, 0);
-}
-
 /// A tile, handed from the producer to the consumers.
 template <class Config>
 struct Tile {
   int first_token;
   int stages;      // of the ring; −1: there are no more tiles
   int first_step;  // of the schedule's
+  int part;        // a word of RowPart
   int rows[Config::kMembers];
 };
 
@@ -132,12 +132,14 @@ template <class Config>
 struct OwnTile {
   int first_token;
   int stages;
+  RowPart part;
   int features[Config::kOwnStrips][Config::kParts];
 
   /// By whole warps, of which lane 0 reads `tile`.
   __device__ OwnTile(const Tile<Config>& tile, int first_strip)
       : first_token(of_first_lane([&] { return tile.first_token; })),
-        stages(of_first_lane([&] { return tile.stages; })) {
+        stages(of_first_lane([&] { return tile.stages; })),
+        part{Config::kCuts ? of_first_lane([&] { return tile.part; }) : 0} {
 #pragma unroll
     for (int s = 0; s < Config::kOwnStrips; ++s) {
 #pragma unroll

@@ -21,6 +21,7 @@ struct BsrShared {
   alignas(8) std::uint64_t tile_barriers[Tiles::kBarriers];
   alignas(8) std::uint64_t turn_barriers[2];
   alignas(8) std::uint64_t loaded_barriers[2][Config::kBuffers];  // of output buffers
+  int last_parts[2];  // whether a warpgroup's part was the last one
   Tile<Config> tiles[kTilesAhead];
   int live_strips[Config::kStages];  // bit s: strip s of the stage has a live block
 };
@@ -122,6 +123,8 @@ class BsrProducer {
 #pragma unroll
       for (int m = 0; m < kMembers; ++m)
         tile.rows[m] = __ldg(args_.groups.rows + at.group * kMembers + m);
+      if (Config::kCuts && args_.groups.parts != nullptr)
+        tile.part = __ldg(args_.groups.parts + at.group);
     }
     tiles_.acquire(sent_);
     if (lane_ == 0) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/hopper/bsr_epilogue.cuh"
+#include "kernels/hopper/bsr_parts.cuh"
 #include "kernels/hopper/bsr_producer.cuh"
 #include "kernels/hopper/wgmma.cuh"
 
@@ -71,7 +72,8 @@ class BsrConsumer {
         lane_(static_cast<int>(threadIdx.x) % kWarpSize),
         epilogue_(stages + Config::kStages * Config::kStageBytes +
                       group_ * Config::kBuffers * Config::kBufferBytes,
-                  shared_address(shared.loaded_barriers[group_]), /*id=*/1 + group_) {}
+                  shared_address(shared.loaded_barriers[group_]), /*id=*/1 + group_),
+        parts_(shared.last_parts[group_], group_) {}
 
   __device__ void run() {
     float sums[Config::kOwnStrips][Config::kSums];
@@ -83,12 +85,20 @@ class BsrConsumer {
         at_.count += tile.stages;
         continue;
       }
-      epilogue_.prefetch(tile, maps_, args_);
+      if (tile.part.count() == 0)
+        epilogue_.prefetch(tile, maps_, args_);
       if constexpr (!Config::kGradient)
         epilogue_.prepare(tile, args_);
       if constexpr (!Config::kTogether)
         await_turn(number / 2);
       multiply(sums, tile.stages);
+      if constexpr (Config::kCuts) {
+        if (tile.part.count() > 0) {
+          if (!parts_.complete(sums, tile, args_))
+            continue;
+          epilogue_.prefetch(tile, maps_, args_);
+        }
+      }
       if constexpr (Config::kGradient)
         epilogue_.write_gradient(sums, tile, maps_, args_);
       else
@@ -189,6 +199,7 @@ class BsrConsumer {
   int group_;
   int lane_;
   BsrEpilogue<Config> epilogue_;
+  BsrParts<Config> parts_;
   typename Ring<Config::kStages>::Position at_;
   typename Ring<kTilesAhead>::Position received_;
 };

@@ -114,6 +114,22 @@ PackedOperands pack(Cuda backend, const BsrProductCall& p, const BsrTiling& tili
   return out;
 }
 
+// Undefined where no row is cut.
+struct PartSums {
+  Tensor sums;
+  Tensor counts;
+};
+
+template <class Config>
+PartSums part_sums(Cuda backend, const RowGroups& groups, std::int64_t token_tiles) {
+  if (groups.cut_rows == 0)
+    return {};
+  const std::int64_t tiles = groups.cut_rows * token_tiles * Config::kConsumingWarpgroups;
+  return {.sums = Tensor::empty({tiles, groups.most_parts, BsrParts<Config>::kElements},
+                                DType::kFloat32, backend.stream),
+          .counts = Tensor::zeros({tiles}, DType::kInt32, backend.stream)};
+}
+
 inline const std::uint8_t* bytes_of(const Tensor& tensor) {
   return tensor ? static_cast<const std::uint8_t*>(tensor.view().data) : nullptr;
 }
@@ -126,10 +142,12 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
     sums =
         Tensor::empty({tiling.order.token_tiles, p.out.shape[1]}, DType::kFloat32, backend.stream);
   }
+  const RowGroups& groups = Config::kTile == BsrTile::kTall    ? p.walk->tall
+                            : Config::kTile == BsrTile::kAlone ? p.walk->alone
+                                                               : p.walk->together;
+  PartSums parts = part_sums<Config>(backend, groups, tiling.order.token_tiles);
   const typename Config::Args args{
-      .groups = Config::kTile == BsrTile::kTall    ? p.walk->tall
-                : Config::kTile == BsrTile::kAlone ? p.walk->alone
-                                                   : p.walk->together,
+      .groups = groups,
       .order = tiling.order,
       .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
       .nnzb = static_cast<int>(p.values.shape[0]),
@@ -141,7 +159,9 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
       .ending = p.ending,
       .activation = p.activation,
       .keep_pre = !Config::kGradient && p.second_out,
-      .sums = p.sums ? sums.data<float>() : nullptr};
+      .sums = p.sums ? sums.data<float>() : nullptr,
+      .part_sums = parts.sums ? parts.sums.data<float>() : nullptr,
+      .part_counts = parts.counts ? parts.counts.data<std::int32_t>() : nullptr};
   const auto kernel = bsr_product_kernel<Config>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    Config::kSharedBytes),

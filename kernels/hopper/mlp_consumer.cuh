@@ -127,8 +127,9 @@ class MlpConsumer {
   };
   __device__ Given receive() {
     await(ring_.full_barrier(at_), at_.turn());
-    const uint2 given = ops_[at_.stage()];
-    const Given out{{__shfl_sync(~0U, given.x, 0)}, __shfl_sync(~0U, given.y, 0)};
+    const uint2& given = ops_[at_.stage()];
+    const Given out{{of_first_lane([&] { return given.x; })},
+                    of_first_lane([&] { return given.y; })};
     pass(out.op.passes());
     frees_input_ = out.op.frees_input();
     return out;

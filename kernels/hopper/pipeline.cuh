@@ -37,4 +37,11 @@ struct Ring {
   __device__ void release(Position at) const { arrive(empty + 8 * at.stage()); }
 };
 
+/// A word that lane 0 reads of shared memory, in all lanes: the one that lets go of it afterwards.
+template <class Read>
+__device__ inline auto of_first_lane(const Read& read) {
+  using Word = decltype(read());
+  return __shfl_sync(~0U, threadIdx.x % 32 == 0 ? read() : Word{}, 0);
+}
+
 }  // namespace hew::kernels::hopper

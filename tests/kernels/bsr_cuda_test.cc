@@ -4,6 +4,8 @@
 #include <array>
 #include <vector>
 
+#include "kernels/bsr_routes.h"
+#include "kernels/bsr_schedule.h"
 #include "tests/kernels/bsr_case.h"
 #include "tests/support/sizes.h"
 
@@ -180,6 +182,42 @@ TEST_CASE("block-sparse products on a Hopper agree with the CPU's over many roun
       for (const double density : {0.04, 0.6}) {
         CAPTURE(density);
         check_all(Case(random_pattern(10 * 128, 6 * 128, b, density, 12), cut(9000, 600), type));
+      }
+    }
+  }
+}
+
+// Tiles made alone where few other blocks are live, else together.
+TEST_CASE("block-sparse products on a Hopper make a long row in parts") {
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {64, 128}) {
+      CAPTURE(b);
+      for (const std::int64_t share : {1, 9}) {
+        CAPTURE(share);
+        const auto live = [share](std::int64_t across, std::int64_t along) {
+          return (across * 37 + along * 61 + across * along * 13) % 101 <
+                 (across == 7 ? 90 : share);
+        };
+        const std::int64_t few = 12 * b - 8;
+        const std::int64_t many = 7168 + 8;
+        const BlockPattern row = make_pattern(few, many, b, live);
+        const BlockPattern column =
+            make_pattern(many, few, b, [&](std::int64_t r, std::int64_t c) { return live(c, r); });
+        const Stream cpu = make_cpu_stream();
+        REQUIRE(kernels::BsrSchedule(row.index(), cpu).by_rows.together.cut_rows == 1);
+        REQUIRE(kernels::BsrSchedule(row.index(), cpu).by_rows.alone.cut_rows == 1);
+        REQUIRE(kernels::BsrSchedule(column.index(), cpu).by_columns.together.cut_rows == 1);
+        for (const BlockPattern& pattern : {row, column}) {
+          const Case c(pattern, test::cut(601, 70), type);
+          check_all(c);
+          // Whoever comes last, the sums are the same.
+          const Outputs once = forward(c, Activation::kGelu, true);
+          for (int i = 0; i < 3; ++i) {
+            CHECK(test::same_bytes(test::on_cpu(forward(c, Activation::kGelu, true).y),
+                                   test::on_cpu(once.y)));
+          }
+        }
       }
     }
   }

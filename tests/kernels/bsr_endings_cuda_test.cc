@@ -216,6 +216,26 @@ TEST_CASE("block-sparse products on a Hopper end in gates and residuals over man
   }
 }
 
+TEST_CASE("block-sparse products on a Hopper end long rows in gates and residuals") {
+  for (const Type& type : kHopperTypes) {
+    CAPTURE(type.name());
+    for (const std::int64_t b : {64, 128}) {
+      CAPTURE(b);
+      for (const bool by_rows : {true, false}) {
+        CAPTURE(by_rows);
+        const std::int64_t few = 12 * b - 8;
+        const std::int64_t many = 7168;
+        const BlockPattern pattern = test::make_pattern(
+            by_rows ? few : many, by_rows ? many : few, b, [&](std::int64_t r, std::int64_t c) {
+              const std::int64_t line = by_rows ? r : c;
+              return (r * 37 + c * 61 + r * c * 13) % 101 < (line == 7 ? 90 : 9);
+            });
+        Case(pattern, test::cut(300, 70), type, Placed::kAligned).check();
+      }
+    }
+  }
+}
+
 TEST_CASE("folded block-sparse products on a GPU end in gates and residuals") {
   for (const Type& type : kTypes) {
     CAPTURE(type.name());

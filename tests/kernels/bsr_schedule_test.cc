@@ -46,10 +46,12 @@ Direction transposed(const Direction& d, const BlockPattern& p) {
   return out;
 }
 
-// Each row in one group, each live block in one step of its row's slot, at its column.
+// Each row in one group or cut into parts, each live block in one step of its row's slot, at its
+// column.
 void check_groups(const RowGroups& groups, int members, std::int64_t block, const Direction& d) {
   CAPTURE(members);
   REQUIRE(groups.members == members);
+  REQUIRE(groups.parts == nullptr);
   REQUIRE(groups.groups == (d.rows + members - 1) / members);
   REQUIRE(groups.begin[0] == 0);
   REQUIRE(groups.begin[groups.groups] == groups.steps);
@@ -226,9 +228,8 @@ TEST_CASE("a long row leaves no multiprocessor idle for long") {
                                                             .multiprocessors = kMultiprocessors});
       const RowGroups& groups =
           tiling.tile == BsrTile::kTogether ? schedule.by_rows.together : schedule.by_rows.alone;
-      CHECK(groups.long_groups == 1);
-      CHECK(groups.long_steps == groups.longest);
-      CHECK(tiling.order.long_groups == 1);
+      CHECK(groups.cut_rows == 1);
+      CHECK(groups.longest * groups.groups < 3 * groups.steps);
       // Whoever is free first makes the next tile.
       std::array<std::int64_t, kMultiprocessors> busy{};
       for (int i = 0; i < tiling.order.count(); ++i) {
@@ -239,6 +240,57 @@ TEST_CASE("a long row leaves no multiprocessor idle for long") {
           static_cast<double>(groups.steps * tiling.order.token_tiles) / kMultiprocessors;
       const double most = static_cast<double>(*std::ranges::max_element(busy)) / mean;
       CHECK(most <= 1.15);
+    }
+  }
+}
+
+TEST_CASE("a row that is cut is there in parts") {
+  const Stream cpu = make_cpu_stream();
+  for (const std::int64_t b : {64, 128}) {
+    CAPTURE(b);
+    const BlockPattern p = make_pattern(20 * b, 14336, b, [](std::int64_t r, std::int64_t c) {
+      return (r * 37 + c * 61 + r * c * 13) % 101 < (r == 7 || r == 12 ? 90 : 9);
+    });
+    const BsrSchedule schedule(p.index(), cpu);
+    for (const RowGroups& groups : {schedule.by_rows.together, schedule.by_rows.alone}) {
+      CAPTURE(groups.members);
+      REQUIRE(groups.cut_rows == 2);
+      std::map<int, std::set<int>> numbers;  // of each cut row
+      std::map<int, int> rows;
+      std::vector<int> blocks(static_cast<std::size_t>(p.nnzb()), 0);
+      for (std::int64_t g = 0; g < groups.groups; ++g) {
+        const kernels::RowPart part{groups.parts[g]};
+        const int row = groups.rows[g * groups.members];
+        const int steps = groups.begin[g + 1] - groups.begin[g];
+        for (int i = groups.begin[g]; i < groups.begin[g + 1]; ++i) {
+          for (int m = 0; m < groups.members; ++m) {
+            const int position = groups.positions[i * groups.members + m];
+            if (position < 0)
+              continue;
+            ++blocks[static_cast<std::size_t>(position)];
+            CHECK(p.col[static_cast<std::size_t>(position)] == groups.columns[i]);
+          }
+        }
+        CHECK((part.count() > 0) == (row == 7 || row == 12));
+        if (part.count() == 0)
+          continue;
+        CHECK(part.count() > 1);
+        CHECK(part.count() <= groups.most_parts);
+        CHECK(part.row() < groups.cut_rows);
+        CHECK(numbers[part.row()].insert(part.number()).second);
+        CHECK(rows.emplace(part.row(), row).first->second == row);
+        CHECK(steps > 0);
+        for (int m = 1; m < groups.members; ++m) CHECK(groups.rows[g * groups.members + m] == -1);
+        CHECK(part.number() < part.count());
+      }
+      for (const auto& [row, of_row] : numbers) {
+        const auto length = p.crow[static_cast<std::size_t>(rows[row]) + 1] -
+                            p.crow[static_cast<std::size_t>(rows[row])];
+        CHECK(static_cast<int>(of_row.size()) >= 2);
+        CHECK(length > 48);
+      }
+      CHECK(numbers.size() == 2);
+      CHECK(std::ranges::all_of(blocks, [](int times) { return times == 1; }));
     }
   }
 }
