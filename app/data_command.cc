@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "app/data_images_command.h"
+#include "app/number_checks.h"
 #include "app/recipe_choice.h"
 #include "app/tokenizer_options.h"
 #include "core/error.h"
@@ -109,7 +110,7 @@ void add_batches(CLI::App& data, const AppContext& context) {
       ->required();
   command->add_option("--steps", arguments->steps, "So many steps, from the first on")
       ->required()
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--force", arguments->force, "Overwrite a file that exists");
   command->callback([arguments, &context] { write_batches(*arguments, context); });
 }

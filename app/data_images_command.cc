@@ -4,6 +4,7 @@
 
 #include <memory>
 
+#include "app/number_checks.h"
 #include "data/image_pack.h"
 
 namespace hew {
@@ -30,11 +31,11 @@ void add_images_command(CLI::App& data) {
   command
       ->add_option("--size", options->size,
                    "Make longer shorter sides so many pixels, and keep pixels instead of files")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--square", options->square,
                     "Make every shorter side --size pixels and cut out the middle square");
   command->add_option("--quality", options->quality, "Keep JPEG files of this quality, 1 to 100")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_option("--classes", options->classes_file,
                       "A text file with the names of the classes, one a line");
   command->add_flag("--force", options->force, "Overwrite an output that exists");

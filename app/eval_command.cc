@@ -7,6 +7,7 @@
 
 #include "app/eval_images.h"
 #include "app/eval_task.h"
+#include "app/number_checks.h"
 #include "app/open_model.h"
 #include "app/rank_device.h"
 #include "core/error.h"
@@ -119,7 +120,7 @@ void add_eval_command(CLI::App& app, const AppContext& context) {
   command
       ->add_option("--batch", arguments->batch,
                    "Windows or images computed at a time; of shorter texts as many tokens")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object");

@@ -5,6 +5,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "app/number_checks.h"
 #include "app/tokenizer_options.h"
 #include "core/error.h"
 #include "train/tasks.h"
@@ -19,8 +20,9 @@ std::unique_ptr<Tokenizer> tokenizer_of(const TokenizerChoice& choice,
   const train::TokenizerRecord& own = trained.data.tokenizer;
   require<ConfigError>(!choice.kind.empty() || !own.kind.empty(),
                        "{}: holds no tokenizer; name it by --tokenizer", trained.file);
-  std::unique_ptr<Tokenizer> tokenizer =
-      choice.kind.empty() ? make_tokenizer(own.kind, own.blob) : load_tokenizer(choice);
+  std::unique_ptr<Tokenizer> tokenizer = choice.kind.empty()
+                                             ? make_tokenizer(own.kind, own.blob, trained.file)
+                                             : load_tokenizer(choice);
   require<ConfigError>(own.sha256.empty() || tokenizer->sha256() == own.sha256,
                        "{}: trained with another tokenizer ({} {:.12}) than --tokenizer names "
                        "({} {:.12})",
@@ -101,7 +103,7 @@ CLI::Option* add_task_options(CLI::App& command, TaskArguments& arguments) {
   command
       .add_option("--limit", arguments.limit,
                   "Only the first so many articles, passages, or pairs of each file")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->needs(task);
   add_tokenizer_options(command, arguments.tokenizer)->needs(task);
   return task;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/number_checks.h"
 #include "app/open_model.h"
 #include "core/error.h"
 #include "data/tokenizer.h"
@@ -81,21 +82,21 @@ void run_generate(const GenerateArguments& arguments, const AppContext& context)
   if (record.kind.empty()) {
     generate_tokens(arguments, trained, stream);
   } else {
-    generate_text(arguments, trained, *make_tokenizer(record.kind, record.blob), stream);
+    generate_text(arguments, trained, *make_tokenizer(record.kind, record.blob, trained.file), stream);
   }
 }
 
 void add_sampling(CLI::App& command, train::GenerateOptions& options) {
   command.add_option("--tokens", options.tokens, "At most so many new ones")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command
       .add_option("--temperature", options.sampling.temperature,
                   "Divides the logits; 0 always takes the most probable token")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command.add_option("--top-k", options.sampling.top_k, "Of the so many most probable; 0: all")
-      ->check(CLI::NonNegativeNumber)
+      ->check(at_least(0))
       ->capture_default_str();
   command
       .add_option("--top-p", options.sampling.top_p,

@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "app/number_checks.h"
 #include "core/error.h"
 #include "train/export.h"
 #include "train/import.h"
@@ -59,18 +60,18 @@ void add_import_command(CLI::App& app, const AppContext& context) {
   command
       ->add_option("--vocab", arguments->options.vocab,
                    "Pad embedding and head to so many tokens, by their mean row")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--context", arguments->options.context, "Keep only the first so many positions")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--image-size", arguments->options.image_size,
                    "Of a ViT: resize its positions to images of so many pixels")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command
       ->add_option("--classes", arguments->options.classes,
                    "Of a ViT: another number than the folder's makes a new head")
-      ->check(CLI::PositiveNumber);
+      ->check(at_least(1));
   command->add_flag("--no-tokenizer", arguments->no_tokenizer, "Leave the folder's tokenizer out");
   command->add_flag("--force", arguments->force, "Replace an earlier model file");
   command->callback([arguments, &context] { run_import(*arguments, context); });

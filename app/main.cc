@@ -1,4 +1,5 @@
 #include <fmt/format.h>
+#include <omp.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
@@ -63,6 +64,14 @@ void require_known_command(const CLI::App& app, int argc, char** argv) {
                   near.empty() ? "; --help lists them" : ", did you mean " + near.front() + "?"));
 }
 
+// Starting so many would end the process without a word.
+void require_threads_that_start() {
+  constexpr int kMost = 4096;  // as of run.threads
+  const int threads = omp_get_max_threads();
+  require<ConfigError>(threads <= kMost, "OMP_NUM_THREADS: got {}, expected at most {}", threads,
+                       kMost);
+}
+
 int run(int argc, char** argv, const AppContext& context) {
   CLI::App app("hew: pretrains transformers with block-sparse weights");
   app.require_subcommand(1);
@@ -89,6 +98,7 @@ int run(int argc, char** argv, const AppContext& context) {
     return fmt::format("hew: command line: {} (--help tells what there is)\n", error.what());
   });
   try {
+    require_threads_that_start();
     require_known_command(app, argc, argv);
     app.parse(argc, argv);
     return 0;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/number_checks.h"
 #include "app/open_model.h"
 #include "data/image_codec.h"
 #include "train/prediction.h"
@@ -62,10 +63,10 @@ void add_predict_command(CLI::App& app, const AppContext& context) {
       ->required();
   command->add_option("images", arguments->images, "PNG or JPEG files")->required();
   command->add_option("--top", arguments->top, "So many of the most probable classes")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--batch", arguments->batch, "Images computed at a time")
-      ->check(CLI::PositiveNumber)
+      ->check(at_least(1))
       ->capture_default_str();
   command->add_option("--device", arguments->device, "cpu, cuda or cuda:N")->capture_default_str();
   command->add_flag("--json", arguments->json, "Print one JSON object an image");

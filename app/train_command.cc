@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "app/number_checks.h"
 #include "app/rank_device.h"
 #include "app/recipe_choice.h"
 #include "core/error.h"
@@ -107,7 +108,7 @@ void add_train_command(CLI::App& app, const AppContext& context) {
   command
       ->add_option("--stop-after", arguments->options.stop_after,
                    "Leave with a checkpoint after this many steps; 0: of the untrained model")
-      ->check(CLI::NonNegativeNumber);
+      ->check(at_least(0));
   command->callback([arguments, &context] { run_train(*arguments, context); });
 }
 

@@ -38,7 +38,8 @@ class DataError : public Error {
   using Error::Error;
 };
 
-/// A library or the operating system refused a call.
+/// A library or the operating system refused a call, with its code; or, with code 0, this build or
+/// machine has not got what a call needs.
 class BackendError : public Error {
  public:
   BackendError(std::string_view api, int code, std::string_view message,

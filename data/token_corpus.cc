@@ -88,7 +88,7 @@ void TokenCorpus::read_checked(const CorpusFile& file, std::int64_t begin,
 std::unique_ptr<Tokenizer> TokenCorpus::tokenizer() const {
   if (info_.tokenizer_kind.empty())
     return nullptr;
-  return make_tokenizer(info_.tokenizer_kind, info_.tokenizer_blob);
+  return make_tokenizer(info_.tokenizer_kind, info_.tokenizer_blob, path());
 }
 
 void TokenCorpus::require_tokenizer(const std::string& sha256) const {

@@ -45,7 +45,15 @@ std::string_view ByteTokenizer::piece(std::int32_t token) const {
   return std::string_view(bytes_).substr(static_cast<std::size_t>(token), 1);
 }
 
-std::unique_ptr<Tokenizer> make_tokenizer(std::string_view kind, std::string_view blob) {
+std::unique_ptr<Tokenizer> make_tokenizer(std::string_view kind, std::string_view blob,
+                                          std::string_view file) {
+  if (!file.empty()) {
+    try {
+      return make_tokenizer(kind, blob);
+    } catch (const DataError& error) {
+      throw DataError(fmt::format("{}: {}", file, error.what()));
+    }
+  }
   if (kind == "sentencepiece")
     return std::make_unique<SentencePieceTokenizer>(blob);
   if (kind == "gpt2")

@@ -61,7 +61,9 @@ class ByteTokenizer final : public Tokenizer {
 
 /// SHA-256 of kind, a zero byte and blob, in hexadecimal.
 std::string tokenizer_sha256(std::string_view kind, std::string_view blob);
-/// The tokenizer that has this kind() and serialized(). Throws DataError.
-std::unique_ptr<Tokenizer> make_tokenizer(std::string_view kind, std::string_view blob);
+/// The tokenizer that has this kind() and serialized(). Throws DataError, which names the file that
+/// holds them if it is given.
+std::unique_ptr<Tokenizer> make_tokenizer(std::string_view kind, std::string_view blob,
+                                          std::string_view file = {});
 
 }  // namespace hew

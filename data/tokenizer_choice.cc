@@ -4,7 +4,6 @@
 
 #include "core/error.h"
 #include "data/bpe_tokenizer.h"
-#include "data/sentencepiece_tokenizer.h"
 #include "io/atomic_file.h"
 
 namespace hew {
@@ -42,14 +41,16 @@ std::unique_ptr<Tokenizer> load_tokenizer(const TokenizerChoice& choice) {
   if (choice.kind == "bytes")
     return std::make_unique<ByteTokenizer>();
   if (choice.kind == "gpt2") {
-    return std::make_unique<BpeTokenizer>(
-        read_gpt2_vocabulary(choice.encoder_json, choice.vocab_bpe));
+    BpeVocabulary vocabulary = read_gpt2_vocabulary(choice.encoder_json, choice.vocab_bpe);
+    try {
+      return std::make_unique<BpeTokenizer>(std::move(vocabulary));
+    } catch (const DataError& error) {
+      throw DataError(
+          fmt::format("{}, {}: {}", choice.encoder_json, choice.vocab_bpe, error.what()));
+    }
   }
-  try {
-    return std::make_unique<SentencePieceTokenizer>(read_file(choice.sentencepiece_model));
-  } catch (const DataError& error) {
-    throw DataError(fmt::format("{}: {}", choice.sentencepiece_model, error.what()));
-  }
+  return make_tokenizer(choice.kind, read_file(choice.sentencepiece_model),
+                        choice.sentencepiece_model);
 }
 
 }  // namespace hew

@@ -6,7 +6,7 @@
 #include <cmath>
 
 #include "kernels/array_map.h"
-#include "kernels/attention.h"
+#include "kernels/attention_sizes.h"
 
 // A block of query rows at a time: their scores against all the keys they see fit in the second
 // level cache, and the causal triangle is cut off in steps of a block.
@@ -38,20 +38,11 @@ std::int64_t whole_lines(std::int64_t n) {
 }
 
 // Sizes of one call, and where its heads lie.
-struct Geometry {
-  Geometry(const ConstView& q, const ConstView& k, const AttentionOptions& options)
-      : batch(q.shape[0]),
-        queries(q.shape[1]),
-        keys(k.shape[1]),
-        heads(q.shape[2]),
-        key_heads(k.shape[2]),
-        width(q.shape[3]),
-        causal(options.causal),
-        scale(options.scale) {}
+struct Geometry : AttentionSizes {
+  using AttentionSizes::AttentionSizes;
 
   // Keys that query i sees.
   std::int64_t visible(std::int64_t i) const { return causal ? i + keys - queries + 1 : keys; }
-  std::int64_t group() const { return heads / key_heads; }
   bool worth_threads() const { return batch * heads * queries * keys * width > kParallel; }
 
   // Rows [begin, begin + count) of head h of batch entry b; x [B, T, heads, D].
@@ -69,15 +60,6 @@ struct Geometry {
     return {x.as<T>() + (b * x.shape[1] + begin) * stride + h * width, count, width,
             Eigen::OuterStride<>(stride)};
   }
-
-  std::int64_t batch;
-  std::int64_t queries;
-  std::int64_t keys;
-  std::int64_t heads;
-  std::int64_t key_heads;
-  std::int64_t width;
-  bool causal;
-  double scale;
 };
 
 // Score matrices of each thread, [threads, matrices, kQueryRows, Tk in whole lines].

@@ -1,22 +1,13 @@
 #pragma once
 
-#include "kernels/attention.h"
+#include "kernels/attention_sizes.h"
 
 namespace hew::kernels::attention {
 
-/// Sizes of one call on a GPU; x is [B, T, heads, width], options.scale > 0.
-struct Geometry {
-  Geometry(const ConstView& q, const ConstView& k, const AttentionOptions& options)
-      : batch(q.shape[0]),
-        queries(q.shape[1]),
-        keys(k.shape[1]),
-        heads(q.shape[2]),
-        key_heads(k.shape[2]),
-        width(static_cast<int>(q.shape[3])),
-        causal(options.causal),
-        scale(options.scale) {}
+/// Sizes of one call on a GPU, and where its rows lie; options.scale > 0.
+struct Geometry : AttentionSizes {
+  using AttentionSizes::AttentionSizes;
 
-  __host__ __device__ std::int64_t group() const { return heads / key_heads; }
   /// Keys that query i sees; i may lie past the last query.
   __device__ std::int64_t visible(std::int64_t i) const {
     const std::int64_t seen = i + keys - queries + 1;
@@ -40,15 +31,6 @@ struct Geometry {
   }
   __device__ std::int64_t query_stride() const { return heads * width; }
   __device__ std::int64_t key_stride() const { return key_heads * width; }
-
-  std::int64_t batch;
-  std::int64_t queries;
-  std::int64_t keys;
-  std::int64_t heads;
-  std::int64_t key_heads;
-  int width;
-  bool causal;
-  double scale;
 };
 
 /// What a thread block works on: rows [begin, begin + rows) of one head. Blocks of a head are

@@ -38,13 +38,15 @@ std::string product_choices(const Stream& stream) {
   return products.choices.empty() ? std::string() : products.export_choices();
 }
 
-SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build) {
+SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build,
+                        const std::function<void()>& interrupt) {
   const auto seed = static_cast<std::uint64_t>(recipe.run.seed);
   SparseModel parts;
   const layers::Initializer init{.seed = seed,
                                  .dtype = weight_dtype(recipe.train.precision),
                                  .stream = stream,
-                                 .shapes_only = build == Build::kShapesOnly};
+                                 .shapes_only = build == Build::kShapesOnly,
+                                 .interrupt = interrupt};
   if (recipe.model.reads_images()) {
     parts.model = std::make_unique<layers::VisionTransformer>(recipe.model, init);
   } else {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -38,8 +39,9 @@ enum class Build : std::uint8_t { kWhole, kShapesOnly };
 
 /// Dense starting weights by (run.seed, name), or shapes without memory. What recipe.model
 /// leaves to the data is filled in. Sparsity is not applied yet: Sparsifier::initialise or
-/// Checkpoint::restore_model does that.
-SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole);
+/// Checkpoint::restore_model does that. `interrupt` is asked every now and then, and may throw.
+SparseModel build_model(const Recipe& recipe, const Stream& stream, Build build = Build::kWhole,
+                        const std::function<void()>& interrupt = {});
 
 /// Selects the masks that training moves as they are after so many steps, for a model that will not
 /// be trained on. On a GPU masters under them become live blocks, for the fastest products.

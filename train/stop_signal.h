@@ -18,9 +18,12 @@ class StopSignal {
 
   /// The name of a signal that arrived since the last call, or empty.
   std::string_view poll() const;
+  /// The same of SIGTERM and SIGINT, which will not wait; SIGUSR1 stays for poll().
+  std::string_view poll_urgent() const;
 
  private:
   sigset_t watched_{};
+  sigset_t urgent_{};
   sigset_t previous_{};
 };
 

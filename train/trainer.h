@@ -53,6 +53,8 @@ class Trainer {
   // Both return what there is to say once the log is open.
   std::vector<std::string> start();
   std::vector<std::string> resume();
+  // Throws where a signal has come before there is anything to keep.
+  void give_up_if_told() const;
   void open_directory(const std::vector<std::string>& news);
   // Returns whether the run is to stop.
   bool train_step();

@@ -22,6 +22,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   if (comm.size() > 1 && !stream.device.is_cpu())
     step_end_.emplace();
   samples_at_a_time(recipe_.train, comm.size());  // refuses what cannot be shared out
+  require_batch_fits(recipe_, comm.size());
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   workload_ = open_workload(recipe_, comm_, stream_);
@@ -31,6 +32,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
     lock_ = directory_.lock();
   }
   const std::vector<std::string> news = options_.resume ? resume() : start();
+  give_up_if_told();
   profile_.require_reached(progress_.steps, last_step());
   workload_->start(progress_.rng_seed, progress_.samples);
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
@@ -38,10 +40,16 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
     open_directory(news);
 }
 
+void Trainer::give_up_if_told() const {
+  const std::string_view signal = stop_signal_.poll_urgent();
+  require<Error>(signal.empty(), "[train] stopped by {} before the first step; nothing was written",
+                 signal);
+}
+
 std::vector<std::string> Trainer::start() {
   std::vector<std::string> news = use_bsr_routes(read_bsr_routes(recipe_), stream_);
   progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
-  parts_ = build_model(recipe_, stream_);
+  parts_ = build_model(recipe_, stream_, Build::kWhole, [this] { give_up_if_told(); });
   if (!recipe_.start.init.empty())
     news.push_back(start_from_init(recipe_, workload_->record(), model()));
   dist::broadcast_parameters(comm_, model().parameters());
@@ -72,7 +80,7 @@ std::vector<std::string> Trainer::resume() {
   for (std::string& line : use_bsr_routes(kept ? kept : read_bsr_routes(recipe_), stream_)) {
     news.push_back(std::move(line));
   }
-  parts_ = build_model(recipe_, stream_);
+  parts_ = build_model(recipe_, stream_, Build::kWhole, [this] { give_up_if_told(); });
   checkpoint.restore_model(model(), sparsifier());
   optimizer_ = std::make_unique<RankOptimizer>(recipe_.optim, model().parameters(), comm_);
   checkpoint.restore_optimizer(*optimizer_);

@@ -1,5 +1,7 @@
 #include "train/workload.h"
 
+#include "core/error.h"
+#include "core/host_memory.h"
 #include "train/image_workload.h"
 #include "train/text_workload.h"
 
@@ -9,6 +11,23 @@ StepWork step_work(const Recipe& recipe) {
   if (recipe.model.reads_images())
     return {.unit = "images", .amount = recipe.train.batch};
   return {.unit = "tokens", .amount = recipe.train.batch * recipe.model.context};
+}
+
+void require_batch_fits(const Recipe& recipe, int ranks) {
+  const bool images = recipe.model.reads_images();
+  const auto number = [](std::int64_t n) { return static_cast<double>(n); };
+  const double width = number(recipe.data.image.size);
+  const double sample_bytes =
+      images ? number(recipe.data.image.channels) * width * width * sizeof(float)
+             : number(recipe.model.context) * sizeof(std::int32_t);
+  const double bytes = number(recipe.train.batch) / ranks * sample_bytes;
+  const double memory = number(host_memory_bytes());
+  constexpr double kGiB = 1 << 30;
+  require<ConfigError>(
+      bytes <= memory,
+      "train.batch: the samples of {} alone are {:.1f} GiB a rank, and this machine "
+      "has {:.1f}",
+      recipe.train.batch, bytes / kGiB, memory / kGiB);
 }
 
 std::unique_ptr<Workload> open_workload(Recipe& recipe, dist::Communicator& comm,

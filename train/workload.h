@@ -64,6 +64,10 @@ struct StepWork {
 };
 StepWork step_work(const Recipe& recipe);
 
+/// Throws ConfigError where the samples of one rank's step are alone more than this machine's
+/// memory.
+void require_batch_fits(const Recipe& recipe, int ranks);
+
 /// Opens and checks all that the recipe's data keys name, and fills in what the recipe leaves to
 /// the data: model.vocab or model.classes. `comm` must outlive the workload. Throws ConfigError,
 /// DataError.

@@ -116,9 +116,30 @@ expect ".h5: holds no tokenizer; name it by --tokenizer" \
   eval zeros --task wikitext2 --data file.txt
 expect "has a vocabulary of 9, the bytes tokenizer one of 257" \
   eval zeros --task wikitext2 --data file.txt --tokenizer bytes
+expect "--batch: got 0, expected 1 or more" eval run --data corpus.h5 --batch 0
+expect "--batch: got 0, expected 1 or more" predict model.h5 zeros.bin --batch 0
+expect "--temperature: got -1, expected 0 or more" generate run --prompt 1 --temperature -1
+expect "train.batch: the samples of 1000000000000 alone are" \
+  train recipe.yaml run.dir=new train.batch=1000000000000
+[[ ! -e new ]] || failures=$((failures + 1))
+echo '{"a": 0}' > letters.json
+printf '#version: 0.2\n' > merges.txt
+expect "letters.json, merges.txt: [gpt2] the vocabulary lacks byte 0" data tokenize numbers.txt \
+  --tokenizer gpt2 --gpt2-encoder letters.json --gpt2-merges merges.txt -o new.h5
+expect "file.txt: [sentencepiece] not a SentencePiece model" data tokenize numbers.txt \
+  --tokenizer sentencepiece --sentencepiece-model file.txt -o new.h5
+OMP_NUM_THREADS=100000 expect "OMP_NUM_THREADS: got 100000, expected at most 4096" \
+  train recipe.yaml run.dir=new
+# Told to stop while weights are drawn, which here would take hours.
+timeout --signal=TERM 1 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
+  > stdout 2> stderr || true
+if ! grep -qF "stopped by SIGTERM before the first step" stderr || [[ -e new ]]; then
+  echo "FAILED: a run that is told to stop while its model is built: $(cat stderr)"
+  failures=$((failures + 1))
+fi
 for command in "eval run --data corpus.h5" "generate run --prompt 1"; do
   # shellcheck disable=SC2086
-  expect "[cuda] failed" $command --device cuda:99
+  expect "[cuda] " $command --device cuda:99
   # shellcheck disable=SC2086
   expect "'gpu' is not a device (cpu, cuda, cuda:N)" $command --device gpu
 done

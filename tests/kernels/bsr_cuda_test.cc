@@ -95,8 +95,7 @@ std::vector<BlockPattern> patterns(std::int64_t b, Edge edge) {
       continue;
     out.push_back(random_pattern(rows, cols, b, density, /*seed=*/7));
   }
-  out.push_back(
-      make_pattern(rows, cols, b, [](std::int64_t r, std::int64_t c) { return r == 2 && c == 3; }));
+  out.push_back(one_block(rows, cols, b, 2, 3));
   return out;
 }
 
@@ -113,8 +112,7 @@ std::vector<BlockPattern> large_patterns(std::int64_t b) {
   out.push_back(make_pattern(1024, 2048, b, [](std::int64_t r, std::int64_t c) {
     return r == 3 || c == 5 || (r + c) % 8 == 0;
   }));
-  out.push_back(
-      make_pattern(1024, 1536, b, [](std::int64_t r, std::int64_t c) { return r == 4 && c == 7; }));
+  out.push_back(one_block(1024, 1536, b, 4, 7));
   return out;
 }
 

@@ -20,7 +20,7 @@ using kernels::Activation;
 using kernels::BsrFusing;
 using test::BlockPattern;
 using test::gpu_stream;
-using test::make_pattern;
+using test::one_block;
 using test::random_pattern;
 
 // Fused in any case, or never, while it lives.
@@ -160,12 +160,6 @@ Case case_of(const Sizes& s, std::int64_t b, double density, std::int64_t tokens
              Activation activation = Activation::kGelu) {
   return {random_pattern(s.hidden, s.in, b, density, 11),
           random_pattern(s.out, s.hidden, b, density, 12), tokens, activation};
-}
-
-BlockPattern one_block(std::int64_t rows, std::int64_t cols, std::int64_t block, std::int64_t r,
-                       std::int64_t c) {
-  return make_pattern(rows, cols, block,
-                      [&](std::int64_t row, std::int64_t col) { return row == r && col == c; });
 }
 
 }  // namespace

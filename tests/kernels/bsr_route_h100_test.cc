@@ -5,25 +5,17 @@
 #include <span>
 
 #include "kernels/bsr_route.h"
+#include "tests/kernels/measured_layers.h"
 
 /// The cost model of kernels/bsr_route.h against an H100 (docs/results/bsr-h100.md).
 
-namespace hew {
+namespace hew::test {
 namespace {
 
 using kernels::BsrProblem;
 using kernels::BsrProduct;
 using kernels::BsrRoute;
 using enum kernels::BsrProduct;
-
-struct Size {
-  std::int64_t tokens, rows, cols;
-};
-constexpr Size kVitUp{50432, 3072, 768};
-constexpr Size kVitDown{50432, 768, 3072};
-constexpr Size kGpt2Xl{16384, 6400, 1600};
-constexpr Size kLlamaUp{8192, 14336, 4096};
-constexpr Size kLlamaDown{8192, 4096, 14336};
 
 constexpr double kSparsities[] = {0.5, 0.8, 0.9, 0.95};
 constexpr double kFoldingBytes = 3.0e12;  // a second: copies between blocks and matrix
@@ -206,4 +198,4 @@ TEST_CASE("the cost model chooses what was measured to be faster in tf32") {
   check_winners(kTf32, DType::kFloat32);
 }
 
-}  // namespace hew
+}  // namespace hew::test

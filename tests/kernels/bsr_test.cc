@@ -33,8 +33,7 @@ std::vector<BlockPattern> patterns(std::int64_t b, bool ragged) {
   for (const double density : {0.0, 0.1, 0.5, 1.0}) {
     out.push_back(random_pattern(rows, cols, b, density, /*seed=*/7));
   }
-  out.push_back(test::make_pattern(
-      rows, cols, b, [](std::int64_t r, std::int64_t c) { return r == 2 && c == 3; }));
+  out.push_back(test::one_block(rows, cols, b, 2, 3));
   return out;
 }
 

@@ -6,9 +6,10 @@
 #include <optional>
 
 #include "kernels/bsr_routes.h"
+#include "tests/kernels/measured_layers.h"
 #include "tests/support/block_pattern.h"
 
-namespace hew {
+namespace hew::test {
 namespace {
 
 using kernels::BsrSchedule;
@@ -25,7 +26,7 @@ struct Problem {
 };
 
 BsrTiling tiling_of(const Problem& p, std::optional<bool> tall = {}) {
-  const test::BlockPattern pattern = test::random_pattern(p.rows, p.cols, p.block, p.density, 3);
+  const BlockPattern pattern = random_pattern(p.rows, p.cols, p.block, p.density, 3);
   const Stream cpu = make_cpu_stream();
   cpu.state->get<kernels::BsrSettings>(cpu).tall = tall;
   const BsrSchedule schedule(pattern.index(), cpu);
@@ -45,14 +46,6 @@ BsrPacking packing_of(const Problem& p) {
   return tiling_of(p, /*tall=*/false).packing;
 }
 
-struct Size {
-  std::int64_t tokens, rows, cols;
-};
-constexpr Size kVitUp{50432, 3072, 768};
-constexpr Size kVitDown{50432, 768, 3072};
-constexpr Size kGpt2Xl{16384, 6400, 1600};
-constexpr Size kLlamaUp{8192, 14336, 4096};
-constexpr Size kLlamaDown{8192, 4096, 14336};
 constexpr bool kForward = false;
 constexpr bool kInputGradient = true;
 
@@ -201,4 +194,4 @@ TEST_CASE("rows of 128 bytes are never packed") {
   CHECK(packing_of({8192, 14336, 4096, 32, 0.5, /*element_bytes=*/4}) == BsrPacking::kNone);
 }
 
-}  // namespace hew
+}  // namespace hew::test

@@ -21,10 +21,10 @@ using kernels::hopper::MlpProgram;
 using kernels::hopper::MlpStep;
 using test::at;
 using test::BlockPattern;
-using test::make_pattern;
 using test::MlpFault;
 using test::MlpMachine;
 using test::MlpProblem;
+using test::one_block;
 using test::random_pattern;
 using test::Values;
 
@@ -53,12 +53,6 @@ struct Sizes {
   std::int64_t hidden;
   std::int64_t out;
 };
-
-BlockPattern one_block(std::int64_t rows, std::int64_t cols, std::int64_t block, std::int64_t r,
-                       std::int64_t c) {
-  return make_pattern(rows, cols, block,
-                      [&](std::int64_t row, std::int64_t col) { return row == r && col == c; });
-}
 
 }  // namespace
 

@@ -54,6 +54,12 @@ UploadedPattern::UploadedPattern(const BlockPattern& pattern, const Stream& stre
       position_(uploaded(pattern.position, stream)),
       schedule_(kernels::schedule_for(pattern.index(), stream)) {}
 
+BlockPattern one_block(std::int64_t rows, std::int64_t cols, std::int64_t block, std::int64_t r,
+                       std::int64_t c) {
+  return make_pattern(rows, cols, block,
+                      [=](std::int64_t row, std::int64_t col) { return row == r && col == c; });
+}
+
 kernels::BsrIndex UploadedPattern::index() const {
   kernels::BsrIndex index = index_;
   index.crow = crow_.data<std::int32_t>();

@@ -54,6 +54,10 @@ BlockPattern make_pattern(std::int64_t rows, std::int64_t cols, std::int64_t blo
   return p;
 }
 
+/// The block at (r, c) alone.
+BlockPattern one_block(std::int64_t rows, std::int64_t cols, std::int64_t block, std::int64_t r,
+                       std::int64_t c);
+
 /// A pattern's index arrays on a stream's device, with a schedule where kernels have use for one.
 class UploadedPattern {
  public:

@@ -211,10 +211,20 @@ TEST_CASE_FIXTURE(Fixture, "a stop signal is answered with a checkpoint after th
 TEST_CASE_FIXTURE(Fixture, "whoever is stopped does not wait for an evaluation") {
   recipe.train.eval_every = 1;
   const train::StopSignal stop_signal;
+  train::Trainer trainer(recipe, {}, alone, stop_signal, test_stream());
   std::raise(SIGTERM);
-  train::Trainer(recipe, {}, alone, stop_signal, test_stream()).run();
+  trainer.run();
   CHECK(std::filesystem::exists(checkpoint(1)));
   CHECK(evaluations_of(runs.directory("run")).empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "SIGTERM does not wait for a model that is being built") {
+  const train::StopSignal stop_signal;
+  std::raise(SIGTERM);
+  CHECK_THROWS_WITH_AS(train::Trainer(recipe, {}, alone, stop_signal, test_stream()),
+                       "[train] stopped by SIGTERM before the first step; nothing was written",
+                       Error);
+  CHECK_FALSE(std::filesystem::exists(runs.directory("run")));
 }
 
 TEST_CASE_FIXTURE(Fixture, "a broken newer checkpoint pushes out none of those written after it") {

@@ -1,0 +1,25 @@
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <charconv>
+#include <string>
+#include <string_view>
+
+namespace hew {
+
+/// For options that take a number of at least `least`.
+inline CLI::Validator at_least(int least) {
+  return CLI::Validator(
+      [least](const std::string& text) {
+        double value = 0;
+        const char* const end = text.data() + text.size();
+        const auto [at, error] = std::from_chars(text.data(), end, value);
+        const bool number = error == std::errc() && at == end;
+        return number && value >= least
+                   ? std::string()
+                   : "got " + text + ", expected " + std::to_string(least) + " or more";
+      },
+      /*validator_desc=*/"");
+}
+
+}  // namespace hew
