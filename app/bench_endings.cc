@@ -4,27 +4,23 @@
 
 #include <array>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <utility>
 
 #include "app/bench_bsr_products.h"
 #include "app/bench_bsr_weights.h"
+#include "app/bench_options.h"
 #include "app/bench_random.h"
-#include "app/bench_turns.h"
-#include "core/device.h"
+#include "app/bench_report.h"
 #include "core/error.h"
 #include "kernels/bsr.h"
 
 namespace hew {
 namespace {
 
-constexpr BenchTurns kCpuTurns{.warm_ups = 1, .repeats = 5};
-constexpr BenchTurns kGpuTurns{.warm_ups = 3, .repeats = 20};
 constexpr auto kActivation = kernels::Activation::kGeluTanh;
 
 void check(const BenchEndingsOptions& o) {
-  require<ConfigError>(parse_device(o.device).is_cpu() || cuda_device_count() > 0,
-                       "--device {}: this build or machine has only cpu", o.device);
+  check_run_options(o);
   require<ConfigError>(o.tokens.value_or(1) >= 1, "--tokens {}: expected 1 or more", *o.tokens);
   for (const std::int64_t b : o.blocks) {
     require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
@@ -32,7 +28,6 @@ void check(const BenchEndingsOptions& o) {
   }
   for (const double s : o.sparsities)
     require<ConfigError>(s >= 0 && s < 1, "--sparsity {}: expected 0 to below 1", s);
-  require<ConfigError>(o.repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more", *o.repeats);
 }
 
 // An ending, and the matrices of the output's shape that it reads and writes beside the output.
@@ -125,19 +120,15 @@ class Bench {
  public:
   Bench(const BenchEndingsOptions& options, const std::function<void(const std::string&)>& print)
       : o_(options),
-        print_(print),
+        report_(print, options.json, options.output),
         stream_(make_stream(parse_device(options.device))),
         dtype_(stream_.device.is_cpu() ? DType::kFloat32 : DType::kBFloat16),
-        turns_(stream_.device.is_cpu() ? kCpuTurns : kGpuTurns),
-        random_(stream_) {
-    turns_.repeats = o_.repeats.value_or(static_cast<int>(turns_.repeats));
-  }
+        random_(stream_) {}
 
   void run() {
-    if (!o_.json) {
-      print_(fmt::format("{:<12}{:>6}{:>10}  {:<16}{:<26}{:>9}{:>9}{:>9}{:>8}", "shape", "block",
-                         "sparsity", "product", "ending", "bare ms", "ms", "extra ms", "over"));
-    }
+    report_.head(fmt::format("{:<12}{:>6}{:>10}  {:<16}{:<26}{:>9}{:>9}{:>9}{:>8}", "shape",
+                             "block", "sparsity", "product", "ending", "bare ms", "ms", "extra ms",
+                             "over"));
     for (BsrShape shape : bsr_shapes_of(o_.shapes)) {
       shape.m = o_.tokens.value_or(shape.m);
       const BsrOperands operands(shape, dtype_, random_);
@@ -145,6 +136,7 @@ class Bench {
         for (const double sparsity : o_.sparsities) time({shape, block, sparsity}, operands);
       }
     }
+    report_.finish();
   }
 
  private:
@@ -165,7 +157,8 @@ class Bench {
     const Tensor from = output.clone();
     Tensor to = output.clone();
     bodies.push_back([&] { to.copy_from(from); });
-    const std::vector<double> seconds = median_seconds(bodies, turns_, stream_);
+    const std::vector<double> seconds =
+        median_seconds(bodies, turns_for(stream_.device, o_.repeats), stream_);
     for (std::size_t i = 1; i < endings.size(); ++i) {
       const double extra = endings[i].matrices * seconds.back() / 2;
       report(at, product, endings[i].name, {seconds[0], seconds[i], extra});
@@ -173,35 +166,31 @@ class Bench {
   }
 
   void report(const Place& at, const char* product, const std::string& ending,
-              const std::array<double, 3>& seconds) const {
+              const std::array<double, 3>& seconds) {
     const auto [bare, ended, extra] = seconds;
     const double over = ended / (bare + extra);
-    if (o_.json) {
-      const nlohmann::ordered_json object{{"device", o_.device},
-                                          {"shape", at.shape.name},
-                                          {"M", at.shape.m},
-                                          {"N", at.shape.n},
-                                          {"K", at.shape.k},
-                                          {"block", at.block},
-                                          {"sparsity", at.sparsity},
-                                          {"product", product},
-                                          {"ending", ending},
-                                          {"bare_ms", bare * 1e3},
-                                          {"ms", ended * 1e3},
-                                          {"extra_ms", extra * 1e3},
-                                          {"over", over}};
-      return print_(object.dump());
-    }
-    print_(fmt::format("{:<12}{:>6}{:>10.2f}  {:<16}{:<26}{:>9.4f}{:>9.4f}{:>9.4f}{:>8.3f}",
-                       at.shape.name, at.block, at.sparsity, product, ending, bare * 1e3,
-                       ended * 1e3, extra * 1e3, over));
+    report_.row({{"device", o_.device},
+                 {"shape", at.shape.name},
+                 {"M", at.shape.m},
+                 {"N", at.shape.n},
+                 {"K", at.shape.k},
+                 {"block", at.block},
+                 {"sparsity", at.sparsity},
+                 {"product", product},
+                 {"ending", ending},
+                 {"bare_ms", bare * 1e3},
+                 {"ms", ended * 1e3},
+                 {"extra_ms", extra * 1e3},
+                 {"over", over}},
+                fmt::format("{:<12}{:>6}{:>10.2f}  {:<16}{:<26}{:>9.4f}{:>9.4f}{:>9.4f}{:>8.3f}",
+                            at.shape.name, at.block, at.sparsity, product, ending, bare * 1e3,
+                            ended * 1e3, extra * 1e3, over));
   }
 
   const BenchEndingsOptions& o_;
-  const std::function<void(const std::string&)>& print_;
+  BenchReport report_;  // refuses before anything is timed
   Stream stream_;
   DType dtype_;
-  BenchTurns turns_;
   RandomTensors random_;
 };
 
@@ -210,6 +199,7 @@ class Bench {
 void bench_endings(const BenchEndingsOptions& options,
                    const std::function<void(const std::string&)>& print) {
   check(options);
+  use_threads(options.threads);
   Bench(options, print).run();
 }
 
@@ -217,7 +207,7 @@ void add_bench_endings(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("endings", "Time what a block-sparse product's ending costs");
   const auto o = std::make_shared<BenchEndingsOptions>();
-  command->add_option("--device", o->device, "Where to run")->capture_default_str();
+  add_run_options(*command, *o);
   command->add_option("--shape", o->shapes, "Known sizes by name, or all")
       ->delimiter(',')
       ->capture_default_str();
@@ -228,15 +218,7 @@ void add_bench_endings(CLI::App& bench) {
   command->add_option("--sparsity", o->sparsities, "Shares of dead blocks")
       ->delimiter(',')
       ->capture_default_str();
-  command->add_option("--repeats", o->repeats,
-                      "Timed rounds; the median counts. 5 on a CPU, 20 on a GPU");
-  command->add_flag("--json", o->json, "One object a line");
-  command->callback([o] {
-    bench_endings(*o, [](const std::string& line) {
-      fmt::print("{}\n", line);
-      std::fflush(stdout);
-    });
-  });
+  command->callback([o] { bench_endings(*o, print_now); });
 }
 
 }  // namespace hew

@@ -17,8 +17,10 @@ struct BenchEndingsOptions {
   std::optional<std::int64_t> tokens = {};  // M, in place of a shape's own
   std::vector<std::int64_t> blocks{64};
   std::vector<double> sparsities{0.9};
-  std::optional<int> repeats = {};  // the median counts; 5 on the CPU, 20 on a GPU
+  int threads = 0;  // these and device: bench_options.h
+  std::optional<int> repeats = {};
   bool json = false;
+  std::string output = "";
 };
 
 /// Calls print with one line of text at a time: a table, or with `json` one object for each shape,
