@@ -113,8 +113,6 @@ class Bench {
     stream_.state->get<kernels::BsrSettings>(stream_).packing = parse_named<BsrPacking>(o_.packing);
     if (o_.tall != "auto")
       stream_.state->get<kernels::BsrSettings>(stream_).tall = o_.tall == "yes";
-    if (o_.splits > 0)
-      stream_.state->get<kernels::BsrSettings>(stream_).splits = o_.splits;
   }
 
   void run() {
@@ -218,12 +216,6 @@ void add_bench_bsr(CLI::App& bench) {
   command
       ->add_option("--tall", o->tall,
                    "Whether a GPU's tiles have 256 rows for b = 32 in bf16: auto, yes or no")
-      ->capture_default_str();
-  command
-      ->add_option("--splits", o->splits,
-                   "Into how many ranges of tokens a GPU's weight gradient cuts what does not fill "
-                   "it; 0: as it pays")
-      ->check(CLI::Range(0, 64))
       ->capture_default_str();
   command->add_flag("--dispatch", o->dispatch,
                     "Dense products on the folded weight where those are cheaper, as in training");

@@ -25,7 +25,6 @@ struct BenchBsrOptions {
   std::optional<int> repeats = {};
   std::string packing = "auto";  // or a name of kernels::hopper::BsrPacking, for GPUs
   std::string tall = "auto";     // or yes, no: tiles of 256 rows, for GPUs
-  std::int64_t splits = 0;       // of the weight gradient's tokens on GPUs; 0: as it pays
   bool dispatch = false;         // as training does: dense products where those are cheaper
   bool json = false;
   std::string output = "";

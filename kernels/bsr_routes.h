@@ -82,8 +82,6 @@ struct BsrSettings {
   // Where a block has it; nothing: if it pays.
   std::optional<hopper::BsrPacking> packing;
   std::optional<bool> tall;  // tiles of 256 rows
-  // Into how many ranges of tokens the weight gradient's last items are cut; nothing: as it pays.
-  std::optional<std::int64_t> splits;
 
   /// Takes measured times, which count only if `device` is what they were measured on. Returns
   /// whether they do.

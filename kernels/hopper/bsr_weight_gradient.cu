@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "kernels/bsr_routes.h"
 #include "kernels/bsr_schedule.h"
 #include "kernels/hopper/bsr_weight_gradient.cuh"
 #include "kernels/hopper/gradient_split.h"
@@ -57,7 +56,6 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   const std::int64_t steps = ceil_div(args.dy.shape[0], Config::kStepTokens);
   const std::int64_t processors = limits(backend).multiprocessors;
   const std::int64_t live_columns = (schedule.live_rows + schedule.live_cols) * args.index.block;
-  const auto& settings = backend.stream.state->get<BsrSettings>(backend.stream);
   const GradientSplit split = split_gradient({.items = schedule.count,
                                               .panels = schedule.panels,
                                               .most = schedule.most,
@@ -65,9 +63,7 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
                                               .nnzb = args.index.nnzb,
                                               .live_columns = live_columns,
                                               .steps = steps,
-                                              .multiprocessors = processors,
-                                              .element_bytes = Config::kElementBytes},
-                                             settings.splits.value_or(0));
+                                              .multiprocessors = processors});
   const std::int64_t cut = schedule.count - split.whole;
   const std::int64_t tiles = split.whole + cut * split.splits;
   Tensor partial = Tensor::empty({cut * split.splits, 2, kGroups, kGroupElements}, DType::kFloat32,

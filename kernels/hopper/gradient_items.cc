@@ -408,20 +408,15 @@ std::int64_t lines_with_blocks(const std::int32_t* begin, std::int64_t count) {
 constexpr double kMemoryRate = 3000;
 constexpr double kSharedRate = 7800;
 
-// Whether items of so many panels wait for device memory rather than for the way from L2: that
-// takes less than `margin` of the time.
-bool wait_for_memory(const BsrIndex& index, std::int64_t panels, double margin) {
+// Whether items of so many panels wait for device memory rather than for the way from L2.
+bool wait_for_memory(const BsrIndex& index, std::int64_t panels) {
   const std::int64_t columns = (lines_with_blocks(index.crow, index.block_rows()) +
                                 lines_with_blocks(index.ccol, index.block_cols())) *
                                index.block;
   const std::int64_t loaded = panels * std::min<std::int64_t>(index.block, 64);
+  constexpr double kMargin = 0.75;
   return static_cast<double>(loaded) / kSharedRate <
-         margin * static_cast<double>(columns) / kMemoryRate;
-}
-
-// Once smaller items of b = 64 differ less in size, which is worth more loads.
-double margin_of(std::int64_t block, int level) {
-  return block == 64 && level == 1 ? 1.0 : 0.75;
+         kMargin * static_cast<double>(columns) / kMemoryRate;
 }
 
 }  // namespace
@@ -437,7 +432,7 @@ std::vector<GradientItem> gradient_items(const BsrIndex& index) {
     if (static_cast<double>(items.size()) > kThreadBlocks / 2)
       break;
     std::vector<GradientItem> smaller = items_of_level(index, level);
-    if (!wait_for_memory(index, total_panels(smaller), margin_of(index.block, level)))
+    if (!wait_for_memory(index, total_panels(smaller)))
       break;
     items = std::move(smaller);
   }

@@ -12,9 +12,8 @@ struct GradientWork {
   std::int64_t block = 0;   // b
   std::int64_t nnzb = 0;
   std::int64_t live_columns = 0;  // of dy and x
-  std::int64_t steps = 0;         // ranges of 64 tokens; for float of 32
+  std::int64_t steps = 0;         // ranges of 64 tokens
   std::int64_t multiprocessors = 0;
-  std::int64_t element_bytes = 2;  // of dy and x
 };
 
 /// Items [0, whole) take all tokens; the others are cut into `splits` ranges of tokens, whose sums
@@ -24,8 +23,7 @@ struct GradientSplit {
   std::int64_t splits = 1;
 };
 
-/// The split with the shortest expected time, of those with so many `splits` where that is not 0:
-/// few long rounds of thread blocks, and partial sums as seldom as it goes.
-GradientSplit split_gradient(const GradientWork& work, std::int64_t splits = 0);
+/// The split with the shortest expected time, such that items fill whole waves of thread blocks.
+GradientSplit split_gradient(const GradientWork& work);
 
 }  // namespace hew::kernels::hopper

@@ -12,7 +12,6 @@ namespace {
 
 using kernels::hopper::GradientItem;
 using kernels::hopper::GradientSplit;
-using kernels::hopper::GradientWork;
 using kernels::hopper::split_gradient;
 using test::BlockPattern;
 using test::make_pattern;
@@ -147,38 +146,6 @@ TEST_CASE("tokens of the weight gradient are cut where items do not fill a GPU")
                                                  .steps = 1,
                                                  .multiprocessors = 132});
   CHECK(one_step.whole == 1);
-}
-
-TEST_CASE(
-    "tokens of the weight gradient are cut only where that saves more than partial sums cost") {
-  // GPT-2 XL's first matrix of the MLP, 95 %: half the multiprocessors have all of device memory.
-  const GradientWork half{.items = 69,
-                          .panels = 194,
-                          .most = 3,
-                          .block = 64,
-                          .nnzb = 125,
-                          .live_columns = 125 * 64,
-                          .steps = 256,
-                          .multiprocessors = 132};
-  CHECK(split_gradient(half).splits == 1);
-  CHECK(split_gradient(half).whole == 69);
-  CHECK(split_gradient(half, 3).splits == 3);
-  CHECK(split_gradient(half, 3).whole == 0);
-  CHECK(split_gradient(half, 1).whole == 69);
-  // Float32's sums take longer than its loads: they are to fill the GPU.
-  GradientWork bound{.items = 206,
-                     .panels = 1411,
-                     .most = 9,
-                     .block = 64,
-                     .nnzb = 1434,
-                     .live_columns = 288 * 64,
-                     .steps = 128,
-                     .multiprocessors = 132};
-  CHECK(split_gradient(bound).splits == 1);
-  bound.steps = 256;
-  bound.element_bytes = 4;
-  CHECK(split_gradient(bound).whole == 132);
-  CHECK(split_gradient(bound).splits > 1);
 }
 
 }  // namespace hew
