@@ -21,8 +21,8 @@ void copy(const View& to, const ConstView& from, const Stream& stream) {
 
 }  // namespace
 
-Group::Group(Communicator& comm, Room room) : comm_(comm) {
-  comm_.group_begin(room);
+Group::Group(Communicator& comm) : comm_(comm) {
+  comm_.group_begin();
 }
 
 Group::~Group() {

@@ -15,10 +15,6 @@ namespace hew::dist {
 /// What becomes of the ranks' values: their sum, or their sum divided by the number of ranks.
 enum class Reduction { kSum, kMean };
 
-/// What collectives may take of a GPU: all that makes them fast, or what leaves room for kernels
-/// beside them, where the communicator was made to know how much that is.
-enum class Room { kAll, kLimited };
-
 /// The ranks of one job, numbered from 0, each a process with a whole copy of the model. Every call
 /// but set_step(), set_deadline(), give_up() and abort() is collective: all ranks make the
 /// same calls in the same order, with equal shapes and dtypes. One thread at a time.
@@ -90,7 +86,7 @@ class Communicator {
 
  private:
   friend class Group;
-  virtual void group_begin(Room /*room*/) {}
+  virtual void group_begin() {}
   /// `given_up`: nothing of it need be done, since an error is on its way.
   virtual void group_end(bool /*given_up*/) {}
 
@@ -105,7 +101,7 @@ class Communicator {
 /// error, they are given up. Groups do not nest.
 class Group {
  public:
-  explicit Group(Communicator& comm, Room room = Room::kAll);
+  explicit Group(Communicator& comm);
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
   ~Group();

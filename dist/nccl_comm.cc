@@ -6,7 +6,6 @@
 #include <cstdlib>
 #include <exception>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -56,21 +55,9 @@ void pause(Clock::time_point since) {
   }
 }
 
-// Whether all that was asked of it is done, and has been done in time.
-bool ends_orderly(ncclComm_t comm) {
-  const Clock::time_point start = Clock::now();
-  ncclResult_t code = ncclCommFinalize(comm);
-  while (code == ncclInProgress && Clock::now() - start < kGrace) {
-    pause(start);
-    if (ncclCommGetAsyncError(comm, &code) != ncclSuccess)
-      break;
-  }
-  return code == ncclSuccess;
-}
-
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Communicator& host, const Stream& stream, int limited_blocks);
+  NcclCommunicator(Communicator& host, const Stream& stream, int most_blocks);
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
   ~NcclCommunicator() override;
@@ -96,11 +83,9 @@ class NcclCommunicator final : public Communicator {
   }
 
  private:
-  void group_begin(Room room) override;
+  void group_begin() override;
   void group_end(bool given_up) override;
 
-  void connect(ncclComm_t& comm, int limited_blocks);
-  ncclComm_t comm() const { return limited_ ? in_limited_room_ : comm_; }
   void wait(const cuda::Mark& mark);
   void require_usable(const char* api, const ConstView& view) const;
   void require_root(const char* api, int root) const;
@@ -114,9 +99,7 @@ class NcclCommunicator final : public Communicator {
 
   Communicator& host_;
   Stream stream_;
-  ncclComm_t comm_ = nullptr;             // null once given up
-  ncclComm_t in_limited_room_ = nullptr;  // null too where room was never limited
-  bool limited_ = false;                  // the group that is open
+  ncclComm_t comm_ = nullptr;  // null once given up
   bool grouped_ = false;
   int exceptions_at_start_;
 };
@@ -131,16 +114,27 @@ auto NcclCommunicator::on_host(const Body& body) {
   }
 }
 
-NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, int limited_blocks)
+NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, int most_blocks)
     : Communicator(host.rank(), host.size()),
       host_(host),
       stream_(stream),
       exceptions_at_start_(std::uncaught_exceptions()) {
   Communicator::set_deadline(host.deadline());
+  ncclUniqueId id{};
+  if (rank() == 0) {
+    const ncclResult_t code = ncclGetUniqueId(&id);
+    if (code != ncclSuccess)
+      fail(code, "ncclGetUniqueId");
+  }
+  host.broadcast(View{.data = &id, .shape = {sizeof(id)}, .dtype = DType::kUInt8, .device = {}}, 0,
+                 make_cpu_stream());
+  const cuda::CurrentDevice current(stream_.device.index);
+  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+  config.blocking = 0;
+  if (most_blocks > 0)
+    config.maxCTAs = most_blocks;
   try {
-    connect(comm_, /*limited_blocks=*/0);
-    if (limited_blocks > 0)
-      connect(in_limited_room_, limited_blocks);
+    finish(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), "ncclCommInitRankConfig");
   } catch (...) {
     give_up();
     throw;
@@ -148,32 +142,24 @@ NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, int
   stream_.state->waiter = [this](const cuda::Mark& mark) { wait(mark); };
 }
 
-void NcclCommunicator::connect(ncclComm_t& comm, int limited_blocks) {
-  ncclUniqueId id{};
-  if (rank() == 0) {
-    const ncclResult_t code = ncclGetUniqueId(&id);
-    if (code != ncclSuccess)
-      fail(code, "ncclGetUniqueId");
-  }
-  host_.broadcast(View{.data = &id, .shape = {sizeof(id)}, .dtype = DType::kUInt8, .device = {}}, 0,
-                  make_cpu_stream());
-  const cuda::CurrentDevice current(stream_.device.index);
-  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
-  if (limited_blocks > 0)
-    config.maxCTAs = limited_blocks;
-  finish(ncclCommInitRankConfig(&comm, size(), id, rank(), &config), "ncclCommInitRankConfig");
-}
-
 NcclCommunicator::~NcclCommunicator() {
   stream_.state->waiter = nullptr;
   if (std::uncaught_exceptions() > exceptions_at_start_)
     give_up();
-  for (ncclComm_t* comm : {&in_limited_room_, &comm_}) {
-    if (*comm != nullptr && ends_orderly(*comm))
-      ncclCommDestroy(std::exchange(*comm, nullptr));
+  if (comm_ == nullptr)
+    return;
+  const Clock::time_point start = Clock::now();
+  ncclResult_t code = ncclCommFinalize(comm_);
+  while (code == ncclInProgress && Clock::now() - start < kGrace) {
+    pause(start);
+    if (ncclCommGetAsyncError(comm_, &code) != ncclSuccess)
+      break;
   }
-  give_up();
+  if (code == ncclSuccess) {
+    ncclCommDestroy(comm_);
+  } else {
+    give_up();
+  }
 }
 
 void NcclCommunicator::set_deadline(milliseconds deadline) {
@@ -182,19 +168,8 @@ void NcclCommunicator::set_deadline(milliseconds deadline) {
 }
 
 void NcclCommunicator::give_up() noexcept {
-  ncclComm* const limited = std::exchange(in_limited_room_, nullptr);
-  std::thread beside;
-  try {
-    // Both at once: ending one may wait for the device, which may be busy with the other.
-    if (limited != nullptr)
-      beside = std::thread(ncclCommAbort, limited);
-  } catch (const std::system_error&) {
-    ncclCommAbort(limited);
-  }
   if (comm_ != nullptr)
     ncclCommAbort(std::exchange(comm_, nullptr));
-  if (beside.joinable())
-    beside.join();
 }
 
 std::string NcclCommunicator::place() const {
@@ -223,13 +198,9 @@ void NcclCommunicator::time_out(const char* what) {
 }
 
 ncclResult_t NcclCommunicator::state() const {
-  for (ncclComm_t comm : {comm_, in_limited_room_}) {
-    ncclResult_t result = ncclSuccess;
-    const ncclResult_t code = comm == nullptr ? ncclSuccess : ncclCommGetAsyncError(comm, &result);
-    if (code != ncclSuccess || result != ncclSuccess)
-      return code == ncclSuccess ? result : code;
-  }
-  return ncclSuccess;
+  ncclResult_t result = ncclSuccess;
+  const ncclResult_t code = ncclCommGetAsyncError(comm_, &result);
+  return code == ncclSuccess ? result : code;
 }
 
 // Waits until what NCCL was asked for has been queued.
@@ -259,17 +230,15 @@ void NcclCommunicator::require_root(const char* api, int root) const {
     throw BackendError(api, 0, fmt::format("root {} of {} ranks", root, size()));
 }
 
-void NcclCommunicator::group_begin(Room room) {
+void NcclCommunicator::group_begin() {
   const ncclResult_t code = ncclGroupStart();
   if (code != ncclSuccess)
     fail(code, "ncclGroupStart");
   grouped_ = true;
-  limited_ = room == Room::kLimited && in_limited_room_ != nullptr;
 }
 
 void NcclCommunicator::group_end(bool given_up) {
   grouped_ = false;
-  limited_ = false;
   const ncclResult_t code = ncclGroupEnd();
   if (given_up)
     return give_up();
@@ -282,7 +251,7 @@ void NcclCommunicator::all_reduce(const View& view, Reduction reduction, const S
   require_usable("ncclAllReduce", view);
   require_reducible("all_reduce", view, reduction);
   finish(ncclAllReduce(view.data, view.data, count_of(view), type_of(view.dtype),
-                       operation_of(reduction), comm(), cuda::native(stream)),
+                       operation_of(reduction), comm_, cuda::native(stream)),
          "ncclAllReduce");
 }
 
@@ -294,7 +263,7 @@ void NcclCommunicator::reduce(const View& view, int root, Reduction reduction,
   require_root("reduce", root);
   require_reducible("reduce", view, reduction);
   finish(ncclReduce(view.data, view.data, count_of(view), type_of(view.dtype),
-                    operation_of(reduction), root, comm(), cuda::native(stream)),
+                    operation_of(reduction), root, comm_, cuda::native(stream)),
          "ncclReduce");
 }
 
@@ -307,7 +276,7 @@ void NcclCommunicator::reduce_scatter(const ConstView& in, const View& out, Redu
   require_reducible("reduce_scatter", in, reduction);
   require_parts("reduce_scatter", in, out, size());
   finish(ncclReduceScatter(in.data, out.data, count_of(out), type_of(in.dtype),
-                           operation_of(reduction), comm(), cuda::native(stream)),
+                           operation_of(reduction), comm_, cuda::native(stream)),
          "ncclReduceScatter");
 }
 
@@ -316,7 +285,7 @@ void NcclCommunicator::broadcast(const View& view, int root, const Stream& strea
     return on_host([&] { host_.broadcast(view, root, stream); });
   require_usable("ncclBroadcast", view);
   require_root("broadcast", root);
-  finish(ncclBroadcast(view.data, view.data, bytes_of(view), ncclUint8, root, comm(),
+  finish(ncclBroadcast(view.data, view.data, bytes_of(view), ncclUint8, root, comm_,
                        cuda::native(stream)),
          "ncclBroadcast");
 }
@@ -327,9 +296,8 @@ void NcclCommunicator::all_gather(const ConstView& mine, const View& all, const 
   require_usable("ncclAllGather", mine);
   require_usable("ncclAllGather", all);
   require_parts("all_gather", all, mine, size());
-  finish(
-      ncclAllGather(mine.data, all.data, bytes_of(mine), ncclUint8, comm(), cuda::native(stream)),
-      "ncclAllGather");
+  finish(ncclAllGather(mine.data, all.data, bytes_of(mine), ncclUint8, comm_, cuda::native(stream)),
+         "ncclAllGather");
 }
 
 std::vector<std::byte> NcclCommunicator::all_gather(std::span<const std::byte> mine) {
@@ -371,9 +339,9 @@ void NcclCommunicator::wait(const cuda::Mark& mark) {
 }  // namespace
 
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream,
-                                                     int limited_blocks) {
+                                                     int most_blocks) {
   require<Error>(stream.device.is_cuda(), "[nccl] the stream is on {}", to_string(stream.device));
-  return std::make_unique<NcclCommunicator>(host, stream, limited_blocks);
+  return std::make_unique<NcclCommunicator>(host, stream, most_blocks);
 }
 
 }  // namespace hew::dist

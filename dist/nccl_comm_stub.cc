@@ -5,7 +5,7 @@ namespace hew::dist {
 
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& /*host*/,
                                                      const Stream& /*stream*/,
-                                                     int /*limited_blocks*/) {
+                                                     int /*most_blocks*/) {
   throw BackendError("nccl", 0, "this build has no CUDA (configure with the preset cuda)");
 }
 

@@ -53,10 +53,7 @@ void GradientReducer::ready(const void* leaf) {
 }
 
 void GradientReducer::start_complete_buckets() {
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) {
-    const Bucket& bucket = buckets_[next_++];
-    start(bucket, next_ < buckets_.size() ? Room::kLimited : Room::kAll);
-  }
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
 }
 
 void GradientReducer::finish() {
@@ -67,7 +64,7 @@ void GradientReducer::finish() {
     }
   }
   bucket_of_.clear();
-  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_], Room::kAll);
+  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_]);
   if (!in_flight_.empty()) {
     mark_->record(side_);
     mark_->hold(in_flight_.front().stream());
@@ -89,7 +86,7 @@ void GradientReducer::average(Tensor& tensor) {
   bytes_reduced_ += tensor.nbytes();
 }
 
-void GradientReducer::start(const Bucket& bucket, Room room) {
+void GradientReducer::start(const Bucket& bucket) {
   if (comm_.size() == 1)
     return;
   std::vector<Tensor> gradients;
@@ -98,7 +95,7 @@ void GradientReducer::start(const Bucket& bucket, Room room) {
     bytes_reduced_ += gradients.back().nbytes();
   }
   if (gradients.front().device().is_cuda())
-    return start_beside(gradients, room);
+    return start_beside(gradients);
   if (share_ == Share::kSlices) {
     for (Tensor& grad : gradients) reduce(grad, grad.stream());
     return;
@@ -113,7 +110,7 @@ void GradientReducer::start(const Bucket& bucket, Room room) {
   }
 }
 
-void GradientReducer::start_beside(std::span<Tensor> gradients, Room room) {
+void GradientReducer::start_beside(std::span<Tensor> gradients) {
   const Stream& stream = gradients.front().stream();
   if (mark_ == nullptr) {
     side_ = side_stream(stream);
@@ -122,7 +119,7 @@ void GradientReducer::start_beside(std::span<Tensor> gradients, Room room) {
   mark_->record(stream);
   mark_->hold(side_);
   in_flight_.insert(in_flight_.end(), gradients.begin(), gradients.end());
-  Group group(comm_, room);
+  Group group(comm_);
   for (Tensor& grad : gradients) reduce(grad, side_);
   group.end();
 }

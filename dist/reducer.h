@@ -30,8 +30,7 @@ enum class Share { kWhole, kSlices };
 /// is what is stored: a block-sparse gradient [nnzb, b, b] sends its live blocks only.
 ///
 /// On a GPU a bucket is reduced where its gradients lie, on a stream beside theirs, while backward
-/// goes on, in limited room but for the last one, which nothing is left to run beside; on the host
-/// at once, small ones through a buffer from the tensors' own allocator.
+/// goes on; on the host at once, small ones through a buffer from the tensors' own allocator.
 class GradientReducer {
  public:
   /// `comm` must outlive the reducer. Throws ConfigError unless bucket_bytes > 0.
@@ -69,8 +68,8 @@ class GradientReducer {
     std::size_t missing = 0;
   };
   void start_complete_buckets();
-  void start(const Bucket& bucket, Room room);
-  void start_beside(std::span<Tensor> gradients, Room room);
+  void start(const Bucket& bucket);
+  void start_beside(std::span<Tensor> gradients);
   void average_packed(std::span<Tensor> gradients);
   void reduce(const View& view, const Stream& stream);
 

@@ -45,8 +45,16 @@ void check_like_host(dist::Communicator& nccl, const Shape& shape, DType dtype, 
 
 }  // namespace
 
-TEST_CASE("collectives on GPUs do what they do on the host") {
-  const auto nccl = dist::make_nccl_communicator(test::world(), gpu());
+TEST_CASE("collectives on GPUs do what they do on the host, with any number of thread blocks") {
+  int most_blocks = 0;
+  SUBCASE("NCCL's own") {}
+  SUBCASE("1") {
+    most_blocks = 1;
+  }
+  SUBCASE("4") {
+    most_blocks = 4;
+  }
+  const auto nccl = dist::make_nccl_communicator(test::world(), gpu(), most_blocks);
   const int ranks = nccl->size();
   for (const DType dtype : {DType::kFloat32, DType::kFloat64}) {
     const double tolerance = dtype == DType::kFloat32 ? 1e-6 : 1e-15;
@@ -102,16 +110,8 @@ TEST_CASE("bfloat16 adds on GPUs; what cannot be done is an error") {
 }
 
 TEST_CASE("buckets reduced beside the stream hold the means when finish() returns") {
-  int limited_blocks = 0;
-  SUBCASE("in any room") {}
-  SUBCASE("one thread block") {
-    limited_blocks = 1;
-  }
-  SUBCASE("four thread blocks") {
-    limited_blocks = 4;
-  }
   dist::Communicator& host = test::world();
-  const auto nccl = dist::make_nccl_communicator(host, gpu(), limited_blocks);
+  const auto nccl = dist::make_nccl_communicator(host, gpu());
   const std::vector<Shape> shapes{{1}, {17, 3}, {5, 16, 16}, {10007}, {512, 1024}, {300}};
   for (const dist::Share share : {dist::Share::kWhole, dist::Share::kSlices}) {
     for (const std::int64_t bucket : {1, 5000, 25 << 20}) {
@@ -187,26 +187,21 @@ TEST_CASE("a sharded optimizer on GPUs updates like a whole one") {
   CHECK(state.empty() == (host.rank() != 0));
 }
 
-// Its own CTest entry: rank 1 never makes its part, neither in limited room nor behind it.
+// Its own CTest entry: rank 1 never makes its part.
 TEST_CASE("a collective that some rank leaves out ends with its name" * doctest::skip()) {
   dist::Communicator& host = test::world();
-  const auto nccl = dist::make_nccl_communicator(host, gpu(), /*limited_blocks=*/4);
+  const auto nccl = dist::make_nccl_communicator(host, gpu());
   Tensor t = Tensor::zeros({1009}, DType::kFloat32, gpu());
-  const auto reduce_twice = [&] {
-    dist::Group group(*nccl, dist::Room::kLimited);
-    nccl->all_reduce_sum(t, gpu());
-    group.end();
-    nccl->all_reduce_sum(t, gpu());
-    synchronize(gpu());
-  };
-  reduce_twice();
+  nccl->all_reduce_sum(t, gpu());
+  synchronize(gpu());
   nccl->set_step(17);
   nccl->roll_call(false);
   nccl->set_deadline(std::chrono::milliseconds(2000));
   if (host.rank() == 1)
     std::this_thread::sleep_for(std::chrono::seconds(50));
   try {
-    reduce_twice();
+    nccl->all_reduce_sum(t, gpu());
+    synchronize(gpu());
   } catch (const Error& error) {
     fmt::print("rank {} says: {}\n", host.rank(), error.what());
     std::fflush(stdout);
