@@ -11,12 +11,12 @@ Device device_of_rank(Device wanted, dist::Communicator& comm) {
   return wanted;
 }
 
-RankDevice::RankDevice(Device wanted, dist::Communicator& host, int most_blocks)
+RankDevice::RankDevice(Device wanted, dist::Communicator& host)
     : host_(host), stream_(make_stream(device_of_rank(wanted, host))) {
   if (stream_.device.is_cpu())
     return;
   if (host.size() > 1) {
-    between_gpus_ = dist::make_nccl_communicator(host, stream_, most_blocks);
+    between_gpus_ = dist::make_nccl_communicator(host, stream_);
   } else {
     between_gpus_ = std::make_unique<dist::LocalCommunicator>();
   }

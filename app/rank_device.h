@@ -15,10 +15,9 @@ Device device_of_rank(Device wanted, dist::Communicator& comm);
 /// What a rank computes on, and how it reaches the others from there.
 class RankDevice {
  public:
-  /// On device_of_rank(wanted, host); `host` must outlive it. Collectives between GPUs take
-  /// `most_blocks` thread blocks at most (make_nccl_communicator). Collective. Throws BackendError
-  /// where there is no such GPU.
-  RankDevice(Device wanted, dist::Communicator& host, int most_blocks = 0);
+  /// On device_of_rank(wanted, host); `host` must outlive it. Collective. Throws BackendError where
+  /// there is no such GPU.
+  RankDevice(Device wanted, dist::Communicator& host);
 
   const Stream& stream() const { return stream_; }
   /// Takes tensors on the stream's device.

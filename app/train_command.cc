@@ -86,8 +86,7 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
       fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream()));
     return;
   }
-  const RankDevice device(recipe.run.device, context.comm,
-                          static_cast<int>(recipe.run.reduction_blocks));
+  const RankDevice device(recipe.run.device, context.comm);
   train::Trainer(recipe, options, device.comm(), *context.stop_signal, device.stream()).run();
 }
 

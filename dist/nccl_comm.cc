@@ -57,7 +57,7 @@ void pause(Clock::time_point since) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Communicator& host, const Stream& stream, int most_blocks);
+  NcclCommunicator(Communicator& host, const Stream& stream);
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
   ~NcclCommunicator() override;
@@ -114,7 +114,7 @@ auto NcclCommunicator::on_host(const Body& body) {
   }
 }
 
-NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, int most_blocks)
+NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
     : Communicator(host.rank(), host.size()),
       host_(host),
       stream_(stream),
@@ -131,8 +131,6 @@ NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, int
   const cuda::CurrentDevice current(stream_.device.index);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
   config.blocking = 0;
-  if (most_blocks > 0)
-    config.maxCTAs = most_blocks;
   try {
     finish(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), "ncclCommInitRankConfig");
   } catch (...) {
@@ -338,10 +336,9 @@ void NcclCommunicator::wait(const cuda::Mark& mark) {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream,
-                                                     int most_blocks) {
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream) {
   require<Error>(stream.device.is_cuda(), "[nccl] the stream is on {}", to_string(stream.device));
-  return std::make_unique<NcclCommunicator>(host, stream, most_blocks);
+  return std::make_unique<NcclCommunicator>(host, stream);
 }
 
 }  // namespace hew::dist

@@ -10,12 +10,9 @@ namespace hew::dist {
 /// `host`, views on a GPU through NCCL, whose id rank 0 passes on over `host`. No call of NCCL's
 /// blocks: what is under way is polled, and a failure or a passed deadline ends it (ncclCommAbort)
 /// and is an Error that names rank and step; where ranks are missing on the host too, it names
-/// them. A collective takes `most_blocks` thread blocks at most, each of which fills a
-/// multiprocessor; 0: as NCCL chooses. `stream` says which GPU, and lets the communicator watch
-/// over every wait for it, be it in an evaluation or in a checkpoint; `host` must outlive the
-/// communicator, which must outlive work on its streams. Throws BackendError, in a build without
-/// CUDA always.
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream,
-                                                     int most_blocks = 0);
+/// them. `stream` says which GPU, and lets the communicator watch over every wait for it, be it in
+/// an evaluation or in a checkpoint; `host` must outlive the communicator, which must outlive work
+/// on its streams. Throws BackendError, in a build without CUDA always.
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream);
 
 }  // namespace hew::dist

@@ -4,8 +4,7 @@
 namespace hew::dist {
 
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& /*host*/,
-                                                     const Stream& /*stream*/,
-                                                     int /*most_blocks*/) {
+                                                     const Stream& /*stream*/) {
   throw BackendError("nccl", 0, "this build has no CUDA (configure with the preset cuda)");
 }
 

@@ -30,8 +30,7 @@ struct RunConfig {
   Device device;
   std::int64_t threads = 0;  // 0: all this process may use
   std::int64_t hash_check_every = 100;
-  std::int64_t timeout = 300;         // seconds
-  std::int64_t reduction_blocks = 0;  // 0: as NCCL chooses, and products reckon with none
+  std::int64_t timeout = 300;  // seconds
   bool deterministic = false;
   std::string bsr_routes;  // a path, relative to the working directory; empty: none
   friend bool operator==(const RunConfig&, const RunConfig&) = default;

@@ -129,10 +129,6 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "Steps between comparisons of all ranks' parameters and masks; 0: never.");
   run.add("timeout", &RunConfig::timeout, at_least<std::int64_t>(1),
           "Seconds that a rank waits for another before the job ends with an error.");
-  run.add("reduction_blocks", &RunConfig::reduction_blocks,
-          Limit<std::int64_t>{"≥ 0 and ≤ 64", [](std::int64_t n) { return n >= 0 && n <= 64; }},
-          "Of several ranks on GPUs: thread blocks that NCCL may use, and multiprocessors that the "
-          "gradients' dense products leave to them; 0: as NCCL chooses, and none.");
   run.add("deterministic", &RunConfig::deterministic,
           "Two runs give equal bytes on a GPU too, at some cost; on the CPU they always do.");
   run.add(

@@ -8,7 +8,6 @@
 #include "core/error.h"
 #include "dist/consistency.h"
 #include "kernels/elementwise.h"
-#include "kernels/product_settings.h"
 #include "optim/clip.h"
 #include "optim/lr_schedule.h"
 #include "train/averaged_model.h"
@@ -16,24 +15,16 @@
 
 namespace hew::train {
 
-ag::BackwardHooks Trainer::reduce_when_done(bool at_once) {
+ag::BackwardHooks Trainer::reduce_when_done() {
   const bool slices = optimizer_->sharded() && !sparsifier().reads_gradients(progress_.steps);
   reducer_.begin(model().parameters(), slices ? dist::Share::kSlices : dist::Share::kWhole);
-  return {.leaf_done = [this, at_once, step = progress_.steps](const void* leaf) {
-    if (at_once)
-      reducer_.ready(leaf);
+  return {.leaf_done = [this, step = progress_.steps](const void* leaf) {
+    reducer_.ready(leaf);
     if (sparsity::LinearWeight* weight = sparsifier().dense_gradient_weight(leaf)) {
       reducer_.average(weight->dense_gradient());
       sparsifier().dense_gradient_done(*weight, step);
     }
   }};
-}
-
-void Trainer::backward_beside_reductions(const ag::Variable& loss) {
-  const int blocks = comm_.size() > 1 ? static_cast<int>(recipe_.run.reduction_blocks) : 0;
-  const kernels::ReservedMultiprocessors reserved(blocks, stream_);
-  // The first step times products beside what stands for NCCL's blocks: not beside these as well.
-  ag::backward(loss, Tensor(), reduce_when_done(/*at_once=*/blocks == 0 || stepped_));
 }
 
 Tensor Trainer::accumulate_gradients(std::int64_t step) {
@@ -52,11 +43,8 @@ Tensor Trainer::accumulate_gradients(std::int64_t step) {
     // some rank leaves out, the host would not get to the roll call.
     if (step_end_ && &batch == &batches.front())
       cuda::wait(*step_end_, stream_);
-    if (&batch == &batches.back()) {
-      backward_beside_reductions(loss);
-    } else {
-      ag::backward(loss);
-    }
+    const bool last = &batch == &batches.back();
+    ag::backward(loss, Tensor(), last ? reduce_when_done() : ag::BackwardHooks{});
     Tensor value = Tensor::empty({1}, DType::kFloat64, stream_);
     kernels::cast(loss.value().reshape({1}), value, stream_);
     kernels::add(total, value, total, stream_);
@@ -164,6 +152,7 @@ void Trainer::run() {
   const bool untrained = last == 0 && !options_.resume;
   if (untrained)
     checkpoint_now();
+  bool stepped = false;
   while (progress_.steps < last && !stop) {
     profile_.begin_step(progress_.steps + 1);
     stop = train_step();
@@ -180,9 +169,9 @@ void Trainer::run() {
     if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
       checkpoint_now();
     }
-    stepped_ = true;
+    stepped = true;
   }
-  if (!stepped_ && !untrained)
+  if (!stepped && !untrained)
     log_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                          recipe_.train.steps));
   if (stop) {

@@ -58,9 +58,7 @@ class Trainer {
   void open_directory(const std::vector<std::string>& news);
   // Returns whether the run is to stop.
   bool train_step();
-  // Gradients go off as they are complete, or all in reducer_.finish().
-  ag::BackwardHooks reduce_when_done(bool at_once);
-  void backward_beside_reductions(const ag::Variable& loss);
+  ag::BackwardHooks reduce_when_done();
   // Returns this rank's mean loss, float64 [1] on the device.
   Tensor accumulate_gradients(std::int64_t step);
   void refresh_masks(std::int64_t step);
@@ -104,7 +102,6 @@ class Trainer {
   StepOutcomes outcomes_;
   KnownOutcome known_;  // of the newest step that was read
   std::string stop_reason_;
-  bool stepped_ = false;  // since the trainer was made
 };
 
 }  // namespace hew::train

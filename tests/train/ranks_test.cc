@@ -120,25 +120,6 @@ TEST_CASE("dense losses agree over any number of ranks, in float32 and with drop
                                     losses_of(runs.directory("alone"))) <= 1e-5);
 }
 
-TEST_CASE(
-    "a run that leaves multiprocessors to reductions takes the same losses, and so a resume") {
-  const SharedScratch scratch;
-  const TinyRuns runs(scratch.path(), world());
-  const auto overrides = [](const char* blocks) {
-    return std::vector<std::string>{"train.steps=20", "train.micro_batch=1", "optim.clip_norm=1",
-                                    fmt::format("run.reduction_blocks={}", blocks)};
-  };
-  run_together(runs.recipe("together", overrides("4")), {.stop_after = 7});
-  run_together(runs.recipe("together", overrides("2")), {.resume = true});
-  if (world().rank() == 0) {
-    dist::LocalCommunicator alone;
-    run_training(runs.recipe("alone", overrides("0")), alone);
-  }
-  world().barrier();
-  CHECK(largest_relative_difference(losses_of(runs.directory("together")),
-                                    losses_of(runs.directory("alone"))) <= 1e-5);
-}
-
 TEST_CASE("a ViT under supermasks takes the same losses over any number of ranks") {
   const SharedScratch scratch;
   const TinyImageRuns runs(scratch.path(), world());
