@@ -169,8 +169,7 @@ class InputGradient final : public ProductCall {
             .accumulate = args_.accumulate,
             .epilogue = way,
             .bias = way == CUBLASLT_EPILOGUE_DGELU_BGRAD ? args_.dbias.data : nullptr,
-            .aux = way == kPlain ? nullptr : const_cast<void*>(args_.pre.data),  // NOLINT
-            .reserved = settings_of(backend_).reserved};
+            .aux = way == kPlain ? nullptr : const_cast<void*>(args_.pre.data)};  // NOLINT
   }
 
   void finish(cublasLtEpilogue_t way) const override {
@@ -251,8 +250,7 @@ class WeightGradient final : public ProductCall {
             .d = args_.dw.data,
             .accumulate = args_.accumulate,
             .epilogue = way,
-            .bias = way == kPlain ? nullptr : sums_.data,
-            .reserved = settings_of(backend_).reserved};
+            .bias = way == kPlain ? nullptr : sums_.data};
   }
 
   void finish(cublasLtEpilogue_t way) const override {

@@ -4,13 +4,11 @@
 #include <array>
 #include <limits>
 #include <new>
-#include <optional>
 #include <source_location>
 #include <utility>
 
 #include "core/cuda_check.h"
 #include "core/cuda_device.h"
-#include "kernels/occupied_multiprocessors.h"
 
 namespace hew::kernels {
 namespace {
@@ -31,11 +29,10 @@ void check(cublasStatus_t status, std::string_view api,
     throw BackendError(api, static_cast<int>(status), cublasLtGetStatusString(status), where);
 }
 
-// The library's description of a product on so many multiprocessors. Plain memory: made anew for
-// every call.
+// The library's description of a product. Plain memory: made anew for every call.
 class Description {
  public:
-  Description(const Product& p, int multiprocessors) {
+  explicit Description(const Product& p) {
     const bool is_double = p.compute == CUBLAS_COMPUTE_64F;
     check(cublasLtMatmulDescInit(&operation, p.compute, is_double ? CUDA_R_64F : CUDA_R_32F),
           "cublasLtMatmulDescInit");
@@ -48,8 +45,6 @@ class Description {
       set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, p.aux);
       set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, p.rows);
     }
-    if (p.reserved > 0)
-      set(CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, static_cast<std::int32_t>(multiprocessors));
     layout(a, p.in, p.rows, p.depth, p.op_a);
     layout(b, p.in, p.depth, p.cols, p.op_b);
     layout(d, p.out, p.rows, p.cols, CUBLAS_OP_N);
@@ -184,7 +179,7 @@ void ProductPlans::run(const ProductCall& call, ProductKey key, const Stream& st
   auto& settings = stream.state->get<ProductSettings>(stream);
   key.library = static_cast<std::int64_t>(cublasLtGetVersion());
   key.architecture = architecture_;
-  key.multiprocessors = multiprocessors_for(plain);
+  key.multiprocessors = multiprocessors_;
   key.deterministic = settings.deterministic ? 1 : 0;
   auto found = settings.choices.find(key);
   if (found == settings.choices.end() || !accepts(call, found->second)) {
@@ -202,7 +197,7 @@ std::vector<ProductChoice> ProductPlans::candidates(const ProductCall& call) con
   std::vector<ProductChoice> out;
   for (const cublasLtEpilogue_t way : call.ways()) {
     const Product product = call.product(way);
-    Description with(product, multiprocessors_for(product));
+    Description with(product);
     Preference preference(product);
     std::array<cublasLtMatmulHeuristicResult_t, kCandidates> results{};
     int count = 0;
@@ -250,11 +245,6 @@ ProductChoice ProductPlans::fastest(const ProductCall& call, const std::vector<P
   if (best_once == std::numeric_limits<double>::infinity())
     check(CUBLAS_STATUS_NOT_SUPPORTED, "cublasLtMatmul");
   const int repeats = repeats_for(best_once);
-  // What does not keep to the library's number would be faster alone than beside something. Only
-  // now that all code is loaded: loading may wait for the whole device.
-  std::optional<OccupiedMultiprocessors> others;
-  if (const int reserved = call.product(way_of(from.front())).reserved; reserved > 0)
-    others.emplace(reserved, stream);
   std::size_t best = 0;
   double best_time = std::numeric_limits<double>::infinity();
   for (std::size_t i = 0; i < from.size(); ++i) {
@@ -291,10 +281,6 @@ double ProductPlans::seconds(const ProductCall& call, const ProductChoice& choic
   return end.seconds_since(begin) / repeats;
 }
 
-int ProductPlans::multiprocessors_for(const Product& product) const {
-  return std::max(multiprocessors_ - product.reserved, 1);
-}
-
 // An imported choice is checked before it is used for the first time.
 bool ProductPlans::accepts(const ProductCall& call, const ProductChoice& choice) const {
   if (choice.verified)
@@ -303,8 +289,7 @@ bool ProductPlans::accepts(const ProductCall& call, const ProductChoice& choice)
   const cublasLtEpilogue_t way = way_of(choice);
   if (std::find(ways.begin(), ways.end(), way) == ways.end())
     return false;
-  const Product product = call.product(way);
-  Description with(product, multiprocessors_for(product));
+  Description with(call.product(way));
   const cublasLtMatmulAlgo_t algorithm = algorithm_of(choice);
   cublasLtMatmulHeuristicResult_t result{};
   const cublasStatus_t status = cublasLtMatmulAlgoCheck(
@@ -315,7 +300,7 @@ bool ProductPlans::accepts(const ProductCall& call, const ProductChoice& choice)
 
 cublasStatus_t ProductPlans::start(const Product& product, const ProductChoice& choice,
                                    const Stream& stream) const {
-  Description with(product, multiprocessors_for(product));
+  Description with(product);
   const cublasLtMatmulAlgo_t algorithm = algorithm_of(choice);
   const bool is_double = product.compute == CUBLAS_COMPUTE_64F;
   const double one = 1;

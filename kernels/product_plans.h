@@ -33,7 +33,6 @@ struct Product {
   cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_DEFAULT;
   void* bias = nullptr;  // or its gradient, of d's type
   void* aux = nullptr;   // [rows, cols], of d's type
-  int reserved = 0;      // multiprocessors left to other streams
 };
 
 /// A call that can be carried out in several ways, each a product with an epilogue of the library
@@ -80,7 +79,6 @@ class ProductPlans {
   double seconds(const ProductCall& call, const ProductChoice& choice, int repeats,
                  const Stream& stream) const;
   bool accepts(const ProductCall& call, const ProductChoice& choice) const;
-  int multiprocessors_for(const Product& product) const;
   cublasStatus_t start(const Product& product, const ProductChoice& choice,
                        const Stream& stream) const;
 

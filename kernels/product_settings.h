@@ -14,10 +14,10 @@ namespace hew::kernels {
 /// What a choice was made for: who makes it, the operation, and all of its operands that matter.
 /// Alignments are powers of two in bytes, up to 16; 0 where there is no such operand.
 struct ProductKey {
-  std::int64_t library = 0;          // the library's version
-  std::int64_t architecture = 0;     // 90 for Hopper
-  std::int64_t multiprocessors = 0;  // that the product may count on
-  std::int64_t op = 0;               // 0 forward, 1 gradient of the input, 2 of the weight
+  std::int64_t library = 0;       // the library's version
+  std::int64_t architecture = 0;  // 90 for Hopper
+  std::int64_t multiprocessors = 0;
+  std::int64_t op = 0;  // 0 forward, 1 gradient of the input, 2 of the weight
   std::int64_t dtype = 0;
   std::int64_t tf32 = 0;
   std::int64_t deterministic = 0;
@@ -52,9 +52,6 @@ struct ProductSettings {
 
   bool tf32 = false;           // float32 products and attention may round factors to tf32
   bool deterministic = false;  // choose without measuring, so that every run chooses alike
-  // Multiprocessors that gradients leave to what runs beside them, such as a reduction. Forward
-  // products, which backward may repeat, are the same with any number.
-  int reserved = 0;
   std::map<ProductKey, ProductChoice> choices;
 
   /// A first line with the format, then one choice a line.
@@ -63,21 +60,6 @@ struct ProductSettings {
   /// another version of the library or for another device stay unused. Throws DataError, with
   /// nothing added.
   void import_choices(std::string_view text);
-};
-
-/// While it lives, gradients on a stream leave so many multiprocessors to others.
-class ReservedMultiprocessors {
- public:
-  ReservedMultiprocessors(int count, const Stream& stream)
-      : settings_(stream.state->get<ProductSettings>(stream)) {
-    settings_.reserved = count;
-  }
-  ReservedMultiprocessors(const ReservedMultiprocessors&) = delete;
-  ReservedMultiprocessors& operator=(const ReservedMultiprocessors&) = delete;
-  ~ReservedMultiprocessors() { settings_.reserved = 0; }
-
- private:
-  ProductSettings& settings_;
 };
 
 }  // namespace hew::kernels

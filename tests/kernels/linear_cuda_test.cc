@@ -2,13 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <functional>
 
 #include "kernels/elementwise.h"
 #include "kernels/linear.h"
-#include "kernels/occupied_multiprocessors.h"
 #include "kernels/product_settings.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
@@ -380,67 +378,6 @@ TEST_CASE("deterministic products are chosen alike every time") {
   }
   CHECK(test::same_bytes(results[0], results[1]));
   CHECK(choices[0] == choices[1]);
-}
-
-TEST_CASE("gradients leave multiprocessors to others, and forward products stay as they are") {
-  const Stream stream = make_stream({.type = DeviceType::kCuda, .index = 0});
-  ProductSettings& settings = settings_of(stream);
-  settings.deterministic = test::small_sizes();
-  const Mode mode{.dtype = DType::kBFloat16};
-  const Size s{1024, 768, 512};
-  const Operands o(s, mode);
-  const auto run = [&] {
-    const Tensor x = test::to(o.x.gpu, stream);
-    const Tensor w = test::to(o.w.gpu, stream);
-    const Tensor dy = test::to(o.dy.gpu, stream);
-    Tensor y = Tensor::empty({s.m, s.n}, mode.dtype, stream);
-    Tensor dx = Tensor::empty({s.m, s.k}, mode.dtype, stream);
-    Tensor dw = Tensor::empty({s.n, s.k}, DType::kFloat32, stream);
-    kernels::linear_forward({.x = x, .w = w, .y = y}, stream);
-    kernels::linear_input_gradient({.dy = dy, .w = w, .dx = dx}, stream);
-    kernels::linear_weight_gradient({.dy = dy, .x = x, .dw = dw}, stream);
-    return std::array{test::on_cpu(y), test::on_cpu(dx), test::on_cpu(dw)};
-  };
-  const auto wanted = run();
-  REQUIRE(settings.choices.size() == 3);
-  const std::int64_t all = settings.choices.begin()->first.multiprocessors;
-  for (const int reserved : {4, 5}) {
-    const kernels::ReservedMultiprocessors others(reserved, stream);
-    const auto got = run();
-    CHECK(test::same_bytes(got[0], wanted[0]));
-    HEW_CHECK_CLOSE(
-        got[1], input_product(o.dy.wide, o.w.wide), rounding_of(mode),
-        sum_error(mode, s.n, largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide)))));
-    HEW_CHECK_CLOSE(
-        got[2], weight_product(o.dy.wide, o.x.wide), 0,
-        sum_error(mode, s.m, largest(weight_product(magnitudes(o.dy.wide), magnitudes(o.x.wide)))));
-    CHECK(std::ranges::count_if(settings.choices, [&](const auto& choice) {
-            return choice.first.multiprocessors == all - reserved;
-          }) == 2);
-  }
-  CHECK(settings.reserved == 0);
-  const auto again = run();
-  for (std::size_t i = 0; i < again.size(); ++i) CHECK(test::same_bytes(again[i], wanted[i]));
-  CHECK(settings.choices.size() == 7);
-}
-
-TEST_CASE("multiprocessors are occupied at once, and free again") {
-  const Stream stream = make_stream({.type = DeviceType::kCuda, .index = 0});
-  const Operands o({320, 256, 128}, {.dtype = DType::kFloat32});
-  const Tensor x = test::to(o.x.gpu, stream);
-  const Tensor w = test::to(o.w.gpu, stream);
-  Tensor y = Tensor::empty({320, 256}, DType::kFloat32, stream);
-  kernels::linear_forward({.x = x, .w = w, .y = y}, stream);  // loads the code
-  for (const int count : {1, 6, 8}) {
-    const auto start = std::chrono::steady_clock::now();
-    {
-      const kernels::OccupiedMultiprocessors occupied(count, stream);
-      kernels::linear_forward({.x = x, .w = w, .y = y}, stream);
-      synchronize(stream);
-    }
-    // It would wait a second for blocks that do not come, and five for blocks that do not go.
-    CHECK(std::chrono::steady_clock::now() - start < std::chrono::milliseconds(900));
-  }
 }
 
 }  // namespace hew
