@@ -51,6 +51,7 @@ struct Case {
   GpuInput dy;
   GpuInput values;
   GpuInput bias;
+  bool folds = false;  // dense products may take the place of the kernels under test
 
   Case(const BlockPattern& p, std::int64_t tokens, const Type& type)
       : pattern(p),
@@ -69,6 +70,11 @@ struct Case {
   }
   static GpuInput input(const Tensor& values_of, const Type& type) {
     return gpu_input(rounded(values_of, type.exact), type.dtype);
+  }
+
+  // A library's product may be rounded before its bias is added.
+  double of_rounding(const Tensor& sums) const {
+    return folds ? unit_roundoff(dtype) * (largest(sums) + largest(bias.wide)) : 0;
   }
 
   // Of a sum of `depth` products of normal values in the accumulator's precision: |sum| and all

@@ -67,12 +67,6 @@ double sum_error(const Mode& mode, std::int64_t depth, double magnitude) {
          magnitude;
 }
 
-double largest(const Tensor& wide) {
-  double out = 0;
-  for (const double x : wide.to_vector<double>()) out = std::max(out, std::abs(x));
-  return out;
-}
-
 Tensor magnitudes(const Tensor& wide) {
   std::vector<double> out = wide.to_vector<double>();
   for (double& x : out) x = std::abs(x);
@@ -171,19 +165,19 @@ TEST_CASE("linear products on a GPU agree with the CPU's in float64") {
       kernels::linear_forward({.x = o.x.gpu, .w = o.w.gpu, .y = y}, gpu);
       HEW_CHECK_CLOSE(
           y, product(o.x.wide, o.w.wide), relative,
-          sum_error(mode, s.k, largest(product(magnitudes(o.x.wide), magnitudes(o.w.wide)))));
+          sum_error(mode, s.k, test::largest(product(magnitudes(o.x.wide), magnitudes(o.w.wide)))));
       Tensor dx = test::poisoned({s.m, s.k}, mode.dtype, gpu);
       kernels::linear_input_gradient({.dy = o.dy.gpu, .w = o.w.gpu, .dx = dx}, gpu);
       HEW_CHECK_CLOSE(
           dx, input_product(o.dy.wide, o.w.wide), relative,
           sum_error(mode, s.n,
-                    largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide)))));
+                    test::largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide)))));
       Tensor dw = test::poisoned({s.n, s.k}, accumulator_of(mode.dtype), gpu);
       kernels::linear_weight_gradient({.dy = o.dy.gpu, .x = o.x.gpu, .dw = dw}, gpu);
       HEW_CHECK_CLOSE(
           dw, weight_product(o.dy.wide, o.x.wide), 0,
           sum_error(mode, s.m,
-                    largest(weight_product(magnitudes(o.dy.wide), magnitudes(o.x.wide)))));
+                    test::largest(weight_product(magnitudes(o.dy.wide), magnitudes(o.x.wide)))));
     }
   });
 }
@@ -201,8 +195,8 @@ TEST_CASE("linear_forward on a GPU: bias, pre-activation and activation") {
       kernels::add_broadcast(wanted_pre, o.bias.wide, wanted_pre, cpu);
     Tensor wanted = Tensor::empty(wanted_pre.shape(), DType::kFloat64, cpu);
     kernels::activation_forward(activation, wanted_pre, wanted, cpu);
-    const double magnitude =
-        largest(product(magnitudes(o.x.wide), magnitudes(o.w.wide))) + largest(o.bias.wide);
+    const double magnitude = test::largest(product(magnitudes(o.x.wide), magnitudes(o.w.wide))) +
+                             test::largest(o.bias.wide);
     const double error = sum_error(mode, s.k, magnitude);
     for (int call = 0; call < 2; ++call) {
       Tensor y = test::poisoned({s.m, s.n}, mode.dtype, gpu);
@@ -216,7 +210,7 @@ TEST_CASE("linear_forward on a GPU: bias, pre-activation and activation") {
                               gpu);
       // An activation is at most 1.2 times as steep; before and after it one rounding, and one more
       // where the bias is added by itself.
-      const double roundings = 4 * rounding_of(mode) * largest(wanted_pre);
+      const double roundings = 4 * rounding_of(mode) * test::largest(wanted_pre);
       HEW_CHECK_CLOSE(y, wanted, 0, 1.2 * error + roundings);
       if (kept && activation != Activation::kNone)
         HEW_CHECK_CLOSE(pre, wanted_pre, 0, error + roundings);
@@ -243,8 +237,8 @@ TEST_CASE("linear_input_gradient on a GPU: through an activation, with its bias 
     const Tensor plain = input_product(o.dy.wide, o.w.wide);
     Tensor wanted = Tensor::empty(plain.shape(), DType::kFloat64, cpu);
     kernels::activation_backward(activation, o.pre.wide, plain, wanted, cpu);
-    const double error =
-        sum_error(mode, s.n, largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide))));
+    const double error = sum_error(
+        mode, s.n, test::largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide))));
     for (int call = 0; call < 2; ++call) {
       Tensor dx = test::poisoned({s.m, s.k}, mode.dtype, gpu);
       Tensor dbias = test::poisoned({s.k}, accumulator_of(mode.dtype), gpu);
@@ -255,14 +249,14 @@ TEST_CASE("linear_input_gradient on a GPU: through an activation, with its bias 
                                       .pre = o.pre.gpu,
                                       .dbias = summed ? dbias.view() : View()},
                                      gpu);
-      HEW_CHECK_CLOSE(dx, wanted, 0, 1.2 * error + 4 * rounding_of(mode) * largest(plain));
+      HEW_CHECK_CLOSE(dx, wanted, 0, 1.2 * error + 4 * rounding_of(mode) * test::largest(plain));
       if (!summed)
         continue;
       // Sums of what dx has become: what is left is the error of summing, and of rounding dx if
       // that came later.
       const Mode exact{.dtype = mode.dtype};
       const Tensor got = widened(dx);
-      const double magnitude = largest(column_sums(magnitudes(got)));
+      const double magnitude = test::largest(column_sums(magnitudes(got)));
       const double rounding = mode.dtype == DType::kBFloat16 ? rounding_of(mode) * magnitude : 0;
       HEW_CHECK_CLOSE(dbias, column_sums(got), 0, sum_error(exact, s.m, magnitude) + rounding);
     }
@@ -287,12 +281,14 @@ TEST_CASE("linear gradients on a GPU add to what is there, once") {
     const Tensor dx_product = input_product(o.dy.wide, o.w.wide);
     const Tensor dw_product = weight_product(o.dy.wide, o.x.wide);
     const Tensor dbias_sum = column_sums(o.dy.wide);
-    const double dx_error = sum_error(
-        mode, s.n + 1, largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide))) + 8);
-    const double dw_error = sum_error(
-        mode, s.m + 1, largest(weight_product(magnitudes(o.dy.wide), magnitudes(o.x.wide))) + 8);
+    const double dx_error =
+        sum_error(mode, s.n + 1,
+                  test::largest(input_product(magnitudes(o.dy.wide), magnitudes(o.w.wide))) + 8);
+    const double dw_error =
+        sum_error(mode, s.m + 1,
+                  test::largest(weight_product(magnitudes(o.dy.wide), magnitudes(o.x.wide))) + 8);
     const double dbias_error =
-        sum_error(mode, s.m + 1, largest(column_sums(magnitudes(o.dy.wide))) + 8);
+        sum_error(mode, s.m + 1, test::largest(column_sums(magnitudes(o.dy.wide))) + 8);
     for (const bool accumulate : {false, true, true}) {
       CAPTURE(accumulate);
       Tensor dw = accumulate ? dw_before.gpu.clone() : test::poisoned({s.n, s.k}, sums.dtype, gpu);
@@ -315,7 +311,7 @@ TEST_CASE("linear gradients on a GPU add to what is there, once") {
       Tensor wanted_dx = dx_product.clone();
       kernels::add(wanted_dx, o.pre.wide, wanted_dx, cpu);
       // The library may round the product before it adds what was there.
-      const double rounding = rounding_of(mode) / 2 * largest(dx_product);
+      const double rounding = rounding_of(mode) / 2 * test::largest(dx_product);
       HEW_CHECK_CLOSE(dx, wanted_dx, rounding_of(mode), dx_error + rounding);
     }
   });

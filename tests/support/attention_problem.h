@@ -45,10 +45,6 @@ inline double largest_norm(const Tensor& x, std::int64_t width) {
   return largest;
 }
 
-inline double largest(const Tensor& x) {
-  return largest_norm(x, 1);
-}
-
 struct AttentionGradients {
   AttentionGradients(const AttentionCase& c, DType dtype, const Stream& stream)
       : dq(poisoned(c.q_shape(), dtype, stream)),

@@ -42,6 +42,12 @@ double unit_roundoff(DType dtype) {
   return epsilon(dtype) / 2;
 }
 
+double largest(const Tensor& x) {
+  double most = 0;
+  for (const double value : widen(x)) most = std::max(most, std::abs(value));
+  return most;
+}
+
 Comparison compare(const Tensor& a, const Tensor& b, double relative, double absolute) {
   if (a.shape() != b.shape()) {
     return {false, fmt::format("shapes {} and {}", to_string(a.shape()), to_string(b.shape()))};

@@ -20,6 +20,9 @@ struct Comparison {
 
 Comparison compare(const Tensor& a, const Tensor& b, double relative, double absolute = 0);
 
+/// The largest magnitude in a floating tensor; 0 of none.
+double largest(const Tensor& x);
+
 /// True if both have the same shape, dtype and bytes.
 bool same_bytes(const Tensor& a, const Tensor& b);
 

@@ -29,12 +29,6 @@ std::vector<double> values_of(const Tensor& x) {
   return rounded(on_cpu(x), DType::kFloat64).to_vector<double>();
 }
 
-double largest(const Tensor& x) {
-  double out = 0;
-  for (const double value : values_of(x)) out = std::max(out, std::abs(value));
-  return out;
-}
-
 double golden_tolerance(DType dtype) {
   return dtype == DType::kFloat32 ? 1e-5 : 1e-9;
 }

@@ -22,9 +22,8 @@ struct ModelPass {
 
 std::map<std::string, Tensor> gradients_of(layers::Model& model);
 
-/// Values in float64 on the host, and the largest magnitude among them.
+/// Values in float64 on the host.
 std::vector<double> values_of(const Tensor& x);
-double largest(const Tensor& x);
 
 /// How far a pass may be from a recorded one. Rounding in float32 alone moves small elements by
 /// 2e-6 of the tensor's largest, and moves with the compiler.
