@@ -13,6 +13,7 @@
 #include "app/bench_report.h"
 #include "core/error.h"
 #include "kernels/bsr.h"
+#include "kernels/bsr_routes.h"
 
 namespace hew {
 namespace {
@@ -123,7 +124,9 @@ class Bench {
         report_(print, options.json, options.output),
         stream_(make_stream(parse_device(options.device))),
         dtype_(stream_.device.is_cpu() ? DType::kFloat32 : DType::kBFloat16),
-        random_(stream_) {}
+        random_(stream_) {
+    stream_.state->get<kernels::BsrSettings>(stream_).folding = kernels::BsrFolding::kOwn;
+  }
 
   void run() {
     report_.head(fmt::format("{:<12}{:>6}{:>10}  {:<16}{:<26}{:>9}{:>9}{:>9}{:>8}", "shape",

@@ -9,8 +9,8 @@
 
 namespace hew {
 
-/// The endings of a block-sparse product against the bare product, on random data and blocks in
-/// bf16 (float32 on a CPU), turn by turn in one run.
+/// The endings of hew's own block-sparse kernels, with no dense product in their place, against the
+/// bare product, on random data and blocks in bf16 (float32 on a CPU), turn by turn in one run.
 struct BenchEndingsOptions {
   std::string device = "cpu";
   std::vector<std::string> shapes{"gpt2xl_fc1"};
@@ -26,7 +26,7 @@ struct BenchEndingsOptions {
 /// Calls print with one line of text at a time: a table, or with `json` one object for each shape,
 /// block, sparsity and ending. `over` is the ending's time over bare + extra, where extra is what
 /// the bytes that the ending alone reads and writes take in a copy on the device of the same run.
-/// Throws ConfigError.
+/// Throws ConfigError, DataError.
 void bench_endings(const BenchEndingsOptions& options,
                    const std::function<void(const std::string&)>& print);
 

@@ -82,7 +82,8 @@ void run_generate(const GenerateArguments& arguments, const AppContext& context)
   if (record.kind.empty()) {
     generate_tokens(arguments, trained, stream);
   } else {
-    generate_text(arguments, trained, *make_tokenizer(record.kind, record.blob, trained.file), stream);
+    generate_text(arguments, trained, *make_tokenizer(record.kind, record.blob, trained.file),
+                  stream);
   }
 }
 

@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <charconv>
+#include <cmath>
 #include <string>
 #include <string_view>
 
@@ -14,7 +15,7 @@ inline CLI::Validator at_least(int least) {
         double value = 0;
         const char* const end = text.data() + text.size();
         const auto [at, error] = std::from_chars(text.data(), end, value);
-        const bool number = error == std::errc() && at == end;
+        const bool number = error == std::errc() && at == end && std::isfinite(value);
         return number && value >= least
                    ? std::string()
                    : "got " + text + ", expected " + std::to_string(least) + " or more";

@@ -80,11 +80,12 @@ Ints longest_first(const Rows& rows) {
   return order;
 }
 
-// Where parts of a row are worth the way of their sums through device memory. A row is cut if it is
-// kLong times as long as the mean at least, and has many steps.
+// Where parts of a row are worth the way of their sums through device memory: the longest has kLong
+// times the mean's steps at least, and many.
 constexpr std::int64_t kLong = 3;
 constexpr std::int64_t kLongSteps = 48;
-constexpr int kMostCutRows = 4;  // the longest; sums of one take 2 to 4 MiB for 1024 tokens
+constexpr int kMostCutRows = 4;         // the longest
+constexpr std::int64_t kMostParts = 8;  // whose sums take at most 4 MiB a row for 1024 tokens
 constexpr std::int64_t kLeastPart = 16;
 // An H100's, for 256 tokens a tile of 16-bit elements.
 constexpr std::int64_t kMultiprocessors = 132;
@@ -113,7 +114,8 @@ std::int64_t parts_of(const Rows& rows, std::int64_t row, std::int64_t steps) {
   const std::int64_t length = rows.length(row);
   if (steps == 0 || length < std::max(kLongSteps, 2 * steps))
     return 1;
-  return std::min((length + steps - 1) / steps, RowPart::kMost);
+  static_assert(kMostParts <= RowPart::kMost);
+  return std::min((length + steps - 1) / steps, kMostParts);
 }
 
 using Group = std::array<std::int32_t, kMaxMembers>;

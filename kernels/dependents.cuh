@@ -3,7 +3,8 @@
 #include "kernels/launch.cuh"
 
 /// Kernels that follow each other at once: the thread blocks of the next one come in while those
-/// of the one before it leave. On Hopper; elsewhere they are ordinary kernels of a stream.
+/// of the one before it leave. On Hopper, whose code must be compiled for it (not as PTX for older
+/// GPUs, in which nothing would wait); elsewhere they are ordinary kernels of a stream.
 namespace hew::kernels {
 
 /// At the start of a kernel that launch_dependent() queued: what the kernels before it wrote can be

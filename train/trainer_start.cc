@@ -42,7 +42,7 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
 
 void Trainer::give_up_if_told() const {
   const std::string_view signal = stop_signal_.poll_urgent();
-  require<Error>(signal.empty(), "[train] stopped by {} before the first step; nothing was written",
+  require<Error>(signal.empty(), "[train] stopped by {} before its first step; nothing was written",
                  signal);
 }
 

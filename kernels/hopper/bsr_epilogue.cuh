@@ -9,7 +9,8 @@ namespace hew::kernels::hopper {
 /// rows of tokens in device memory, through shared memory that TMA stores from. A thread holds
 /// features f and f + 8 of each strip, for pairs of tokens. Where an ending joins other matrices
 /// [tokens, width] with the sums, TMA loads those into the buffers before the output takes their
-/// place, the first of them while the tile is being multiplied.
+/// place, the first of them while the tile is being multiplied; of a row that is cut, when its sums
+/// are complete.
 template <class Config>
 class BsrEpilogue {
  public:
@@ -38,7 +39,8 @@ class BsrEpilogue {
     }
   }
 
-  /// Before a tile is multiplied: begins to load what its ending joins with it, into all buffers.
+  /// Before a tile is multiplied, or when the sums of a cut row are complete: begins to load what
+  /// its ending joins with it, into all buffers.
   __device__ void prefetch(const OwnTile<Config>& tile, const BsrProductMaps& maps,
                            const Args& args) {
     if (args.ending == BsrEnding::kPlain || !leads())

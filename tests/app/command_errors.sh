@@ -131,9 +131,9 @@ expect "file.txt: [sentencepiece] not a SentencePiece model" data tokenize numbe
 OMP_NUM_THREADS=100000 expect "OMP_NUM_THREADS: got 100000, expected at most 4096" \
   train recipe.yaml run.dir=new
 # Told to stop while weights are drawn, which here would take hours.
-timeout --signal=TERM 1 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
+timeout --signal=TERM --kill-after=20 3 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
   > stdout 2> stderr || true
-if ! grep -qF "stopped by SIGTERM before the first step" stderr || [[ -e new ]]; then
+if ! grep -qF "stopped by SIGTERM before its first step" stderr || [[ -e new ]]; then
   echo "FAILED: a run that is told to stop while its model is built: $(cat stderr)"
   failures=$((failures + 1))
 fi

@@ -314,7 +314,7 @@ TEST_CASE("bsr_input_gradient on a GPU goes back through every activation") {
   }
 }
 
-TEST_CASE("block-sparse products on a GPU go through dense ones where those are cheaper") {
+TEST_CASE("folded block-sparse products on a GPU go through dense ones where those are cheaper") {
   for (const Type& type : {kFloat32, kTf32, kBFloat16}) {
     CAPTURE(type.name());
     Case c(random_pattern(1000, 1528, 16, 1, 8), 1001, type);

@@ -10,6 +10,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/product_settings.h"
 #include "kernels/swiglu.h"
+#include "tests/kernels/bsr_case.h"
 #include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/gpu_input.h"
@@ -22,21 +23,10 @@ namespace {
 
 using test::BlockPattern;
 using test::gpu_stream;
+using test::kHopperTypes;
+using test::kTypes;
 using test::random_pattern;
-
-struct Type {
-  DType dtype = DType::kFloat32;
-  bool tf32 = false;
-  // Values that are exact in this dtype are exact factors: products err by their sums alone.
-  DType exact = dtype;
-
-  std::string_view name() const { return tf32 ? "tf32" : name_of(dtype); }
-};
-constexpr Type kTf32{.dtype = DType::kFloat32, .tf32 = true, .exact = DType::kBFloat16};
-constexpr Type kBFloat16{.dtype = DType::kBFloat16};
-constexpr std::array kTypes{Type{.dtype = DType::kFloat32}, kTf32, Type{.dtype = DType::kFloat64},
-                            kBFloat16};
-constexpr std::array kHopperTypes{kBFloat16, kTf32};
+using test::Type;
 
 enum class Placed : std::uint8_t { kAligned, kMisaligned, kFolded };
 

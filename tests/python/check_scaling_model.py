@@ -10,6 +10,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import scaling_model as model  # noqa: E402
 
+# One setup, timed on several machines, moves by as much (docs/results/gpu-h100.md: 172.8 to 175.1 ms).
+SPREAD = 1.5e-2
+
 
 def check_bytes():
     whole = model.Reducing()
@@ -46,7 +49,7 @@ def check_limits():
 def check_fit():
     for name, of, reducing, ranks, measured, fitted in model.MEASURED:
         predicted = model.step(model.Machine(), of, reducing, ranks).seconds
-        assert abs(predicted / measured - 1) <= (1e-3 if fitted else 1.5e-2), name
+        assert abs(predicted / measured - 1) <= (1e-3 if fitted else SPREAD), name
 
 
 def check_page():

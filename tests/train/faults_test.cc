@@ -222,7 +222,7 @@ TEST_CASE_FIXTURE(Fixture, "SIGTERM does not wait for a model that is being buil
   const train::StopSignal stop_signal;
   std::raise(SIGTERM);
   CHECK_THROWS_WITH_AS(train::Trainer(recipe, {}, alone, stop_signal, test_stream()),
-                       "[train] stopped by SIGTERM before the first step; nothing was written",
+                       "[train] stopped by SIGTERM before its first step; nothing was written",
                        Error);
   CHECK_FALSE(std::filesystem::exists(runs.directory("run")));
 }

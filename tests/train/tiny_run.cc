@@ -199,9 +199,10 @@ std::vector<std::string> sparsity_overrides(const std::string& method) {
         "schedule: {final: 0.6}, freeze_scores_at: 70%, sharpness: {end: 70%}}]"};
   }
   if (method == "rigl")
-    return {"sparsity=[{" + common + "method: rigl, " + fixed + "}]"};
+    return {"sparsity=[{" + common + "method: rigl, lr_power: 0.5, " + fixed + "}]"};
   if (method == "ema") {
-    return {"sparsity=[{" + common + "method: blast, score: ema, " + schedule + "}]"};
+    return {"sparsity=[{" + common + "method: blast, score: ema, lr_power: 0.5, " + schedule +
+            "}]"};
   }
   return {"sparsity=[{" + common + "method: " + method + ", " + schedule + "}]"};
 }
