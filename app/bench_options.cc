@@ -7,12 +7,12 @@
 
 #include "core/cuda_device.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "core/stream.h"
 
 namespace hew {
 namespace {
 
-constexpr int kMaxThreads = 4096;
 constexpr BenchTurns kCpuTurns{.warm_ups = 1, .repeats = 5};
 constexpr BenchTurns kGpuTurns{.warm_ups = 3, .repeats = 20};
 
@@ -32,8 +32,8 @@ void add_run_options(CLI::App& command, const BenchRunView& options) {
 void check_run_options(const std::string& device, int threads, const std::optional<int>& repeats) {
   require<ConfigError>(parse_device(device).is_cpu() || cuda_device_count() > 0,
                        "--device {}: this build or machine has only cpu", device);
-  require<ConfigError>(threads >= 0 && threads <= kMaxThreads, "--threads {}: expected 0 to {}",
-                       threads, kMaxThreads);
+  require<ConfigError>(threads >= 0 && threads <= kMostThreads, "--threads {}: expected 0 to {}",
+                       threads, kMostThreads);
   require<ConfigError>(repeats.value_or(1) >= 1, "--repeats {}: expected 1 or more",
                        repeats.value_or(1));
 }

@@ -29,6 +29,7 @@
 #include "app/predict_command.h"
 #include "app/train_command.h"
 #include "core/error.h"
+#include "core/parallel.h"
 #include "dist/mpi_comm.h"
 #include "train/spelling.h"
 
@@ -64,12 +65,11 @@ void require_known_command(const CLI::App& app, int argc, char** argv) {
                   near.empty() ? "; --help lists them" : ", did you mean " + near.front() + "?"));
 }
 
-// Starting so many would end the process without a word.
+// Else the process would end without a word.
 void require_threads_that_start() {
-  constexpr int kMost = 4096;  // as of run.threads
   const int threads = omp_get_max_threads();
-  require<ConfigError>(threads <= kMost, "OMP_NUM_THREADS: got {}, expected at most {}", threads,
-                       kMost);
+  require<ConfigError>(threads <= kMostThreads, "OMP_NUM_THREADS: got {}, expected at most {}",
+                       threads, kMostThreads);
 }
 
 int run(int argc, char** argv, const AppContext& context) {

@@ -6,6 +6,9 @@
 
 namespace hew {
 
+/// The most threads that anything may be told to take: starting many more ends a process.
+inline constexpr int kMostThreads = 4096;
+
 /// body(i) for i from 0 to n − 1, in any order, on the threads of the process. Throws what the
 /// lowest i that failed threw, once all have been tried.
 template <class Body>

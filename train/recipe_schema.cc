@@ -1,5 +1,7 @@
 #include "train/recipe_schema.h"
 
+#include "core/parallel.h"
+
 namespace hew::train {
 
 namespace {
@@ -123,7 +125,8 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "Seed of initial weights, sample order, dropout and random masks.");
   run.add("device", &RunConfig::device, "Where the run computes.");
   run.add("threads", &RunConfig::threads,
-          Limit<std::int64_t>{"≥ 0 and ≤ 4096", [](std::int64_t n) { return n >= 0 && n <= 4096; }},
+          Limit<std::int64_t>{"≥ 0 and ≤ 4096",
+                              [](std::int64_t n) { return n >= 0 && n <= kMostThreads; }},
           "Threads a rank; 0: all that it may use.");
   run.add("hash_check_every", &RunConfig::hash_check_every, at_least<std::int64_t>(0),
           "Steps between comparisons of all ranks' parameters and masks; 0: never.");
