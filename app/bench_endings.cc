@@ -22,7 +22,9 @@ constexpr auto kActivation = kernels::Activation::kGeluTanh;
 
 void check(const BenchEndingsOptions& o) {
   check_run_options(o);
-  require<ConfigError>(o.tokens.value_or(1) >= 1, "--tokens {}: expected 1 or more", *o.tokens);
+  const std::int64_t tokens = o.tokens.value_or(1);
+  require<ConfigError>(tokens >= 1 && tokens <= kMostBenchSize, "--tokens {}: expected 1 to {}",
+                       tokens, kMostBenchSize);
   for (const std::int64_t b : o.blocks) {
     require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
                          "--blocks {}: expected multiples of 8 up to 128", b);

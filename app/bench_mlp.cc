@@ -30,7 +30,9 @@ constexpr std::array kWays{BsrFusing::kAlways, BsrFusing::kNever, BsrFusing::kAu
 void check(const BenchMlpOptions& o) {
   check_run_options(o);
   for (const std::int64_t size : {o.tokens, o.width, o.hidden})
-    require<ConfigError>(size >= 1, "--tokens, --width, --hidden: {} is not positive", size);
+    require<ConfigError>(size >= 1 && size <= kMostBenchSize,
+                         "--tokens, --width, --hidden: got {}, expected 1 to {}", size,
+                         kMostBenchSize);
   for (const std::int64_t b : o.blocks) {
     require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
                          "--blocks {}: expected multiples of 8 up to 128", b);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -9,6 +10,9 @@
 #include "core/device.h"
 
 namespace hew {
+
+/// The most tokens or features that a bench may be asked for: what they multiply to can be counted.
+inline constexpr std::int64_t kMostBenchSize = 1'000'000'000;
 
 /// What every bench that runs on one device lets its caller choose; `Options` below have members of
 /// these names.

@@ -16,7 +16,8 @@
 #   --work DIR            logs and finished items, which are kept (default BUILD/scaling)
 #   --build DIR           where hew is (default build-cuda)
 #   --no-build            take it as it is
-#   --slots N             ranks at a time on a machine without GPUs (then --hew-options run.device=cpu)
+#   --slots N             ranks at a time on a machine without GPUs (then --hew-options
+#                         "run.device=cpu train.precision=fp32")
 #   --mpirun TEXT         such as "mpirun --oversubscribe"
 #   --hew-options TEXT    overrides of the recipes, such as "train.recompute=blocks"
 set -uo pipefail
@@ -59,6 +60,9 @@ while [[ $# -gt 0 ]]; do
     --corpus) corpus=$2 && shift ;;
     --valid) valid=$2 && shift ;;
     --loss-recipes) loss_recipes=$2 && shift ;;
+    --loss-batch | --loss-steps | --tokens | --limit)
+      [[ $2 =~ ^[1-9][0-9]*$ ]] || stop "$1 $2: expected 1 or more"
+      ;;&
     --loss-batch | --loss-steps) loss+=("$1" "$2") && shift ;;
     --tokens | --limit | --mpirun) runs+=("$1" "$2") && shift ;;
     --slots) slots=$2 && shift ;;
@@ -66,7 +70,7 @@ while [[ $# -gt 0 ]]; do
     --build) build=$2 && shift ;;
     --no-build) build_first= ;;
     --hew-options) read -ra hew_options <<< "$2" && shift ;;
-    -h | --help) sed -n '2,25s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,26s/^# \{0,1\}//p' "$0" && exit 0 ;;
     -*) stop "unknown option $1 (try --help)" ;;
     *) output=$1 ;;
   esac
@@ -76,6 +80,10 @@ done
 [[ $ranks =~ ^[1-9][0-9]*(,[1-9][0-9]*)*$ ]] || stop "--ranks $ranks: expected numbers with commas"
 [[ $side_by_side == yes || $side_by_side == no ]] || stop "--side-by-side is yes or no"
 [[ -z $corpus || $valid ]] || stop "--corpus needs --valid"
+for file in "$corpus" "$valid"; do
+  [[ -z $file || -f $file ]] || stop "no corpus $file"
+done
+[[ $slots =~ ^[0-9]+$ ]] || stop "--slots $slots: expected a whole number"
 for part in ${parts//,/ }; do
   [[ ,weak,loss,shard,strong, == *,$part,* ]] || stop "no part $part; there are weak,loss,shard,strong"
 done

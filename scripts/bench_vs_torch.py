@@ -31,7 +31,15 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 
-from bench_vs_torch_table import SHAPES, Cell, dtype_of, markdown, read_records, rows_of
+from bench_vs_torch_table import (
+    SHAPES,
+    Cell,
+    dtype_of,
+    markdown,
+    read_records,
+    read_torch_records,
+    rows_of,
+)
 
 MAIN_SHAPES = 3
 SPARSITIES = [0.9, 0.8, 0.5, 0.95]
@@ -383,7 +391,7 @@ def main() -> int:
     hew = read_records(arguments.hew) if arguments.hew else []
     missing: list[str] = []
     if arguments.torch:
-        records = read_records(arguments.torch)
+        records = read_torch_records(arguments.torch)
     else:
         records, missing = measure_all(arguments)
     settings = {f"{r['device']}, {r['versions']}. Forward, {dtype_of(r)}" for r in records}

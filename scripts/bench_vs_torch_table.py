@@ -46,8 +46,23 @@ def read_records(path: pathlib.Path) -> list[dict]:
                 records.append(json.loads(line))
     except OSError as error:
         sys.exit(f"bench_vs_torch: {path}: {error.strerror}")
+    except UnicodeDecodeError:
+        sys.exit(f"bench_vs_torch: {path}: not a text file")
     except json.JSONDecodeError as error:
         sys.exit(f"bench_vs_torch: {path}:{number}: {error}")
+    return records
+
+
+def read_torch_records(path: pathlib.Path) -> list[dict]:
+    """At least one, each of a known shape and with all that the table asks for."""
+    needed = {"block", "wanted_sparsity", "dense_ms", "linear_ms", "addmm_ms", "best_ms", "best"}
+    needed |= {"device", "versions"}
+    records = read_records(path)
+    for record in records:
+        if record.get("shape") not in SHAPES or not needed <= record.keys():
+            sys.exit(f"bench_vs_torch: {path}: not PyTorch's record of a cell: {record}"[:120])
+    if not records:
+        sys.exit(f"bench_vs_torch: {path}: no records")
     return records
 
 

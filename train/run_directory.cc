@@ -47,6 +47,12 @@ bool RunDirectory::has_run() const {
 }
 
 void RunDirectory::require_free() const {
+  if (has_run())
+    lock();  // let go of at once: a run that goes on is not to be resumed or removed
+  require_no_run();
+}
+
+void RunDirectory::require_no_run() const {
   const bool can_resume = !checkpoints().empty();
   require<DataError>(!has_run(), "{}: holds a run already{}; {} it or choose another run.dir",
                      root_.string(), can_resume ? "" : " that ended before its first checkpoint",
@@ -65,7 +71,7 @@ FileDescriptor RunDirectory::create(const Recipe& wanted) const {
   require_free();
   make_directories(root_ / "checkpoints");
   FileDescriptor held = lock();
-  require_free();  // another process may have been here first
+  require_no_run();  // another process may have been here first
   save_recipe(wanted);
   return held;
 }

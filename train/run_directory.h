@@ -27,7 +27,7 @@ class RunDirectory {
 
   /// True if it holds a recipe, metrics or a checkpoint.
   bool has_run() const;
-  /// Throws DataError if a run is there already: nothing is ever overwritten.
+  /// Throws DataError if a run is there already, or goes on: nothing is ever overwritten.
   void require_free() const;
   /// Keeps other processes from training here while the result lives. Throws DataError if one does.
   /// On file systems without locks nobody is kept away.
@@ -47,6 +47,8 @@ class RunDirectory {
   void remove_unfinished() const;
 
  private:
+  void require_no_run() const;
+
   std::filesystem::path root_;
 };
 

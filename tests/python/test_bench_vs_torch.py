@@ -132,6 +132,19 @@ class Table(unittest.TestCase):
         self.assertIn("| vitb_fc1 | 32 | 0.9 | 0.50× | 1.00× | 2.00× | – | – | – |", out)
         self.assertIn("| vitb_fc2 | 32 | 0.9 | – | – | – | – | – | – | none works |", out)
 
+    def test_what_is_no_record_of_a_cell_is_one_line(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "broken"
+            for data in (b"", b"[1, 2]", b'{"a": 1}', b'{"shape": "vitb_fc1"}', b"{\xff", b"{1"):
+                path.write_bytes(data)
+                done = subprocess.run(
+                    [sys.executable, SCRIPT, "--torch", path], capture_output=True, text=True
+                )
+                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.stdout, "")
+                self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+                self.assertIn(str(path), done.stderr)
+
     def test_a_missing_file_is_one_line(self):
         done = subprocess.run(
             [sys.executable, SCRIPT, "--torch", "no-such-file"], capture_output=True, text=True

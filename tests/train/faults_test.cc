@@ -263,8 +263,10 @@ TEST_CASE_FIXTURE(Fixture, "one process at a time trains in a folder") {
   const train::RunDirectory directory(runs.directory("run"));
   {
     const FileDescriptor held = directory.lock();
-    CHECK(error_of([&] { run_training(recipe, alone, {.resume = true}); }) ==
-          runs.directory("run").string() + ": another process is training here");
+    for (const bool resume : {false, true}) {
+      CHECK(error_of([&] { run_training(recipe, alone, {.resume = resume}); }) ==
+            runs.directory("run").string() + ": another process is training here");
+    }
   }
   run_training(recipe, alone, {.resume = true});
   CHECK(std::filesystem::exists(checkpoint(30)));
