@@ -157,6 +157,7 @@ class Bench {
   void time(const Place& at, const char* product, const std::vector<Ending>& endings,
             const Tensor& output) {
     std::vector<std::function<void()>> bodies;
+    bodies.reserve(endings.size() + 1);
     for (const Ending& ending : endings) bodies.push_back(ending.body);
     // A copy of the output reads and writes one matrix each.
     const Tensor from = output.clone();
