@@ -58,10 +58,7 @@ void check(const BenchBsrOptions& o) {
   }
   for (const std::int64_t tokens : o.tokens)
     require<ConfigError>(tokens >= 1, "--tokens {}: expected 1 or more", tokens);
-  for (const std::int64_t b : o.blocks) {
-    require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
-                         "--blocks {}: expected multiples of 8 up to 128", b);
-  }
+  check_blocks(o.blocks);
   for (const double s : o.sparsities) {
     require<ConfigError>(s >= 0 && s <= 1, "--sparsity {}: expected 0 to 1", s);
   }
@@ -196,12 +193,7 @@ void add_bench_bsr(CLI::App& bench) {
       ->capture_default_str()
       ->excludes(shape);
   command->add_option("--in-features", o->in_features, "K")->capture_default_str()->excludes(shape);
-  command->add_option("--block,--blocks", o->blocks, "Block sizes")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--sparsity", o->sparsities, "Shares of dead blocks")
-      ->delimiter(',')
-      ->capture_default_str();
+  add_block_options(*command, o->blocks, o->sparsities);
   command->add_option("--products", o->products, "Of forward, input_gradient, weight_gradient")
       ->delimiter(',');
   command->add_option("--pattern", o->pattern, "random, long-row or long-column")

@@ -25,12 +25,8 @@ void check(const BenchEndingsOptions& o) {
   const std::int64_t tokens = o.tokens.value_or(1);
   require<ConfigError>(tokens >= 1 && tokens <= kMostBenchSize, "--tokens {}: expected 1 to {}",
                        tokens, kMostBenchSize);
-  for (const std::int64_t b : o.blocks) {
-    require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
-                         "--blocks {}: expected multiples of 8 up to 128", b);
-  }
-  for (const double s : o.sparsities)
-    require<ConfigError>(s >= 0 && s < 1, "--sparsity {}: expected 0 to below 1", s);
+  check_blocks(o.blocks);
+  check_sparsities(o.sparsities);
 }
 
 // An ending, and the matrices of the output's shape that it reads and writes beside the output.
@@ -218,12 +214,7 @@ void add_bench_endings(CLI::App& bench) {
       ->delimiter(',')
       ->capture_default_str();
   command->add_option("--tokens", o->tokens, "M, in place of a shape's own");
-  command->add_option("--block,--blocks", o->blocks, "Block sizes")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--sparsity", o->sparsities, "Shares of dead blocks")
-      ->delimiter(',')
-      ->capture_default_str();
+  add_block_options(*command, o->blocks, o->sparsities);
   command->callback([o] { bench_endings(*o, print_now); });
 }
 

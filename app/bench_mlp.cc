@@ -29,16 +29,13 @@ constexpr std::array kWays{BsrFusing::kAlways, BsrFusing::kNever, BsrFusing::kAu
 
 void check(const BenchMlpOptions& o) {
   check_run_options(o);
-  for (const std::int64_t size : {o.tokens, o.width, o.hidden})
+  for (const std::int64_t size : {o.tokens, o.width, o.hidden}) {
     require<ConfigError>(size >= 1 && size <= kMostBenchSize,
                          "--tokens, --width, --hidden: got {}, expected 1 to {}", size,
                          kMostBenchSize);
-  for (const std::int64_t b : o.blocks) {
-    require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
-                         "--blocks {}: expected multiples of 8 up to 128", b);
   }
-  for (const double s : o.sparsities)
-    require<ConfigError>(s >= 0 && s < 1, "--sparsity {}: expected 0 to below 1", s);
+  check_blocks(o.blocks);
+  check_sparsities(o.sparsities);
 }
 
 // A weight by its blocks and whole.
@@ -199,12 +196,7 @@ void add_bench_mlp(CLI::App& bench) {
   command->add_option("--tokens", o->tokens, "M")->capture_default_str();
   command->add_option("--width", o->width, "Features of input and output")->capture_default_str();
   command->add_option("--hidden", o->hidden, "Features in between")->capture_default_str();
-  command->add_option("--block,--blocks", o->blocks, "Block sizes")
-      ->delimiter(',')
-      ->capture_default_str();
-  command->add_option("--sparsity", o->sparsities, "Shares of dead blocks")
-      ->delimiter(',')
-      ->capture_default_str();
+  add_block_options(*command, o->blocks, o->sparsities);
   command->add_option("--activation", o->activation, "none, relu, gelu, gelu_tanh or silu")
       ->capture_default_str();
   command->callback([o] { bench_mlp(*o, print_now); });

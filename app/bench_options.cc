@@ -38,6 +38,28 @@ void check_run_options(const std::string& device, int threads, const std::option
                        repeats.value_or(1));
 }
 
+void add_block_options(CLI::App& command, std::vector<std::int64_t>& blocks,
+                       std::vector<double>& sparsities) {
+  command.add_option("--block,--blocks", blocks, "Block sizes")
+      ->delimiter(',')
+      ->capture_default_str();
+  command.add_option("--sparsity", sparsities, "Shares of dead blocks")
+      ->delimiter(',')
+      ->capture_default_str();
+}
+
+void check_blocks(std::span<const std::int64_t> blocks) {
+  for (const std::int64_t b : blocks) {
+    require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
+                         "--blocks {}: expected multiples of 8 up to 128", b);
+  }
+}
+
+void check_sparsities(std::span<const double> sparsities) {
+  for (const double s : sparsities)
+    require<ConfigError>(s >= 0 && s < 1, "--sparsity {}: expected 0 to below 1", s);
+}
+
 void use_threads(int threads) {
   if (threads > 0)
     omp_set_num_threads(threads);

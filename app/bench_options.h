@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <functional>
 #include <optional>
+#include <span>
 #include <string>
+#include <vector>
 
 #include "app/bench_turns.h"
 #include "core/device.h"
@@ -39,6 +41,14 @@ template <class Options>
 void check_run_options(const Options& o) {
   check_run_options(o.device, o.threads, o.repeats);
 }
+
+/// `--blocks` and `--sparsity`, lists with commas.
+void add_block_options(CLI::App& command, std::vector<std::int64_t>& blocks,
+                       std::vector<double>& sparsities);
+/// Throws ConfigError unless all are multiples of 8 up to 128.
+void check_blocks(std::span<const std::int64_t> blocks);
+/// Throws ConfigError unless all leave a block live.
+void check_sparsities(std::span<const double> sparsities);
 
 /// So many threads from here on; 0 changes nothing.
 void use_threads(int threads);

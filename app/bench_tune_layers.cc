@@ -6,6 +6,7 @@
 #include <string_view>
 
 #include "app/bench_bsr_weights.h"
+#include "app/bench_options.h"
 #include "core/error.h"
 #include "train/model_setup.h"
 #include "train/workload.h"
@@ -28,10 +29,7 @@ void check(const BenchTuneOptions& o) {
                        "bench tune: {} belongs to a --recipe, and there is none",
                        o.overrides.empty() ? "" : o.overrides.front());
   require<ConfigError>(o.tokens >= 0, "--tokens {}: expected 1 or more", o.tokens);
-  for (const std::int64_t b : o.blocks) {
-    require<ConfigError>(b >= 8 && b <= 128 && b % 8 == 0,
-                         "--blocks {}: expected multiples of 8 up to 128", b);
-  }
+  check_blocks(o.blocks);
   for (const double density : o.densities) {
     require<ConfigError>(density > 0 && density <= 1, "--densities {}: expected above 0, up to 1",
                          density);
