@@ -139,7 +139,7 @@ if ! grep -qF "stopped by SIGTERM before its first step" stderr || [[ -e new ]];
 fi
 for command in "eval run --data corpus.h5" "generate run --prompt 1"; do
   # shellcheck disable=SC2086
-  expect "[cuda] " $command --device cuda:99
+  expect "[cuda] this " $command --device cuda:99
   # shellcheck disable=SC2086
   expect "'gpu' is not a device (cpu, cuda, cuda:N)" $command --device gpu
 done
