@@ -257,15 +257,6 @@ __device__ void write_zeros(const RunSums<D, A>& args, std::int32_t begin, std::
   }
 }
 
-// As __pipeline_memcpy_async; L2 reads all of the 256 bytes around, the rest of which other lanes
-// need: rows are far from each other, and device memory is fastest in long runs.
-__device__ inline void fetch_wide(uint4* to, const void* from) {
-  asm volatile("cp.async.cg.shared.global.L2::256B [%0], [%1], 16;" ::"r"(
-                   static_cast<std::uint32_t>(__cvta_generic_to_shared(to))),
-               "l"(from)
-               : "memory");
-}
-
 // One block a tile, or kZeroRows rows of the table behind all tiles (x), and slab of channels (y),
 // one pack of n channels a thread: all threads of a block go the same way.
 template <class D, class A, int n>
@@ -288,9 +279,7 @@ __global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A>
   auto fetch = [&](P* to, std::int32_t i, std::uint32_t position) {
     if (i < part.end) {
       const D* from = dy + std::uint64_t{position} * args.width;
-      if constexpr (sizeof(P) == sizeof(uint4)) {
-        fetch_wide(reinterpret_cast<uint4*>(to), from);
-      } else if constexpr (sizeof(P) >= 4) {
+      if constexpr (sizeof(P) >= 4) {
         __pipeline_memcpy_async(to, from, sizeof(P));
       } else {
         *to = *reinterpret_cast<const P*>(from);
