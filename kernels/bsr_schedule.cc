@@ -389,7 +389,8 @@ BsrSchedule::BsrSchedule(const BsrPlan& plan, const Tensor& words)
   gradient.items = words_.rows(0, gradient.count * hopper::GradientItem::kWords)
                        .reshape({gradient.count, hopper::GradientItem::kWords});
   auto walk = [&](std::size_t d) {
-    return BsrWalk{.together = plan.together_[d].on(first),
+    return BsrWalk{.live_columns = d == 0 ? gradient.live_cols : gradient.live_rows,
+                   .together = plan.together_[d].on(first),
                    .alone = plan.alone_[d].on(first),
                    .tall = plan.tall_[d].on(first)};
   };

@@ -15,7 +15,7 @@ namespace hew::kernels::hopper {
 /// to that where it is float.
 template <class Config>
 CUtensorMap boxes_of(const void* data, std::int64_t rows, std::int64_t cols, int box_rows,
-                     bool tf32) {
+                     bool tf32, int fetched_bytes = 256) {
   constexpr bool kFloat = Config::kElementBytes == 4;
   return tensor_map({.data = data,
                      .dtype = kFloat ? DType::kFloat32 : DType::kBFloat16,
@@ -25,7 +25,8 @@ CUtensorMap boxes_of(const void* data, std::int64_t rows, std::int64_t cols, int
                      .stride = cols * Config::kElementBytes,
                      .box_rows = box_rows,
                      .box_cols = Config::kRow,
-                     .swizzle = Config::kSwizzle});
+                     .swizzle = Config::kSwizzle,
+                     .fetched_bytes = fetched_bytes});
 }
 
 template <class Config>
@@ -56,8 +57,10 @@ CUtensorMap zeros_map(const ConstView& values) {
 template <class Config>
 BsrProductMaps maps_of(const BsrProductCall& p) {
   const std::int64_t b = Config::kBlock;
+  const int fetched =
+      fetched_bytes(b * Config::kElementBytes, p.walk->live_columns, ceil_div(p.in.shape[1], b));
   return {.in = boxes_of<Config>(p.in.data, p.in.shape[0], p.in.shape[1], Config::kTokens,
-                                 /*tf32=*/true),
+                                 /*tf32=*/true, fetched),
           .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
                                      /*tf32=*/true),
           .zeros = zeros_map<Config>(p.values),

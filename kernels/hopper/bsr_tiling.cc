@@ -123,10 +123,19 @@ bool prefers_alone(const BsrWalk& walk, const BsrProductSize& size) {
   return tiles < kFewRounds * size.multiprocessors && density <= (size.block == 128 ? 0.12 : 0.06);
 }
 
+// Token tiles of a pass, in tiles of 256. What is measured best: one where blocks are small; more
+// of large ones, whose tiles wait for the tensor cores and differ in length, and where the values
+// do not stay in the cache.
+std::int64_t tiles_of_pass(const BsrProductSize& size) {
+  const bool cached = size.nnzb * size.block * size.block * size.element_bytes <= kCachedValues;
+  if (size.block == 128)
+    return cached ? 2 : 4;
+  return size.block == 64 && !cached ? 2 : 1;
+}
+
 TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
   const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
-  const bool cached = size.nnzb * size.block * size.block * size.element_bytes <= kCachedValues;
-  const std::int64_t run = std::int64_t{cached ? 2 : 4} * 256 / tokens;
+  const std::int64_t run = tiles_of_pass(size) * 256 / tokens;
   // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
   const std::int64_t longest = groups.longest * size.multiprocessors;
   const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));

@@ -13,24 +13,21 @@
 namespace hew::kernels::hopper {
 namespace {
 
-// Boxes of one panel over the tokens of a step. Where many block columns of the matrix are of no
-// use, what lies beside a panel shall not be read with it.
+// Boxes of one panel over the tokens of a step.
 template <class Config>
 CUtensorMap panels_of(const ConstView& matrix, std::int64_t live) {
-  constexpr std::int64_t kBlockBytes = Config::kBlock * Config::kElementBytes;
   const std::int64_t blocks = ceil_div(matrix.shape[1], std::int64_t{Config::kBlock});
-  const bool mostly_live = 4 * live >= 3 * blocks;
-  const auto exact = static_cast<int>(std::clamp<std::int64_t>(kBlockBytes, 64, 256));
-  return tensor_map({.data = matrix.data,
-                     .dtype = matrix.dtype,
-                     .tf32 = true,
-                     .rows = matrix.shape[0],
-                     .cols = matrix.shape[1],
-                     .stride = matrix.shape[1] * Config::kElementBytes,
-                     .box_rows = Config::kStepTokens,
-                     .box_cols = Config::kRow,
-                     .swizzle = Config::kSwizzle,
-                     .fetched_bytes = mostly_live ? 256 : exact});
+  return tensor_map(
+      {.data = matrix.data,
+       .dtype = matrix.dtype,
+       .tf32 = true,
+       .rows = matrix.shape[0],
+       .cols = matrix.shape[1],
+       .stride = matrix.shape[1] * Config::kElementBytes,
+       .box_rows = Config::kStepTokens,
+       .box_cols = Config::kRow,
+       .swizzle = Config::kSwizzle,
+       .fetched_bytes = fetched_bytes(Config::kBlock * Config::kElementBytes, live, blocks)});
 }
 
 // Its thread blocks are brought in as those of the kernel before it leave.

@@ -80,6 +80,12 @@ CUtensorMap tensor_map(const BoxArgs& args) {
   return map;
 }
 
+int fetched_bytes(std::int64_t block_bytes, std::int64_t live, std::int64_t blocks) {
+  if (4 * live >= 3 * blocks)
+    return 256;
+  return static_cast<int>(std::clamp<std::int64_t>(block_bytes, 64, 256));
+}
+
 bool movable(const ConstView& matrix) {
   const std::int64_t bytes = matrix.shape[matrix.shape.rank() - 1] * size_of(matrix.dtype);
   return reinterpret_cast<std::uintptr_t>(matrix.data) % 16 == 0 && bytes % 16 == 0;
