@@ -5,7 +5,9 @@ Per cell (shape, block size, sparsity), random blocks and data: PyTorch as it co
 faster of torch.nn.functional.linear with a BSR weight and bsr_dense_addmm with its defaults), its
 best over a sweep of bsr_dense_addmm's own parameters and of the layouts of both dense matrices, the
 best of those that take x as a layer has it, token after token (as hew does), and torch's dense
-product, all in turns in one loop; medians between CUDA events. hew's side comes from
+product, all in turns in one loop; medians between CUDA events around CUDA graphs, so that Python,
+which takes longer than many a kernel, does not count (with --no-graphs it does). hew's side comes
+from
 
     hew bench bsr --device cuda --shape all --products forward --output hew.jsonl
 
@@ -86,6 +88,12 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--stages", **numbers, default=[2, 3, 4, 5], help="num_stages")
     parser.add_argument("--warps", **numbers, default=[4, 8], help="num_warps")
     parser.add_argument("--groups", **numbers, default=[1, 4, 16], help="GROUP_SIZE_ROW")
+    parser.add_argument(
+        "--graphs",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="time CUDA graphs of the calls",
+    )
     parser.add_argument("--repeats", type=int, default=20, help="timed rounds of the finalists")
     parser.add_argument(
         "--jobs",
@@ -208,10 +216,28 @@ def runs(call: Callable) -> bool:
     return True
 
 
-def milliseconds(calls: dict, warmup: int, repeats: int) -> dict:
-    """Medians; the calls take turns."""
+def captured(call: Callable, pool) -> Callable:
+    """The call as a CUDA graph; as it is where it waits for the GPU, which a graph can't."""
     import torch
 
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, pool=pool):
+            call()
+    except RuntimeError:
+        torch.cuda.synchronize()
+        return call
+    return graph.replay
+
+
+def milliseconds(calls: dict, warmup: int, repeats: int, graphs: bool) -> dict:
+    """Medians; the calls, which have run before, take turns."""
+    import torch
+
+    if graphs:
+        torch.cuda.synchronize()
+        pool = torch.cuda.graph_pool_handle()
+        calls = {key: captured(call, pool) for key, call in calls.items()}
     marks: dict = {key: [] for key in calls}
     for turn in range(warmup + repeats):
         for key, run in calls.items():
@@ -271,7 +297,7 @@ class Sweep:
                 calls[choice] = call
         if not calls:
             return []
-        times = milliseconds(calls, warmup=1, repeats=5)
+        times = milliseconds(calls, warmup=1, repeats=5, graphs=self.arguments.graphs)
         ranked = sorted(times, key=times.get)[:FINALISTS]
         layouts = itertools.product((False, True), (False, True))
         return ranked + [
@@ -307,7 +333,9 @@ class Sweep:
         calls = {key: call for key, call in calls.items() if right(call, operands, reference)}
         calls["dense"] = lambda: linear(x, dense)
         del reference
-        times = milliseconds(calls, warmup=3, repeats=self.arguments.repeats)
+        times = milliseconds(
+            calls, warmup=3, repeats=self.arguments.repeats, graphs=self.arguments.graphs
+        )
         return {**record_of(cell, weight, times, tried=len(usable)), "dtype": dtype}
 
 
