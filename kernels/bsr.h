@@ -9,6 +9,7 @@
 namespace hew::kernels {
 
 struct BsrSchedule;
+class FoldedWeight;
 
 /// Where the live blocks of an N × K matrix W are: BSR by block rows, with the transposed index
 /// beside it. Live block p lies in block column col[p], ordered by (block row, block column); entry
@@ -44,6 +45,7 @@ struct BsrForwardArgs {
   ConstView residual = {};  // [M, N] or null
   View y;
   View pre = {};  // may be null; x·Wᵀ + bias [M, N] for the backward pass, where activated or gated
+  FoldedWeight* folded = nullptr;  // of these values, or null
 };
 
 /// dx[M, K] ← (dy[M, N]·W) ⊙ act'(pre[M, K]), through the transposed index, and dbias[K] ←
@@ -62,6 +64,7 @@ struct BsrInputGradientArgs {
   ConstView gate = {};  // [M, K] or null, and is with an activation; so are up and dgate
   ConstView up = {};
   View dgate = {};
+  FoldedWeight* folded = nullptr;  // of these values, or null
 };
 
 /// dvalues[p] ← dy[:, block row of p]ᵀ·x[:, block column of p] for each live block p; padding
@@ -76,8 +79,9 @@ struct BsrWeightGradientArgs {
 
 /// All views of one dtype, but dvalues and dbias of its accumulator; no output overlaps an input.
 /// Cost 2·M·nnzb·b² FLOPs. No sum depends on the number of threads. The contents of the index are
-/// not checked. Throws ShapeError, DtypeError, BackendError; Error for dbias without an activation
-/// and for what excludes each other.
+/// not checked. A product that goes through a dense one takes W from `folded`, and makes it there
+/// if it is the first; without it, and on the CPU, nothing is kept. Throws ShapeError, DtypeError,
+/// BackendError; Error for dbias without an activation and for what excludes each other.
 void bsr_forward(const BsrForwardArgs& args, const Stream& stream);
 void bsr_input_gradient(const BsrInputGradientArgs& args, const Stream& stream);
 void bsr_weight_gradient(const BsrWeightGradientArgs& args, const Stream& stream);

@@ -3,6 +3,7 @@
 #include "kernels/blocks.h"
 #include "kernels/bsr_routes.h"
 #include "kernels/elementwise.h"
+#include "kernels/folded_weight.h"
 #include "kernels/linear.h"
 #include "kernels/product_settings.h"
 #include "kernels/swiglu.h"
@@ -10,11 +11,13 @@
 namespace hew::kernels {
 namespace {
 
-// W [N, K] with zeros for dead blocks.
-Tensor folded(const ConstView& values, const BsrIndex& index, const Stream& stream) {
-  Tensor w = Tensor::empty({index.rows, index.cols}, values.dtype, stream);
-  scatter_blocks(values, index, w, stream);
-  return w;
+// W [N, K] of a product's values.
+template <class Args>
+Tensor folded(const Args& args, const Stream& stream) {
+  FoldedWeight alone;
+  const bool keep = stream.state->get<BsrSettings>(stream).keep_folded;
+  FoldedWeight& weight = keep && args.folded != nullptr ? *args.folded : alone;
+  return weight.of(args.values, args.index, stream);
 }
 
 }  // namespace
@@ -29,7 +32,7 @@ void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
   const bool activated = args.activation != Activation::kNone;
   const View product = args.gate && args.pre ? args.pre : args.y;
   linear_forward({.x = args.x,
-                  .w = folded(args.values, args.index, stream),
+                  .w = folded(args, stream),
                   .bias = args.bias,
                   .activation = args.activation,
                   .y = product,
@@ -44,7 +47,7 @@ void bsr_forward_folded(Cuda backend, const BsrForwardArgs& args) {
 void bsr_input_gradient_folded(Cuda backend, const BsrInputGradientArgs& args) {
   const Stream& stream = backend.stream;
   linear_input_gradient({.dy = args.dy,
-                         .w = folded(args.values, args.index, stream),
+                         .w = folded(args, stream),
                          .dx = args.dx,
                          .activation = args.activation,
                          .pre = args.pre,

@@ -20,6 +20,8 @@ struct BsrMlpArgs {
   BsrIndex down;
   ConstView down_bias = {};                  // may be null
   const BsrMlpSchedule* schedule = nullptr;  // made from these two indices; null: two products
+  FoldedWeight* up_folded = nullptr;         // as in BsrForwardArgs
+  FoldedWeight* down_folded = nullptr;
   View y;
 };
 
@@ -41,12 +43,14 @@ void bsr_mlp_products(Backend backend, const BsrMlpArgs& args) {
                            .index = args.up,
                            .bias = args.up_bias,
                            .activation = args.activation,
-                           .y = hidden});
+                           .y = hidden,
+                           .folded = args.up_folded});
   bsr_forward<T>(backend, {.x = hidden,
                            .values = args.down_values,
                            .index = args.down,
                            .bias = args.down_bias,
-                           .y = args.y});
+                           .y = args.y,
+                           .folded = args.down_folded});
 }
 
 }  // namespace hew::kernels

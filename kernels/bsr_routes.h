@@ -82,6 +82,7 @@ struct BsrSettings {
   // Where a block has it; nothing: if it pays.
   std::optional<hopper::BsrPacking> packing;
   std::optional<bool> tall;  // tiles of 256 rows
+  bool keep_folded = true;   // else each product folds W anew, whatever FoldedWeight it is given
 
   /// Takes measured times, which count only if `device` is what they were measured on. Returns
   /// whether they do.
