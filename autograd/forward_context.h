@@ -27,7 +27,11 @@ struct ForwardContext {
   Variable use(const Parameter& parameter) const {
     if (!parameter.var)
       return {};
-    return use_master(dtype ? parameter.var.working(*dtype) : parameter.var);
+    return use_master(leaf_of(parameter));
+  }
+  /// The leaf behind use(): the parameter, or its working copy.
+  Variable leaf_of(const Parameter& parameter) const {
+    return dtype ? parameter.var.working(*dtype) : parameter.var;
   }
   /// The same as it is held.
   Variable use_master(const Variable& leaf) const {

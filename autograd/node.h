@@ -39,8 +39,9 @@ struct Saved::Remake {
 struct Variable::State {
   Tensor value;
   std::shared_ptr<Slot> slot;
-  Variable working;                       // of a leaf; undefined until asked for
-  std::shared_ptr<Saved::Remake> remake;  // null unless the value can be made again
+  Variable working;                               // of a leaf; undefined until asked for
+  std::shared_ptr<kernels::FoldedWeight> folded;  // of a leaf; null until asked for
+  std::shared_ptr<Saved::Remake> remake;          // null unless the value can be made again
 };
 
 }  // namespace hew::ag

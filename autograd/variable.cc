@@ -6,8 +6,18 @@
 
 #include "autograd/node.h"
 #include "kernels/elementwise.h"
+#include "kernels/folded_weight.h"
 
 namespace hew::ag {
+namespace {
+
+// In place: ops that hold it see that it is gone.
+void drop(const std::shared_ptr<kernels::FoldedWeight>& folded) {
+  if (folded != nullptr)
+    folded->drop();
+}
+
+}  // namespace
 
 Variable::Variable(Tensor value, bool requires_grad) : state_(std::make_shared<State>()) {
   state_->slot = std::make_shared<Slot>(Slot{.shape = value.shape(),
@@ -27,6 +37,7 @@ const Tensor& Variable::value() const {
 Tensor& Variable::mutable_value() {
   assert(state_ != nullptr && state_->slot->producer == nullptr);
   state_->working = Variable();
+  drop(state_->folded);
   return state_->value;
 }
 
@@ -64,7 +75,18 @@ Variable Variable::working(DType dtype) const {
 
 Variable::Update Variable::update() {
   assert(state_ != nullptr && state_->slot->producer == nullptr);
-  return {.value = state_->value, .working = state_->working ? state_->working.value() : Tensor()};
+  drop(state_->folded);
+  if (!state_->working)
+    return {.value = state_->value, .working = {}};
+  drop(state_->working.state_->folded);
+  return {.value = state_->value, .working = state_->working.value()};
+}
+
+std::shared_ptr<kernels::FoldedWeight> Variable::folded() const {
+  assert(state_ != nullptr && state_->slot->producer == nullptr);
+  if (state_->folded == nullptr)
+    state_->folded = std::make_shared<kernels::FoldedWeight>();
+  return state_->folded;
 }
 
 const void* Variable::key() const {

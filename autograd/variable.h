@@ -6,6 +6,10 @@
 
 #include "core/tensor.h"
 
+namespace hew::kernels {
+class FoldedWeight;
+}
+
 namespace hew::ag {
 
 struct Node;
@@ -41,19 +45,24 @@ class Variable {
   /// The same tensor, cut off the tape.
   Variable detach() const;
 
-  /// The leaf's tensor for writing (loading, plain updates). Drops the working copy.
+  /// The leaf's tensor for writing (loading, plain updates), at once: what has been computed from
+  /// the old value, the working copy and folded(), is dropped now, and may be made again by the
+  /// next product.
   Tensor& mutable_value();
   /// A leaf whose value is this one's rounded to `dtype` and whose gradient is this one's: what a
   /// forward pass in lower precision uses. Made when first asked for, and again after a change;
   /// this leaf itself if that is its dtype.
   Variable working(DType dtype) const;
   /// The leaf's tensor and its working copy (undefined if there is none), for an optimizer that
-  /// writes both.
+  /// writes both, at once. Drops what folded() of either keeps.
   struct Update {
     Tensor value;
     Tensor working;
   };
   Update update();
+  /// Of a leaf that is live blocks: where products keep them as a dense matrix. The same for all
+  /// handles; not detach()'s.
+  std::shared_ptr<kernels::FoldedWeight> folded() const;
   /// Stands for the place of the gradient: equal for a leaf and its working copy.
   const void* key() const;
 

@@ -43,7 +43,8 @@ ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bi
                             .probe = context.training ? probe_ : ag::Variable(),
                             .bias = bias,
                             .pattern = pattern_,
-                            .activation = activation});
+                            .activation = activation,
+                            .folded = context.leaf_of(weight_).folded()});
     case Storage::kMaster:
       return masked_linear(
           {.x = x,
@@ -65,7 +66,8 @@ SparseLayer LinearWeight::live_layer(const ag::Variable& bias,
   return {.values = context.use(weight_),
           .probe = context.training ? probe_ : ag::Variable(),
           .bias = bias,
-          .pattern = pattern_};
+          .pattern = pattern_,
+          .folded = context.leaf_of(weight_).folded()};
 }
 
 void LinearWeight::keep_live_blocks(const PatternPtr& pattern) {

@@ -20,6 +20,8 @@ struct Kept {
   Tensor down;
   PatternPtr of_up;
   PatternPtr of_down;
+  FoldedPtr folded_up;
+  FoldedPtr folded_down;
   kernels::Activation activation;
 };
 
@@ -40,7 +42,8 @@ HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bi
                                .dx = out.d,
                                .activation = kept.activation,
                                .pre = pre,
-                               .dbias = needs_bias ? View(out.dbias) : View{}},
+                               .dbias = needs_bias ? View(out.dbias) : View{},
+                               .folded = kept.folded_down.get()},
                               pre.stream());
   return out;
 }
@@ -56,7 +59,7 @@ std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& nee
     out[kDownBias] = sum_of_tokens(dy);
   out[kUpBias] = dbias;
   if (needs[kX])
-    out[kX] = sparse_input_gradient(d, kept.up, *kept.of_up);
+    out[kX] = sparse_input_gradient(d, kept.up, *kept.of_up, kept.folded_up);
   const auto of_up =
       sparse_weight_gradients(d, kept.x, *kept.of_up, needs, {.values = kUp, .probe = kUpProbe});
   out[kUp] = of_up.values;
@@ -80,6 +83,8 @@ ag::Variable inference(const SparseFeedForwardArgs& args) {
        .down = down.pattern->index(),
        .down_bias = bias_of(down),
        .schedule = x.dtype() == DType::kBFloat16 ? up.pattern->mlp_schedule(down.pattern) : nullptr,
+       .up_folded = up.folded.get(),
+       .down_folded = down.folded.get(),
        .y = y},
       x.stream());
   return ag::Variable(y);
@@ -102,9 +107,13 @@ ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args) {
                                                .bias = up.bias,
                                                .pattern = *up.pattern,
                                                .activation = activation,
-                                               .keep_pre = taped});
-  const SparseForward out = sparse_forward(
-      {.x = hidden.y, .values = down.values.value(), .bias = down.bias, .pattern = *down.pattern});
+                                               .keep_pre = taped,
+                                               .folded = up.folded});
+  const SparseForward out = sparse_forward({.x = hidden.y,
+                                            .values = down.values.value(),
+                                            .bias = down.bias,
+                                            .pattern = *down.pattern,
+                                            .folded = down.folded});
   auto rule = [kept = Kept{.x = ag::Saved(x),
                            .h = ag::Saved(ag::Variable(hidden.y)),
                            .pre = hidden.pre,
@@ -112,6 +121,8 @@ ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args) {
                            .down = down.values.value(),
                            .of_up = up.pattern,
                            .of_down = down.pattern,
+                           .folded_up = up.folded,
+                           .folded_down = down.folded,
                            .activation = activation}](const Tensor& dy, ag::Needs& needs) {
     return gradients(kept, dy, needs);
   };

@@ -3,6 +3,7 @@
 #include "autograd/variable.h"
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
+#include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
 
@@ -12,6 +13,7 @@ struct SparseLayer {
   ag::Variable probe;   // may be undefined
   ag::Variable bias;    // may be undefined
   PatternPtr pattern;
+  FoldedPtr folded = {};  // of the values; may be null
 };
 
 /// y = act(x·upᵀ + up.bias)·downᵀ + down.bias: x [M, C], up [F, C], down [C', F]. What

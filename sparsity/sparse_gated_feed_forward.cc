@@ -25,9 +25,13 @@ enum Input : std::size_t {
 struct KeptLayer {
   Tensor values;
   PatternPtr pattern;
+  FoldedPtr folded;
 
   explicit KeptLayer(const SparseLayer& layer)
-      : values(layer.values.value()), pattern(layer.pattern) {}
+      : values(layer.values.value()), pattern(layer.pattern), folded(layer.folded) {}
+  Tensor input_gradient(const Tensor& d) const {
+    return sparse_input_gradient(d, values, *pattern, folded);
+  }
 };
 
 struct Kept {
@@ -56,7 +60,8 @@ HiddenGradients hidden_gradients(const Kept& kept, const Tensor& dy) {
                                .dx = out.up,
                                .gate = kept.of_gate,
                                .up = kept.of_up,
-                               .dgate = out.gate},
+                               .dgate = out.gate,
+                               .folded = kept.down.folded.get()},
                               like.stream());
   return out;
 }
@@ -78,8 +83,8 @@ std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& nee
   const HiddenGradients d = hidden_gradients(kept, dy);
   layer_gradients(dy, kept.h, kept.down, kDown, needs, out);
   if (needs[kX]) {
-    Tensor dx = sparse_input_gradient(d.up, kept.up.values, *kept.up.pattern);
-    const Tensor through_gate = sparse_input_gradient(d.gate, kept.gate.values, *kept.gate.pattern);
+    Tensor dx = kept.up.input_gradient(d.up);
+    const Tensor through_gate = kept.gate.input_gradient(d.gate);
     kernels::add(dx, through_gate, dx, dx.stream());
     out[kX] = dx;
   }
@@ -96,16 +101,23 @@ ag::Variable sparse_gated_feed_forward(const SparseGatedFeedForwardArgs& args) {
                                          up.probe, up.bias,     down.values, down.probe, down.bias};
   const bool taped = std::any_of(inputs.begin(), inputs.end(),
                                  [](const ag::Variable& v) { return v.requires_grad(); });
-  const SparseForward of_gate = sparse_forward(
-      {.x = x.value(), .values = gate.values.value(), .bias = gate.bias, .pattern = *gate.pattern});
+  const SparseForward of_gate = sparse_forward({.x = x.value(),
+                                                .values = gate.values.value(),
+                                                .bias = gate.bias,
+                                                .pattern = *gate.pattern,
+                                                .folded = gate.folded});
   const SparseForward hidden = sparse_forward({.x = x.value(),
                                                .values = up.values.value(),
                                                .bias = up.bias,
                                                .pattern = *up.pattern,
                                                .gate = of_gate.y,
-                                               .keep_pre = taped});
-  const SparseForward out = sparse_forward(
-      {.x = hidden.y, .values = down.values.value(), .bias = down.bias, .pattern = *down.pattern});
+                                               .keep_pre = taped,
+                                               .folded = up.folded});
+  const SparseForward out = sparse_forward({.x = hidden.y,
+                                            .values = down.values.value(),
+                                            .bias = down.bias,
+                                            .pattern = *down.pattern,
+                                            .folded = down.folded});
   auto rule = [kept = Kept{.x = ag::Saved(x),
                            .h = ag::Saved(ag::Variable(hidden.y)),
                            .of_gate = of_gate.y,

@@ -6,6 +6,7 @@
 
 #include "kernels/blocks.h"
 #include "kernels/elementwise.h"
+#include "kernels/folded_weight.h"
 #include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
@@ -67,13 +68,15 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
                       .bias = args.bias,
                       .pattern = *args.pattern,
                       .activation = args.activation,
-                      .keep_pre = taped({args.x, args.values, args.probe, args.bias})});
+                      .keep_pre = taped({args.x, args.values, args.probe, args.bias}),
+                      .folded = args.folded});
   auto rule = [x = ag::Saved(args.x), values = args.values.value(), pattern = args.pattern,
-               activation = args.activation, pre = out.pre](const Tensor& dy, ag::Needs& needs) {
+               activation = args.activation, pre = out.pre,
+               folded = args.folded](const Tensor& dy, ag::Needs& needs) {
     const auto [d, dbias] = through_activation(activation, pre, dy, /*needs_bias=*/needs[3]);
     std::vector<Tensor> grads(4);
     if (needs[0])
-      grads[0] = sparse_input_gradient(d, values, *pattern);
+      grads[0] = sparse_input_gradient(d, values, *pattern, folded);
     const auto of_weight =
         sparse_weight_gradients(d, x, *pattern, needs, {.values = 1, .probe = 2});
     grads[1] = of_weight.values;
@@ -90,22 +93,24 @@ ag::Variable masked_linear(const MaskedLinearArgs& args) {
   const Tensor& master = args.weight.value();
   const Tensor masked = args.soft.defined() ? softened(master, args.soft, grid.block) : master;
   const Tensor values = cast(gather(masked, *args.pattern), args.x.dtype());
-  const SparseForward out = sparse_forward(
-      {.x = args.x.value(),
-       .values = values,
-       .bias = args.bias,
-       .pattern = *args.pattern,
-       .activation = args.activation,
-       .keep_pre = taped({args.x, args.weight, args.scores, args.probe, args.bias})});
+  const auto folded = std::make_shared<kernels::FoldedWeight>();  // values are this op's own
+  const SparseForward out =
+      sparse_forward({.x = args.x.value(),
+                      .values = values,
+                      .bias = args.bias,
+                      .pattern = *args.pattern,
+                      .activation = args.activation,
+                      .keep_pre = taped({args.x, args.weight, args.scores, args.probe, args.bias}),
+                      .folded = folded});
   auto rule = [x = ag::Saved(args.x), weight = master, values, pattern = args.pattern,
-               soft = args.soft, activation = args.activation,
-               pre = out.pre](const Tensor& dy, ag::Needs& needs) {
+               soft = args.soft, activation = args.activation, pre = out.pre,
+               folded](const Tensor& dy, ag::Needs& needs) {
     const auto [needs_x, needs_weight, needs_scores, needs_probe, needs_bias] =
         std::tuple(needs[0], needs[1], needs[2], needs[3], needs[4]);
     const auto [d, dbias] = through_activation(activation, pre, dy, needs_bias);
     std::vector<Tensor> grads(5);
     if (needs_x)
-      grads[0] = sparse_input_gradient(d, values, *pattern);
+      grads[0] = sparse_input_gradient(d, values, *pattern, folded);
     Tensor g;
     if (needs_scores || needs_probe || soft.defined())
       g = dense_gradient(d, x.get());

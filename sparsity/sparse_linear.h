@@ -4,6 +4,7 @@
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
 #include "sparsity/soft_mask.h"
+#include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
 
@@ -17,11 +18,12 @@ struct SparseLinearArgs {
   ag::Variable bias;   // may be undefined
   PatternPtr pattern;
   kernels::Activation activation = kernels::Activation::kNone;
+  FoldedPtr folded = {};  // of the values; may be null
 };
 ag::Variable sparse_linear(const SparseLinearArgs& args);
 
 /// y = act(x·(W ⊙ mask)ᵀ + bias) with a dense master W [N, K] (methods.md §2, straight-through),
-/// whose live blocks are rounded to x's dtype.
+/// whose live blocks are rounded to x's dtype; a dense copy of them serves this op alone.
 /// Gradients with G = ∂L/∂(W ⊙ mask): W gets G ⊙ mask, scores [R, C] get Σ over the block of G ⊙ W,
 /// for dead blocks too. Without scores or a soft mask G is computed for live blocks only.
 /// With a soft mask m the product is with W ⊙ m ⊙ mask, and W gets its gradient through W ⊙ m as

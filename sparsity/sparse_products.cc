@@ -13,7 +13,7 @@ Shape values_shape(const BsrPattern& pattern) {
 }  // namespace
 
 SparseForward sparse_forward(const SparseForwardArgs& args) {
-  const auto& [x, values, bias, pattern, activation, gate, keep_pre] = args;
+  const auto& [x, values, bias, pattern, activation, gate, keep_pre, folded] = args;
   const Shape shape{x.size(0), pattern.grid().rows};
   SparseForward out{.y = Tensor::empty(shape, x.dtype(), x.stream())};
   if (keep_pre && (activation != kernels::Activation::kNone || gate.defined()))
@@ -25,15 +25,18 @@ SparseForward sparse_forward(const SparseForwardArgs& args) {
                         .activation = activation,
                         .gate = gate.defined() ? gate.view() : ConstView{},
                         .y = out.y,
-                        .pre = out.pre.defined() ? View(out.pre) : View{}},
+                        .pre = out.pre.defined() ? View(out.pre) : View{},
+                        .folded = folded.get()},
                        x.stream());
   return out;
 }
 
-Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern) {
+Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern,
+                             const FoldedPtr& folded) {
   Tensor dx = Tensor::empty({d.size(0), pattern.grid().cols}, d.dtype(), d.stream());
-  kernels::bsr_input_gradient({.dy = d, .values = values, .index = pattern.index(), .dx = dx},
-                              d.stream());
+  kernels::bsr_input_gradient(
+      {.dy = d, .values = values, .index = pattern.index(), .dx = dx, .folded = folded.get()},
+      d.stream());
   return dx;
 }
 

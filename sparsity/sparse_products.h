@@ -7,6 +7,9 @@
 
 namespace hew::sparsity {
 
+/// Where products that go through dense ones keep a layer's W; null: each makes it anew.
+using FoldedPtr = std::shared_ptr<kernels::FoldedWeight>;
+
 /// Products with a matrix given by its live blocks, for ops that contain one: x [M, K], values
 /// [nnzb, b, b], gradients of parameters in the accumulator of x's dtype.
 
@@ -19,6 +22,7 @@ struct SparseForwardArgs {
   kernels::Activation activation = kernels::Activation::kNone;
   Tensor gate = {};       // [M, N]; undefined with an activation
   bool keep_pre = false;  // where there is an activation or a gate
+  FoldedPtr folded = {};  // of these values; may be null
 };
 struct SparseForward {
   Tensor y;         // [M, N]
@@ -27,7 +31,8 @@ struct SparseForward {
 SparseForward sparse_forward(const SparseForwardArgs& args);
 
 /// d·W [M, K] for d [M, N].
-Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern);
+Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern,
+                             const FoldedPtr& folded);
 
 /// Σ_m d[m, :] in the accumulator of d's dtype: the gradient of a bias.
 Tensor sum_of_tokens(const Tensor& d);

@@ -56,7 +56,7 @@ void copy_weights(const TrainedModel& from, layers::Model& to) {
     values[weight->name()] = weight->folded();
   }
   for (ag::Parameter* parameter : to.parameters()) {
-    Tensor target = parameter->value();
+    Tensor& target = parameter->var.mutable_value();
     target.copy_from(converted(values.at(parameter->name), target.dtype()));
   }
 }

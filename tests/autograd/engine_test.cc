@@ -7,6 +7,8 @@
 #include "autograd/variable.h"
 #include "core/error.h"
 #include "kernels/elementwise.h"
+#include "kernels/folded_weight.h"
+#include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/device.h"
 #include "tests/support/random.h"
@@ -171,6 +173,37 @@ TEST_CASE("a working copy has its master's gradient, and follows its changes") {
   CHECK(static_cast<float>(master.working(DType::kBFloat16).value().to_vector<BFloat16>()[1]) ==
         6.0F);
   CHECK(same_value(master.working(DType::kFloat32), master));
+}
+
+TEST_CASE("who may write a leaf drops the dense copies that products keep of it") {
+  const Stream& stream = test::test_stream();
+  const test::BlockPattern pattern = test::one_block(16, 24, 8, 1, 2);
+  const test::UploadedPattern uploaded(pattern, stream);
+  ag::Variable master(test::random_tensor({1, 8, 8}, DType::kFloat64, stream, 1),
+                      /*requires_grad=*/true);
+  const ag::Variable other_handle = master;
+  const auto keep = [&](const ag::Variable& leaf) {
+    leaf.folded()->of(leaf.value(), uploaded.index(), stream);
+    CHECK(leaf.folded()->kept().defined());
+  };
+  keep(master);
+  CHECK(other_handle.folded() == master.folded());
+  CHECK(master.detach().folded() != master.folded());
+  const ag::Variable working = master.working(DType::kFloat32);
+  keep(working);
+  CHECK(master.folded() != working.folded());
+
+  // In place: who holds it already sees it too.
+  const auto held = master.folded();
+  const auto held_working = working.folded();
+  master.update();
+  CHECK_FALSE(held->kept().defined());
+  CHECK_FALSE(held_working->kept().defined());
+  CHECK(master.folded() == held);
+  keep(master);
+  master.mutable_value();
+  CHECK_FALSE(held->kept().defined());
+  CHECK(master.working(DType::kFloat32).folded() != held_working);
 }
 
 TEST_CASE("a leaf is reported done once, after its last use") {

@@ -5,6 +5,8 @@
 #include <numeric>
 
 #include "core/error.h"
+#include "kernels/folded_weight.h"
+#include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/random.h"
@@ -87,6 +89,22 @@ TEST_CASE("another shape, name or number of tensors fails on every rank") {
     fewer.pop_back();
   CHECK(message_of([&] { dist::check_equal(comm, fewer); }) ==
         "[consistency] the list of tensors" + where);
+}
+
+TEST_CASE("broadcast drops the dense copies that products keep of live blocks") {
+  dist::Communicator& comm = test::world();
+  const Stream cpu = make_cpu_stream();
+  const test::BlockPattern pattern = test::one_block(16, 24, 8, 1, 2);
+  ag::Parameter weight{
+      .name = "w",
+      .var = ag::Variable(test::random_tensor({1, 8, 8}, DType::kFloat32, cpu,
+                                              static_cast<std::uint64_t>(comm.rank())),
+                          /*requires_grad=*/true)};
+  const auto folded = weight.var.folded();
+  folded->of(weight.value(), pattern.index(), cpu);
+  const std::vector<ag::Parameter*> all{&weight};
+  dist::broadcast_parameters(comm, all);
+  CHECK_FALSE(folded->kept().defined());
 }
 
 TEST_CASE("broadcast gives every rank rank 0's parameters") {

@@ -8,6 +8,8 @@
 #include "core/error.h"
 #include "dist/reducer.h"
 #include "dist/slices.h"
+#include "kernels/folded_weight.h"
+#include "tests/support/block_pattern.h"
 #include "tests/support/compare.h"
 #include "tests/support/mpi_world.h"
 #include "tests/support/random.h"
@@ -86,7 +88,14 @@ TEST_CASE_TEMPLATE("sharded updates are those of whole parameters", T, float, do
     // Two ranks add in one order only; more round differently.
     const double tolerance =
         comm.size() <= 2 ? 0 : 64 * static_cast<double>(std::numeric_limits<T>::epsilon());
+    // The last parameter as all blocks of a row.
+    const test::BlockPattern row =
+        test::make_pattern(8, 11 * 8, 8, [](std::int64_t, std::int64_t) { return true; });
     for (std::uint64_t step = 0; step < 3; ++step) {
+      for (const Model* m : {&expected, &model}) {
+        const ag::Variable& blocks = m->parameters.back().var;
+        blocks.folded()->of(blocks.value(), row.index(), cpu);
+      }
       expected.differentiate(step, comm.rank());
       model.differentiate(step, comm.rank());
       reducer.average(expected.pointers());
@@ -98,6 +107,8 @@ TEST_CASE_TEMPLATE("sharded updates are those of whole parameters", T, float, do
       const ConstView scale = norm.scale();  // one for both, since its sums round differently
       whole.step(1e-2, scale);
       sharded.step(1e-2, scale);
+      for (const Model* m : {&expected, &model})
+        CHECK_FALSE(m->parameters.back().var.folded()->kept().defined());
       for (std::size_t i = 0; i < shapes().size(); ++i) {
         HEW_CHECK_CLOSE(model.parameters[i].value(), expected.parameters[i].value(), tolerance,
                         tolerance);
