@@ -38,7 +38,7 @@ Rates product_rates(const BsrProblem& p) {
     r = p.block >= 128  ? Rates{.flops = 300e12, .shared_memory = 8.5e12}
         : p.block >= 64 ? Rates{.flops = 290e12, .shared_memory = 8.5e12}
         : p.block >= 32 ? Rates{.flops = 215e12, .shared_memory = 8.5e12}
-                        : Rates{.shared_memory = 6.6e12, .exposed = 0.4};
+                        : Rates{.shared_memory = 6.8e12, .exposed = 0.4};
   } else {
     r = p.block >= 64   ? Rates{.flops = 680e12, .shared_memory = 8.5e12}
         : p.block >= 32 ? Rates{.shared_memory = 6.7e12}
@@ -147,12 +147,15 @@ double transposing_seconds(const BsrProblem& p) {
   return copies ? 2 * value_bytes(p) / kMemory + kLaunch : 0;
 }
 
-// W is written whole, from live blocks; of its gradient live blocks alone are copied.
+// W is written whole, from live blocks, for at least two products: forward and input gradient share
+// it (FoldedWeight). Of its gradient live blocks alone are copied.
 double folding_seconds(const BsrProblem& p) {
   const double matrix =
       value_element_bytes(p) * static_cast<double>(p.rows) * static_cast<double>(p.cols);
-  const double written = p.product == BsrProduct::kWeightGradient ? value_bytes(p) : matrix;
-  return (written + value_bytes(p)) / kCopy + kLaunch;
+  if (p.product == BsrProduct::kWeightGradient)
+    return 2 * value_bytes(p) / kCopy + kLaunch;
+  constexpr double kSharing = 2;
+  return ((matrix + value_bytes(p)) / kCopy + kLaunch) / kSharing;
 }
 
 double hopper_seconds(const BsrProblem& p) {
