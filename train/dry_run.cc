@@ -8,6 +8,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "kernels/bsr_route.h"
+#include "kernels/bsr_schedule.h"
 #include "sparsity/schedule.h"
 #include "sparsity/selection.h"
 #include "train/flops.h"
@@ -70,33 +72,57 @@ std::vector<Row> collect_rows(const SparseModel& parts) {
   return rows;
 }
 
+// Whether forward or input gradient go through a dense product on a Hopper, by the estimate.
+bool folds(const Recipe& recipe, int ranks, kernels::BsrProblem problem) {
+  problem.dtype = activation_dtype(recipe.train.precision);
+  problem.tf32 = recipe.train.precision == Precision::kTf32;
+  problem.tokens = samples_at_a_time(recipe.train, ranks) * recipe.model.context;
+  const std::int64_t pack = 16 / size_of(problem.dtype);  // of elements that TMA moves
+  problem.hopper = problem.hopper && kernels::has_schedule(problem.block) &&
+                   (problem.dtype == DType::kBFloat16 || problem.tf32) &&
+                   problem.rows % pack == 0 && problem.cols % pack == 0;
+  problem.product = kernels::BsrProduct::kForward;
+  const bool forward = kernels::cheapest_route(problem) == kernels::BsrRoute::kFolded;
+  problem.product = kernels::BsrProduct::kInputGradient;
+  return forward || kernels::cheapest_route(problem) == kernels::BsrRoute::kFolded;
+}
+
 // A matrix under a rule, as it is stored at `step`.
-StoredParameter stored_parameter(const sparsity::Sparsifier& sparsifier, const Row& row,
+StoredParameter stored_parameter(const Recipe& recipe, int ranks,
+                                 const sparsity::Sparsifier& sparsifier, const Row& row,
                                  std::int64_t step) {
   const auto all = static_cast<double>(row.shape.numel());
   if (row.target == nullptr)
     return {.stored = all, .live = all};
   const sparsity::SparsityRule& rule = sparsifier.rules()[row.target->rule];
-  const auto live =
-      static_cast<double>(wanted_live(sparsifier, row, step) * row.grid.block * row.grid.block);
+  const std::int64_t blocks = wanted_live(sparsifier, row, step);
+  const auto live = static_cast<double>(blocks * row.grid.block * row.grid.block);
   const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
   const bool masked = rule.weights != sparsity::Weights::kLive && !frozen;
+  const bool copied = recipe.run.keep_folded && !recipe.run.device.is_cpu() &&
+                      folds(recipe, ranks,
+                            {.rows = row.grid.rows,
+                             .cols = row.grid.cols,
+                             .block = row.grid.block,
+                             .nnzb = blocks,
+                             .hopper = frozen || !selects_every_step(rule)});
   const double scores = learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0;
   return {.stored = masked ? all + scores : live,
           .live = live,
           .masked = masked,
+          .folded = copied ? all : 0,
           .dense_gradient = grows_at(rule, step) ? all : 0,
           .used_up_early = sparsity::Sparsifier::used_up_early(rule)};
 }
 
 // The model as it is stored at `step`.
-StoredModel stored_model(const Recipe& recipe, const SparseModel& parts,
+StoredModel stored_model(const Recipe& recipe, int ranks, const SparseModel& parts,
                          const std::vector<Row>& rows, std::int64_t step) {
   StoredModel out;
   out.dense_mlps = recipe.model.layers;
   std::set<std::string> sparse_mlps;
   for (const Row& row : rows) {
-    out.parameters.push_back(stored_parameter(*parts.sparsifier, row, step));
+    out.parameters.push_back(stored_parameter(recipe, ranks, *parts.sparsifier, row, step));
     const std::size_t mlp = row.name.find(".mlp.");
     if (row.target != nullptr && mlp != std::string::npos)
       sparse_mlps.insert(row.name.substr(0, mlp));
@@ -172,6 +198,7 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
   };
   line("weights", &MemoryEstimate::weights);
   line("copies that products read", &MemoryEstimate::copies);
+  line("dense copies of live blocks", &MemoryEstimate::folded);
   line("moments", &MemoryEstimate::moments);
   line("moving averages of weights", &MemoryEstimate::averages);
   line("gradients", &MemoryEstimate::gradients);
@@ -204,7 +231,7 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   const std::int64_t last = recipe.train.steps - 1;
   text += fmt::format("\nparameters        {} in full\n", elements);
   auto memory = [&](std::int64_t step) {
-    return estimate_memory(recipe, ranks, stored_model(recipe, parts, rows, step));
+    return estimate_memory(recipe, ranks, stored_model(recipe, ranks, parts, rows, step));
   };
   text += memory_table(recipe, ranks, memory(0), memory(last)) + "\n";
   text += fmt::format("batch             {} {}, {} tokens a step on {} rank(s)\n",

@@ -116,6 +116,7 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
     elements += p.stored;
     if (p.masked || copied)
       out.copies += p.live * size;
+    out.folded += p.folded * size;
   }
   out.weights = elements * master;
   out.averages = recipe.train.ema > 0 ? elements * master : 0;
@@ -132,8 +133,8 @@ MemoryEstimate estimate_memory(const Recipe& recipe, int ranks, const StoredMode
   out.dense_gradients = bytes_of_dense_gradients(recipe, model, adds_up, master);
   const double all_gradients = out.gradients + out.dense_gradients;
   const double first = adds_up ? all_gradients : model.head_elements * master;
-  out.most = out.weights + out.copies + out.moments + out.averages + out.passing + out.libraries +
-             std::max(out.activations + first, all_gradients);
+  out.most = out.weights + out.copies + out.folded + out.moments + out.averages + out.passing +
+             out.libraries + std::max(out.activations + first, all_gradients);
   return out;
 }
 

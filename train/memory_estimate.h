@@ -12,6 +12,7 @@ struct StoredParameter {
   double stored = 0;           // of its value, its gradient and each moment
   double live = 0;             // of what products read
   bool masked = false;         // products read a copy of the live blocks
+  double folded = 0;           // of the dense copy that products of live blocks share
   double dense_gradient = 0;   // of the gradient that a mask refresh asks for
   bool used_up_early = false;  // of that only blocks that grow are kept until the refresh
 };
@@ -31,6 +32,7 @@ struct StoredModel {
 struct MemoryEstimate {
   double weights = 0;  // masters
   double copies = 0;   // of weights, in the type of the activations, and of a mask's live blocks
+  double folded = 0;   // dense copies of live blocks (run.keep_folded), in the same type
   double moments = 0;
   double averages = 0;  // of weights, with train.ema
   double gradients = 0;

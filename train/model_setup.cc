@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "kernels/attention_settings.h"
+#include "kernels/bsr_routes.h"
 #include "kernels/product_settings.h"
 #include "layers/language_model.h"
 #include "layers/vision_transformer.h"
@@ -31,6 +32,7 @@ void set_up_kernels(const Recipe& recipe, const Stream& stream) {
   products.tf32 = recipe.train.precision == Precision::kTf32;
   products.deterministic = recipe.run.deterministic;
   stream.state->get<kernels::AttentionSettings>(stream).deterministic = recipe.run.deterministic;
+  stream.state->get<kernels::BsrSettings>(stream).keep_folded = recipe.run.keep_folded;
 }
 
 std::string product_choices(const Stream& stream) {

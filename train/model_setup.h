@@ -28,7 +28,8 @@ DType activation_dtype(Precision precision);
 /// step and sample.
 ag::ForwardContext forward_context(const Recipe& recipe);
 
-/// Tells the kernels of a stream how this recipe wants them: tf32, deterministic.
+/// Tells the kernels of a stream how this recipe wants them: tf32, deterministic, dense
+/// copies kept.
 void set_up_kernels(const Recipe& recipe, const Stream& stream);
 
 /// How a GPU's stream computes the products it has met (ProductSettings::export_choices); empty

@@ -33,6 +33,7 @@ struct RunConfig {
   std::int64_t timeout = 300;  // seconds
   bool deterministic = false;
   std::string bsr_routes;  // a path, relative to the working directory; empty: none
+  bool keep_folded = true;
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 

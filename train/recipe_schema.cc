@@ -139,6 +139,10 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
       "A table of `hew bench tune`, relative to the working directory: block-sparse products on "
       "the GPU that it was measured on go the way that was faster. Without one, by an estimate. "
       "A resume keeps the table of its checkpoint.");
+  run.add("keep_folded", &RunConfig::keep_folded,
+          "On a GPU, where products with live blocks go through dense ones: all products of a step "
+          "share one dense copy of the matrix, which takes memory until the optimizer's step. Else "
+          "each makes its own. Bits are the same.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {

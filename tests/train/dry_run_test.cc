@@ -144,6 +144,24 @@ TEST_CASE("dead blocks need no memory, where they are not stored") {
   CHECK(near(one_by_one, matrix));
 }
 
+TEST_CASE("dense copies of live blocks are counted where products go through dense ones") {
+  const auto xl = [](std::vector<std::string> overrides) {
+    overrides.insert(overrides.end(), {"run.device=cuda", "train.precision=bf16"});
+    return report_of("gpt2-xl-blast-400", std::move(overrides), /*ranks=*/1);
+  };
+  // Dense at first, and at 90 % in the end. Four matrices of 1600 × 1600 a block and two of
+  // 6400 × 1600, 2 bytes an element.
+  const double all = 48 * (4 * 1600.0 * 1600 + 2 * 6400.0 * 1600) * 2 / (1 << 30);
+  const std::string kept = xl({});
+  CHECK(near(memory_of(kept, "dense copies").first, all));
+  CHECK(memory_of(kept, "dense copies").second == 0);
+  const std::string anew = xl({"run.keep_folded=false"});
+  CHECK(anew.find("dense copies") == std::string::npos);
+  CHECK(std::abs(memory_of(kept, "most").first - memory_of(anew, "most").first - all) <= 2e-3);
+  CHECK(memory_of(kept, "most").second == memory_of(anew, "most").second);
+  CHECK(report_of("gpt-tiny-blast").find("dense copies") == std::string::npos);  // on the CPU
+}
+
 TEST_CASE("ranks that cannot share the batch are refused") {
   const Recipe recipe = load_recipe(kRecipes + "gpt-tiny-dense.yaml", {"model.vocab=1024"});
   CHECK_THROWS_AS(dry_run_report(recipe, /*ranks=*/3, make_cpu_stream()), ConfigError);

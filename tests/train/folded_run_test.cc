@@ -21,23 +21,21 @@ std::vector<std::string> precisions() {
 }
 
 // Micro-batches, refreshes, evaluations of weights and of averages, and a resume.
-void run(const train::Recipe& recipe, bool keep) {
+void run(const train::Recipe& recipe) {
   dist::LocalCommunicator alone;
   const auto go = [&](const train::TrainOptions& options) {
     const Stream stream = make_stream(test_stream().device);
-    auto& settings = stream.state->get<kernels::BsrSettings>(stream);
-    settings.folding = kernels::BsrFolding::kFolded;
-    settings.keep_folded = keep;
+    stream.state->get<kernels::BsrSettings>(stream).folding = kernels::BsrFolding::kFolded;
     run_training(recipe, alone, options, stream);
   };
   go({.stop_after = 10});
   go({.resume = true});
 }
 
-void check(const TinyRuns& runs, const std::string& name,
-           const std::vector<std::string>& overrides) {
-  run(runs.recipe(name + "-kept", overrides), /*keep=*/true);
-  run(runs.recipe(name + "-anew", overrides), /*keep=*/false);
+void check(const TinyRuns& runs, const std::string& name, std::vector<std::string> overrides) {
+  run(runs.recipe(name + "-kept", overrides));
+  overrides.emplace_back("run.keep_folded=false");
+  run(runs.recipe(name + "-anew", overrides));
   const auto kept = runs.directory(name + "-kept");
   const auto anew = runs.directory(name + "-anew");
   CHECK(first_difference(kept / kEnd, anew / kEnd) == "");
