@@ -49,6 +49,7 @@ struct BsrTimes {
   double sparse = 0;  // seconds
   double dense = 0;
   double uniform = 0;  // 0 where the weight has no uniform pattern
+  double kept = 0;     // `sparse` without the fold of W; 0 where no dense product takes W's place
   double error = 0;  // ‖sparse − dense‖/‖dense‖ (Frobenius) of the results; NaN if any is
 };
 
@@ -59,8 +60,9 @@ inline constexpr double kMaxBsrError = 1e-2;
 /// ‖result − reference‖/‖reference‖ (Frobenius), NaN if anything is; overwrites the reference.
 double relative_error(const Tensor& result, Tensor reference);
 
-/// The sparse product against the dense one with the same weight, turn by turn. The result that is
-/// compared was NaN before.
+/// The sparse product against the dense one with the same weight, turn by turn; where a dense
+/// product on the folded weight takes its place, W is folded in each round, and in turns with that
+/// is there already. Results that are compared were NaN before.
 BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
                       const BenchTurns& turns);
 
@@ -69,7 +71,9 @@ struct BsrRouteResults {
   double error = 0;  // the greater of both ways, each against the dense product; NaN if any is
 };
 
-/// A GPU's own kernels against the dense product on the folded weight, turn by turn.
+/// A GPU's own kernels against the dense product on the folded weight, turn by turn. Forward and
+/// input gradient count half a fold, which they share: the mean of the times with W folded anew and
+/// with W there already.
 BsrRouteResults time_routes(BsrProduct product, const BsrOperands& operands,
                             const BsrWeight& weight, const BenchTurns& turns);
 

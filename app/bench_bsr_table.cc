@@ -34,15 +34,19 @@ BsrTable::BsrTable(const BenchBsrOptions& options, BsrCeilings ceilings, Print p
 void BsrTable::begin_shape(const BsrShape& shape) {
   if (options_.json)
     return;
-  print_(fmt::format("{}M {} · N {} · K {} · {} · {}{}",
+  print_(fmt::format("{}M {} · N {} · K {} · {} · {}{}{}",
                      shape.name.empty() ? "" : shape.name + " · ", shape.m, shape.n, shape.k,
                      options_.dtype, options_.pattern == "random" ? "" : options_.pattern + " · ",
-                     ceilings_.words));
-  print_(fmt::format("{:<16}{:>6}{:>10}{:>10}{:>10}{:>9}{:>11}{:>9}{:>9}{:>8}{:>9}{:>9}{}",
+                     ceilings_.words,
+                     options_.dispatch ? " · W kept: without the time to fold W, of all three with "
+                                         "one fold"
+                                       : ""));
+  print_(fmt::format("{:<16}{:>6}{:>10}{:>10}{:>10}{:>9}{:>11}{:>9}{:>9}{:>8}{:>9}{:>9}{}{}",
                      "product", "block", "sparsity", "ms", "dense ms", "speed-up", "roofline",
                      parse_device(options_.device).is_cpu() ? "GFLOP/s" : "TFLOP/s", "dense",
                      "of peak", "bound", "error",
-                     options_.pattern == "random" ? "" : "  over uniform"));
+                     options_.pattern == "random" ? "" : "  over uniform",
+                     options_.dispatch ? "   W kept ms speed-up" : ""));
 }
 
 void BsrTable::note(const std::string& text) {
@@ -62,6 +66,7 @@ BsrTable::Line BsrTable::line_of(const BsrCell& cell) const {
           .sparse_seconds = cell.times.sparse,
           .dense_seconds = cell.times.dense,
           .uniform_seconds = cell.times.uniform,
+          .kept_seconds = cell.times.kept,
           .flops = cell.work.flops,
           .dense_flops = 2 * static_cast<double>(shape.m) * static_cast<double>(shape.n) *
                          static_cast<double>(shape.k),
@@ -96,6 +101,8 @@ std::string BsrTable::json_of(const BsrCell& cell, const Line& line) const {
                                 {"threads", options_.threads}};
   if (line.uniform_seconds > 0)
     object["uniform_ms"] = line.uniform_seconds * 1e3;
+  if (line.kept_seconds > 0)
+    object["kept_ms"] = line.kept_seconds * 1e3;
   return object.dump();
 }
 
@@ -104,16 +111,20 @@ void BsrTable::print_row(const Line& line) {
   const double dense_rate = line.dense_flops / line.dense_seconds;
   print_(fmt::format(
       "{:<16}{:>6}{:>10.4f}{:>10.4f}{:>10.4f}{:>8.2f}x{:>10.1f}%{:>9.1f}{:>9.1f}"
-      "{:>7.0f}%{:>9}{:>9.1e}{}{}",
+      "{:>7.0f}%{:>9}{:>9.1e}{}{}{}",
       line.product, line.block, line.sparsity, line.sparse_seconds * 1e3, line.dense_seconds * 1e3,
       line.speedup(), 100 * line.share(), line.flops / line.sparse_seconds * unit,
       dense_rate * unit, 100 * dense_rate / ceilings_.flops, line.bound, line.error,
       line.uniform_seconds > 0 ? fmt::format("{:>13.2f}x", line.over_uniform()) : "",
+      line.kept_seconds > 0 ? fmt::format("{:>12.4f}{:>8.2f}x", line.kept_seconds * 1e3,
+                                          line.dense_seconds / line.kept_seconds)
+                            : "",
       line.error <= kMaxBsrError ? "" : "  WRONG"));
 }
 
 void BsrTable::add(const std::vector<BsrCell>& cells) {
   Line sum{.product = kSum};
+  double folding = 0;  // of W, the longest
   for (const BsrCell& cell : cells) {
     const Line line = line_of(cell);
     if (output_.is_open())
@@ -126,6 +137,9 @@ void BsrTable::add(const std::vector<BsrCell>& cells) {
     sum.sparse_seconds += line.sparse_seconds;
     sum.dense_seconds += line.dense_seconds;
     sum.uniform_seconds += line.uniform_seconds;
+    sum.kept_seconds += line.kept_seconds > 0 ? line.kept_seconds : line.sparse_seconds;
+    if (line.kept_seconds > 0)
+      folding = std::max(folding, line.sparse_seconds - line.kept_seconds);
     sum.flops += line.flops;
     sum.dense_flops += line.dense_flops;
     sum.roofline_seconds += line.roofline_seconds;
@@ -134,6 +148,9 @@ void BsrTable::add(const std::vector<BsrCell>& cells) {
   }
   if (cells.size() != EnumNames<BsrProduct>::kTable.size())
     return;
+  const bool folds = std::any_of(cells.begin(), cells.end(),
+                                 [](const BsrCell& cell) { return cell.times.kept > 0; });
+  sum.kept_seconds = folds ? sum.kept_seconds + folding : 0;
   if (!options_.json)
     print_row(sum);
   lines_.push_back(sum);

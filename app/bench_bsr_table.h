@@ -56,6 +56,7 @@ class BsrTable {
     double sparse_seconds = 0;
     double dense_seconds = 0;
     double uniform_seconds = 0;
+    double kept_seconds = 0;  // without the fold of W, of several with one; 0: none is folded
     double flops = 0;
     double dense_flops = 0;
     double roofline_seconds = 0;

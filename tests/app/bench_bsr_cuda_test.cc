@@ -33,4 +33,29 @@ TEST_CASE("bench bsr runs all products of a GPU and checks them") {
   }
 }
 
+// W is folded in each round for `ms`, and is there already for `kept_ms`.
+TEST_CASE("bench bsr --dispatch times what folding a weight takes") {
+  for (const double sparsity : {0.0, 0.99}) {
+    std::vector<std::string> lines;
+    bench_bsr({.device = "cuda",
+               .tokens = {2048},
+               .out_features = 4096,
+               .in_features = 2048,
+               .blocks = {16},
+               .sparsities = {sparsity},
+               .repeats = 5,
+               .dispatch = true,
+               .json = true},
+              [&](const std::string& line) { lines.push_back(line); });
+    REQUIRE(lines.size() == 3);
+    for (const std::string& line : lines) {
+      const auto object = nlohmann::json::parse(line);
+      const bool folds = sparsity == 0 && object["product"] != "weight_gradient";
+      CHECK(object.contains("kept_ms") == folds);
+      if (folds)
+        CHECK(object["kept_ms"].get<double>() < object["ms"].get<double>());
+    }
+  }
+}
+
 }  // namespace hew
