@@ -83,7 +83,7 @@ TEST_CASE("folded products on a GPU share one dense weight, and a stale one is f
   }
 }
 
-TEST_CASE("products on a GPU that need no dense weight keep none") {
+TEST_CASE("products on a GPU that need no folded weight keep none") {
   const Case c(random_pattern(3 * 64, 2 * 64, 64, 0.5, 7), 70, kBFloat16);
   FoldedWeight folded;
   {

@@ -118,7 +118,7 @@ constexpr optim::OptimizerKind kKinds[] = {optim::OptimizerKind::kAdamW,
 
 }  // namespace
 
-TEST_CASE("products that share a dense weight train as those that fold it anew, to the last bit") {
+TEST_CASE("products that share a folded weight train as those that fold it anew, to the last bit") {
   std::vector<std::optional<DType>> dtypes{std::nullopt};
   if (on_gpu())
     dtypes.emplace_back(DType::kBFloat16);
@@ -135,7 +135,7 @@ TEST_CASE("products that share a dense weight train as those that fold it anew, 
   }
 }
 
-TEST_CASE("no dense copy outlives a change of the live blocks") {
+TEST_CASE("no folded weight outlives a change of the live blocks") {
   for (const optim::OptimizerKind kind : kKinds) {
     const Stream& stream = test_stream();
     Layer layer(stream, std::nullopt);
