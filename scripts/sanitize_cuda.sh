@@ -2,13 +2,14 @@
 # Runs the tests labelled cuda under compute-sanitizer, on small shapes (HEW_TEST_SIZES=small).
 #
 # Usage: scripts/sanitize_cuda.sh [--tools "memcheck racecheck synccheck"] [--filter REGEX]
-#                                 [--limit SECONDS] [--logs FOLDER] [build dir] [jobs]
+#                                 [--by-case] [--limit SECONDS] [--logs FOLDER] [build dir] [jobs]
 #   --tools    which of its tools (default all three)
 #   --filter   only tests whose name fits
-#   --limit    seconds for one program under one tool (default 300)
+#   --by-case  every test case in a process of its own: more of them at a time, and each has the limit
+#   --limit    seconds for one process under one tool (default 300)
 #   --logs     folder for what each wrote (default BUILD/sanitizer)
 #   build dir  where the tests are built (default build-cuda); jobs: programs at a time (default 8)
-# One line a tool and test: ok, errors N, failed, timeout, skipped (no GPU), left out. The last line
+# One line a tool and test, or its case NAME#number: ok, errors N, failed, timeout, skipped (no GPU), left out. The last line
 # is `N passed, N failed, N skipped`; the status is 1 if anything failed.
 #
 # Left out: what needs mpirun and two GPUs (NCCL's tests); and under racecheck and synccheck, which
@@ -20,15 +21,17 @@ set -euo pipefail
 tools="memcheck racecheck synccheck"
 filter=.
 logs=
+export BY_CASE=
 places=()
 export LIMIT=300
 while [[ $# -gt 0 ]]; do
   case "$1" in
     --tools) tools=${2:?--tools needs a list} && shift ;;
     --filter) filter=${2:?--filter needs an expression} && shift ;;
+    --by-case) BY_CASE=yes ;;
     --limit) LIMIT=${2:?--limit needs seconds} && shift ;;
     --logs) logs=${2:?--logs needs a folder} && shift ;;
-    -h | --help) sed -n '2,19s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0" && exit 0 ;;
     -*) echo "sanitize_cuda: unknown option $1 (try --help)" >&2 && exit 2 ;;
     *) places+=("$1") ;;
   esac
@@ -56,8 +59,11 @@ check() {
     options+=(--kernel-name kns=3hew7kernels)
     program+=(--test-case-exclude="*folded*")
   fi
+  if [[ $name == *#* ]]; then
+    program+=(--first="${name#*#}" --last="${name#*#}")
+  fi
   if [[ $# -eq 0 ]] ||
-    [[ $tool != memcheck && $name =~ (^|/)(train|app)/|^kernels/linear_cuda$ ]]; then
+    [[ $tool != memcheck && $name =~ (^|/)(train|app)/|^kernels/linear_cuda(#|$) ]]; then
     verdict="left out"
   else
     timeout --kill-after=10 "$LIMIT" env "${@:1:$#-1}" \
@@ -79,15 +85,22 @@ check() {
 }
 export -f check
 
-# A line a test: name, environment, program; of those under mpirun the name alone.
+# A line a test, or one a case of it: name, environment, program; of those under mpirun the name
+# alone. A number behind the last case, where a tool leaves cases out, runs nothing.
 list_tests() {
   ctest --test-dir "$build" --label-regex '^cuda$' --tests-regex "$filter" --show-only=json-v1 |
-    python3 -c 'import json, sys
+    python3 -c 'import json, os, re, subprocess, sys
+def names(name, words):
+    if not (words and os.environ["BY_CASE"]):
+        return [name]
+    listed = subprocess.run(["env", *words, "--count"], capture_output=True, text=True).stdout
+    return [f"{name}#{i}" for i in range(1, 1 + int((re.findall(r": (\d+)", listed) or [0])[-1]))] or [name]
 for test in json.load(sys.stdin)["tests"]:
     properties = {p["name"]: p["value"] for p in test["properties"]}
     command = test.get("command", ["/not/built"])
     words = properties.get("ENVIRONMENT", []) + command if len(command) == 1 else []
-    print(test["name"], *words)'
+    for name in names(test["name"], words):
+        print(name, *words)'
 }
 
 export HEW_TEST_SIZES=small OMP_NUM_THREADS=2
