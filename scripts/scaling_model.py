@@ -169,6 +169,22 @@ MEASURED = (
         False,
     ),
     ("1558M at 90 %, 100 MiB", sparse(XL, XL_GAIN), Reducing(), 2, 88.3e-3, False),
+    (
+        "1558M, 100 MiB, other machine",
+        dataclasses.replace(XL, step=186.3e-3),
+        Reducing(),
+        2,
+        199.4e-3,
+        False,
+    ),
+    (
+        "1558M at 90 %, the same machine",
+        dataclasses.replace(sparse(XL, XL_GAIN), step=86.6e-3),
+        Reducing(),
+        2,
+        90.4e-3,
+        False,
+    ),
 )
 
 
