@@ -16,7 +16,6 @@ static_assert(kMostParts <= RowPart::kMost);
 constexpr std::int64_t kLeastPart = 16;
 // An H100's, for 256 tokens a tile of 16-bit elements.
 constexpr std::int64_t kMultiprocessors = 132;
-constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
 constexpr std::int64_t kTileTokenBytes = std::int64_t{256} * 2;
 
 // The steps of a part of those rows that are cut; 0: none is. A tile of a long row goes on while
