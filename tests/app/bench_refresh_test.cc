@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/io/scratch.h"
 #include "tests/support/device.h"
 
@@ -67,12 +67,7 @@ TEST_CASE("bench refresh refuses a recipe without masks, and wrong options") {
   const auto refusal = [&](const std::function<void(BenchRefreshOptions&)>& change) {
     BenchRefreshOptions options = folder.options();
     change(options);
-    try {
-      lines_of(options);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return test::refusal_of(bench_refresh, options);
   };
   CHECK(refusal([](auto& o) { o.words.emplace_back("sparsity=[]"); }) ==
         folder.recipe + ": no matrix of the model is under a mask");
