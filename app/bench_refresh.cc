@@ -12,6 +12,7 @@
 #include "app/bench_report.h"
 #include "app/recipe_choice.h"
 #include "core/error.h"
+#include "core/host_memory.h"
 #include "core/parallel.h"
 #include "kernels/bsr_schedule.h"
 #include "sparsity/block_scores.h"
@@ -60,6 +61,34 @@ Matrix random_matrix(const sparsity::BlockGrid& grid, double sparsity, std::uint
   return out;
 }
 
+sparsity::BlockGrid grid_of(const sparsity::Sparsifier& sparsifier,
+                            const sparsity::Sparsifier::Target& target) {
+  return {.rows = target.weight->out_features(),
+          .cols = target.weight->in_features(),
+          .block = sparsifier.rules()[target.rule].block};
+}
+
+// Sizes that a recipe may have can still be too many blocks for this machine.
+void require_memory(const sparsity::Sparsifier& sparsifier) {
+  // At the peak, as measured in blocks of 32 with all live and with a fifth.
+  constexpr double kBytesOfBlock = 60;
+  constexpr double kBytesOfLiveBlock = 150;
+  constexpr double kGiB = 1 << 30;
+  double blocks = 0;
+  double bytes = 0;
+  for (const sparsity::Sparsifier::Target& target : sparsifier.targets()) {
+    const auto count = static_cast<double>(grid_of(sparsifier, target).blocks());
+    const double density = 1 - sparsifier.rules()[target.rule].schedule.final;
+    blocks += count;
+    bytes += count * (kBytesOfBlock + density * kBytesOfLiveBlock);
+  }
+  const auto memory = static_cast<double>(host_memory_bytes());
+  require<ConfigError>(bytes <= memory,
+                       "bench refresh: {:.3g} blocks need some {:.1f} GiB, and this machine has "
+                       "{:.1f}",
+                       blocks, bytes / kGiB, memory / kGiB);
+}
+
 std::vector<Matrix> matrices_of(const BenchRefreshOptions& o) {
   const RecipeChoice choice = choose_recipe(o.words);
   require<ConfigError>(!choice.path.empty(), "bench refresh: expected a recipe");
@@ -67,13 +96,12 @@ std::vector<Matrix> matrices_of(const BenchRefreshOptions& o) {
   train::complete_model(recipe);
   const train::SparseModel parts =
       train::build_model(recipe, make_cpu_stream(), train::Build::kShapesOnly);
+  require_memory(*parts.sparsifier);
   std::vector<Matrix> matrices;
   for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
     const sparsity::SparsityRule& rule = parts.sparsifier->rules()[target.rule];
-    matrices.push_back(random_matrix({.rows = target.weight->out_features(),
-                                      .cols = target.weight->in_features(),
-                                      .block = rule.block},
-                                     rule.schedule.final, matrices.size()));
+    matrices.push_back(
+        random_matrix(grid_of(*parts.sparsifier, target), rule.schedule.final, matrices.size()));
   }
   require<ConfigError>(!matrices.empty(), "{}: no matrix of the model is under a mask",
                        choice.path);

@@ -51,6 +51,15 @@ int fail(const dist::Communicator& comm, const char* message) {
   return 1;
 }
 
+// Advice is of use to whoever has not followed it yet.
+const char* memory_words(int argc, char** argv) {
+  const std::vector<std::string_view> words(argv, argv + argc);
+  const auto said = [&words](std::string_view word) { return std::ranges::count(words, word) > 0; };
+  return said("train") && !said("--dry-run")
+             ? "out of memory: train --dry-run tells what a recipe needs"
+             : "out of memory";
+}
+
 // CLI11 itself would only say that a subcommand is missing.
 void require_known_command(const CLI::App& app, int argc, char** argv) {
   if (argc < 2 || *argv[1] == '-')
@@ -106,9 +115,7 @@ int run(int argc, char** argv, const AppContext& context) {
     return context.root() ? app.exit(error) : error.get_exit_code();
   } catch (const std::exception& error) {
     const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-    const int code = fail(context.comm, memory ? "out of memory: train --dry-run tells what a "
-                                                 "recipe needs"
-                                               : error.what());
+    const int code = fail(context.comm, memory ? memory_words(argc, argv) : error.what());
     if (context.comm.size() > 1)
       context.comm.abort(code);
     return code;

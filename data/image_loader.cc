@@ -169,6 +169,7 @@ SequentialImages::SequentialImages(const SequentialImagesArgs& args)
   require<ConfigError>(args.micro_batch > 0 && total_ > 0,
                        "[image loader] micro-batch {} and {} images, expected at least 1",
                        args.micro_batch, total_);
+  rounds_ = (total_ - 1) / args.ranks.world / args.micro_batch + 1;
   next_ = total_ * args.ranks.rank / args.ranks.world;
   end_ = total_ * (args.ranks.rank + 1) / args.ranks.world;
   const auto transform = std::make_shared<const ImageTransform>(args.transform);

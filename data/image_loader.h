@@ -103,6 +103,8 @@ class SequentialImages {
   /// The next batch of this rank; nothing after the last. On a GPU work on the images must be
   /// queued before the call after.
   std::optional<LabelledImages> next();
+  /// Batches of the rank that has the most.
+  std::int64_t rounds() const { return rounds_; }
   /// Images of the whole pass, over all ranks: the divisor of a mean.
   std::int64_t total() const { return total_; }
 
@@ -110,6 +112,7 @@ class SequentialImages {
   SequentialImagesArgs args_;
   Upload upload_;
   std::int64_t total_ = 0;
+  std::int64_t rounds_ = 0;
   std::int64_t next_ = 0;  // of this rank
   std::int64_t end_ = 0;
   std::unique_ptr<ImageReadAhead> reader_;

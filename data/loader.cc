@@ -120,6 +120,7 @@ SequentialBatches::SequentialBatches(std::shared_ptr<const TokenDataset> dataset
   require<ConfigError>(micro_batch > 0 && windows_ > 0,
                        "[loader] micro-batch {} and {} windows, expected at least 1", micro_batch,
                        windows_);
+  rounds_ = (windows_ - 1) / ranks.world / micro_batch + 1;
 }
 
 std::optional<Batch> SequentialBatches::next() {

@@ -84,6 +84,8 @@ class SequentialBatches {
 
   /// The next batch of this rank; its tokens are inputs.numel(). Nothing after the last.
   std::optional<Batch> next();
+  /// Batches of the rank that has the most.
+  std::int64_t rounds() const { return rounds_; }
   /// Target tokens of the whole pass, over all ranks: the divisor of a mean over tokens.
   std::int64_t total_tokens() const { return windows_ * dataset_->context(); }
 
@@ -92,6 +94,7 @@ class SequentialBatches {
   Stream stream_;
   std::int64_t micro_batch_;
   std::int64_t windows_;
+  std::int64_t rounds_ = 0;
   std::int64_t begin_ = 0;  // next window of this rank
   std::int64_t end_ = 0;
 };

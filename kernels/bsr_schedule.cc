@@ -9,15 +9,16 @@
 #include <utility>
 #include <vector>
 
+#include "kernels/bsr_long_rows.h"
 #include "kernels/bsr_routes.h"
 
 namespace hew::kernels {
 namespace {
 
+using Rows = BlockRows;
 using Ints = std::vector<std::int32_t>;
 
 constexpr std::int64_t kTileHeight = 128;  // rows that two warpgroups make
-constexpr std::int64_t kStripHeight = 64;  // rows that one makes
 constexpr std::int64_t kTallHeight = 256;
 constexpr std::int64_t kTallBlock = 32;
 // Tall tiles win where the output is at most so wide: in 18 of 20 measured cells, by up to 32 %. Of
@@ -31,18 +32,6 @@ constexpr std::int64_t kSearchRows = 32;
 std::size_t at(std::int64_t i) {
   return static_cast<std::size_t>(i);
 }
-
-// One direction of an index: its rows' live blocks, by ascending column.
-struct Rows {
-  std::int64_t count;
-  std::int64_t width;
-  std::int64_t elements;         // of all rows' height
-  const std::int32_t* begin;     // [count + 1]
-  const std::int32_t* columns;   // [nnzb]
-  const std::int32_t* position;  // [nnzb] or null: as they come
-
-  std::int64_t length(std::int64_t row) const { return begin[row + 1] - begin[row]; }
-};
 
 // Which columns a row needs, one bit each.
 class ColumnSets {
@@ -78,44 +67,6 @@ Ints longest_first(const Rows& rows) {
   std::stable_sort(order.begin(), order.end(),
                    [&](auto a, auto b) { return rows.length(a) > rows.length(b); });
   return order;
-}
-
-// Where parts of a row are worth the way of their sums through device memory: the longest has kLong
-// times the mean's steps at least, and many.
-constexpr std::int64_t kLong = 3;
-constexpr std::int64_t kLongSteps = 48;
-constexpr int kMostCutRows = 4;         // the longest
-constexpr std::int64_t kMostParts = 8;  // whose sums take at most 4 MiB a row for 1024 tokens
-constexpr std::int64_t kLeastPart = 16;
-// An H100's, for 256 tokens a tile of 16-bit elements.
-constexpr std::int64_t kMultiprocessors = 132;
-constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
-constexpr std::int64_t kTileTokenBytes = std::int64_t{256} * 2;
-
-// The steps of a part of those rows that are cut; 0: none is. A tile of a long row goes on while
-// other thread blocks make many tiles of other tokens. If the cache does not hold the input of all
-// of those, it reads its input apart from them: only then rows are cut.
-std::int64_t part_steps(const Rows& rows, std::int64_t members, std::int64_t block) {
-  if (block < kStripHeight || rows.begin[rows.count] == 0)
-    return 0;
-  std::int64_t longest = 0;
-  for (std::int64_t r = 0; r < rows.count; ++r) longest = std::max(longest, rows.length(r));
-  const std::int64_t blocks = rows.begin[rows.count];
-  const std::int64_t followed = longest * kMultiprocessors * members / blocks;  // tiles of tokens
-  const std::int64_t held = kCachedInput / (kTileTokenBytes * rows.width * block);
-  if (longest < kLongSteps || longest * rows.count < kLong * blocks || followed <= held)
-    return 0;
-  // About what the groups of whole rows have, which share columns.
-  return std::max(kLeastPart, (members == 1 ? 3 : 4) * blocks / (2 * rows.count));
-}
-
-// How many parts a row has.
-std::int64_t parts_of(const Rows& rows, std::int64_t row, std::int64_t steps) {
-  const std::int64_t length = rows.length(row);
-  if (steps == 0 || length < std::max(kLongSteps, 2 * steps))
-    return 1;
-  static_assert(kMostParts <= RowPart::kMost);
-  return std::min((length + steps - 1) / steps, kMostParts);
 }
 
 using Group = std::array<std::int32_t, kMaxMembers>;
@@ -257,11 +208,11 @@ Lists sorted(const Lists& lists) {
 
 Lists lists_of(const Rows& rows, std::int64_t members, std::int64_t block) {
   Lists out{.members = static_cast<int>(members)};
-  const std::int64_t steps = part_steps(rows, members, block);
+  const RowCuts cuts(rows, members, block);
   Ints whole;
   for (const std::int32_t row : longest_first(rows)) {
-    const std::int64_t parts = parts_of(rows, row, steps);
-    if (parts > 1 && out.cut_rows < kMostCutRows)
+    const std::int64_t parts = cuts.parts(row);
+    if (parts > 1 && out.cut_rows < RowCuts::kMostRows)
       append_parts(out, rows, row, parts);
     else
       whole.push_back(row);

@@ -52,8 +52,12 @@ Evaluation evaluate(const layers::LanguageModel& model,
       dataset, stream, size.batch, {.rank = comm.rank(), .world = comm.size()},
       size.max_windows > 0 ? std::optional<std::int64_t>(size.max_windows) : std::nullopt);
   Tensor total = Tensor::zeros({1}, DType::kFloat64, stream);
-  while (const std::optional<Batch> batch = batches.next())
-    add_losses(model, *batch, size.dtype, total);
+  for (std::int64_t round = 0; round < batches.rounds(); ++round) {
+    if (size.before_batch)
+      size.before_batch();
+    if (const std::optional<Batch> batch = batches.next())
+      add_losses(model, *batch, size.dtype, total);
+  }
   comm.all_reduce_sum(total, stream);
   Evaluation result;
   result.tokens = batches.total_tokens();

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -30,6 +31,8 @@ struct EvaluationSize {
   std::int64_t batch = 1;           // windows computed at a time on each rank
   std::int64_t max_windows = 0;     // at most so many over all ranks; 0: the whole corpus
   std::optional<DType> dtype = {};  // of activations; that of the weights if not given
+  // Called before every batch, as often on all ranks; what it throws ends the evaluation.
+  std::function<void()> before_batch = {};
 };
 
 /// Mean cross-entropy over the corpus's windows in reading order, split over the ranks; every rank

@@ -145,7 +145,12 @@ ImageEvaluation evaluate_images(const layers::VisionTransformer& model,
                                               ? std::optional<std::int64_t>(args.max_images)
                                               : std::nullopt});
   Counts counts(classes, args.confusion);
-  while (const std::optional<LabelledImages> batch = batches.next()) {
+  for (std::int64_t round = 0; round < batches.rounds(); ++round) {
+    if (args.before_batch)
+      args.before_batch();
+    const std::optional<LabelledImages> batch = batches.next();
+    if (!batch)
+      continue;
     ag::ForwardContext context{.dtype = args.dtype};  // not training: no tape, nothing dropped
     const std::vector<double> logits = on_host(model.forward(batch->images, context).value());
     const std::vector<std::int32_t> labels = batch->labels.to_vector<std::int32_t>();

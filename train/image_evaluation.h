@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -53,6 +54,8 @@ struct ImageEvaluationArgs {
   std::int64_t max_images = 0;      // the first so many; 0: all
   std::optional<DType> dtype = {};  // of activations; that of the weights if not given
   bool confusion = false;  // whether to count what classes are taken for, classes² numbers
+  // Called before every batch, as often on all ranks; what it throws ends the evaluation.
+  std::function<void()> before_batch = {};
 };
 
 /// The model on the images, each its middle, split over the ranks; every rank gets the same result.

@@ -71,9 +71,12 @@ std::vector<MicroBatch> ImageWorkload::next(const layers::Model& model) {
   return out;
 }
 
-EvaluationReport ImageWorkload::evaluate(const layers::Model& model) const {
+EvaluationReport ImageWorkload::evaluate(const layers::Model& model,
+                                         const std::function<void()>& before_batch) const {
+  ImageEvaluationArgs args = evaluation_;
+  args.before_batch = before_batch;
   const ImageEvaluation result =
-      evaluate_images(layers::as_vision_transformer(model), evaluation_, comm_, stream_);
+      evaluate_images(layers::as_vision_transformer(model), args, comm_, stream_);
   return {.text = to_string(result), .numbers = numbers_of(result)};
 }
 

@@ -23,7 +23,8 @@ class ImageWorkload final : public Workload {
   std::vector<MicroBatch> next(const layers::Model& model) override;
   std::int64_t position() const override { return loader_->position(); }
   bool evaluates() const override { return evaluation_.images != nullptr; }
-  EvaluationReport evaluate(const layers::Model& model) const override;
+  EvaluationReport evaluate(const layers::Model& model,
+                            const std::function<void()>& before_batch) const override;
 
  private:
   dist::Communicator& comm_;

@@ -72,6 +72,11 @@ template <class T>
 Limit<T> at_least(T low) {
   return {"≥ " + write_value(low), [low](const T& value) { return value >= low; }};
 }
+/// Both included.
+inline Limit<std::int64_t> between(std::int64_t low, std::int64_t high) {
+  return {"≥ " + write_value(low) + " and ≤ " + write_value(high),
+          [=](std::int64_t value) { return value >= low && value <= high; }};
+}
 inline Limit<double> positive() {
   return {"> 0", [](const double& value) { return value > 0; }};
 }

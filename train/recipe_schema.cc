@@ -11,6 +11,11 @@ using layers::ModelFamily;
 using optim::LrScheduleConfig;
 using optim::OptimConfig;
 
+// Two such sizes, and the 4 of an MLP, multiply to what an int64 holds.
+constexpr std::int64_t kLargestSize = 1'000'000'000;
+// The names and shapes of so many layers' parameters are 2 GB.
+constexpr std::int64_t kMostLayers = 100'000;
+
 bool is_llama(const Recipe& recipe) {
   return recipe.model.family == ModelFamily::kLlama;
 }
@@ -124,9 +129,7 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
   run.add("seed", &RunConfig::seed, at_least<std::int64_t>(0),
           "Seed of initial weights, sample order, dropout and random masks.");
   run.add("device", &RunConfig::device, "Where the run computes.");
-  run.add("threads", &RunConfig::threads,
-          Limit<std::int64_t>{"≥ 0 and ≤ 4096",
-                              [](std::int64_t n) { return n >= 0 && n <= kMostThreads; }},
+  run.add("threads", &RunConfig::threads, between(0, kMostThreads),
           "Threads a rank; 0: all that it may use.");
   run.add("hash_check_every", &RunConfig::hash_check_every, at_least<std::int64_t>(0),
           "Steps between comparisons of all ranks' parameters and masks; 0: never.");
@@ -148,7 +151,7 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
 void add_model_fields(std::vector<Field<Recipe>>& fields) {
   Section model(
       fields, "model", [](auto& r) -> auto& { return r.model; });
-  const auto size = at_least<std::int64_t>(1);
+  const auto size = between(1, kLargestSize);
   model.add("family", &ModelConfig::family, "Architecture.").required();
   Section named(
       fields, "model", [](auto& r) -> auto& { return r; });
@@ -162,7 +165,7 @@ void add_model_fields(std::vector<Field<Recipe>>& fields) {
           r.model.*number = layers::vit_shape(r.vit_size).*named_number;
         });
   };
-  by_size(model.add("layers", &ModelConfig::layers, size, "Transformer blocks."),
+  by_size(model.add("layers", &ModelConfig::layers, between(1, kMostLayers), "Transformer blocks."),
           &ModelConfig::layers, &layers::VitShape::layers);
   by_size(
       model.add("heads", &ModelConfig::heads, size, "Attention heads; must divide `model.width`."),
@@ -182,7 +185,7 @@ void add_model_fields(std::vector<Field<Recipe>>& fields) {
       .required_if("required", reads_text)
       .only_with("model.family", "gpt2 or llama", reads_text);
   model
-      .add("vocab", &ModelConfig::vocab, at_least<std::int64_t>(0),
+      .add("vocab", &ModelConfig::vocab, between(0, kLargestSize),
            "Vocabulary; 0: that of the corpus.")
       .only_with("model.family", "gpt2 or llama", reads_text);
   add_vit_fields(fields);

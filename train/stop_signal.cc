@@ -36,6 +36,8 @@ StopSignal::StopSignal() {
 }
 
 StopSignal::~StopSignal() {
+  while (!poll().empty()) {
+  }
   pthread_sigmask(SIG_SETMASK, &previous_, nullptr);
 }
 

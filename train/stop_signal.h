@@ -5,10 +5,11 @@
 
 namespace hew::train {
 
-/// Turns SIGUSR1, SIGTERM and SIGINT into a question that the training loop asks after each step.
-/// While it lives these signals are blocked in this thread and in threads started later: make it
-/// before any other thread. Nothing is handled asynchronously, so no state is shared with a
-/// handler.
+/// Turns SIGUSR1, SIGTERM and SIGINT into a question that the training loop asks after each step
+/// and before each batch of an evaluation. While it lives these signals are blocked in this thread
+/// and in threads started later: make it before any other thread. One that nobody has asked for is
+/// forgotten at the end: what it was to stop is over, and what comes after it would be killed.
+/// Nothing is handled asynchronously, so no state is shared with a handler.
 class StopSignal {
  public:
   StopSignal();

@@ -66,9 +66,12 @@ std::vector<MicroBatch> TextWorkload::next(const layers::Model& model) {
   return out;
 }
 
-EvaluationReport TextWorkload::evaluate(const layers::Model& model) const {
+EvaluationReport TextWorkload::evaluate(const layers::Model& model,
+                                        const std::function<void()>& before_batch) const {
+  EvaluationSize size = evaluation_;
+  size.before_batch = before_batch;
   const Evaluation result =
-      train::evaluate(layers::as_language_model(model), valid_, evaluation_, comm_, stream_);
+      train::evaluate(layers::as_language_model(model), valid_, size, comm_, stream_);
   return {.text = to_string(result), .numbers = numbers_of(result)};
 }
 

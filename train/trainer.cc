@@ -99,16 +99,20 @@ void Trainer::require_finite(const Tensor& own_loss, std::int64_t step) {
   require<Error>(std::isfinite(value), "[train] step {}: the loss is {}", step + 1, value);
 }
 
+bool Trainer::told_to_stop() {
+  const std::string_view signal = stop_signal_.poll();
+  if (!signal.empty())
+    stop_reason_ = signal;
+  return comm_.roll_call(!signal.empty());
+}
+
 bool Trainer::train_step() {
   const std::int64_t step = progress_.steps;
   comm_.set_step(step + 1);
   follow(sparsifier().begin_step(step));
   progress_.flops += flops_of_this_step();
   const Tensor loss = accumulate_gradients(step);
-  const std::string_view signal = stop_signal_.poll();
-  if (!signal.empty())
-    stop_reason_ = signal;
-  const bool stop = comm_.roll_call(!signal.empty());
+  const bool stop = told_to_stop();
   reducer_.finish();
   if (sparsifier().reads_gradients(step))
     require_finite(loss, step);  // before masks move by it
@@ -164,8 +168,8 @@ void Trainer::run() {
       check_ranks_agree();
     log_step(stop);
     const bool finished = progress_.steps == recipe_.train.steps;
-    if ((due(recipe_.train.eval_every) && !stop) || finished)  // who stops has no time for it
-      evaluate_now();
+    if ((due(recipe_.train.eval_every) || finished) && !stop)  // who stops has no time for it
+      stop = !evaluate_now();
     if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
       checkpoint_now();
     }
@@ -174,12 +178,25 @@ void Trainer::run() {
   if (!stepped && !untrained)
     log_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                          recipe_.train.steps));
-  if (stop) {
-    log_.say(fmt::format("stopped by {} after step {}; resume with --resume",
-                         stop_reason_.empty() ? "a signal to another rank" : stop_reason_,
-                         progress_.steps));
-  }
+  if (stop || told_to_stop())
+    say_what_stopped(stop);
   log_.end_live_line();
+}
+
+void Trainer::say_what_stopped(bool stop) {
+  const std::string signal = stop_reason_.empty() ? "a signal to another rank" : stop_reason_;
+  const std::int64_t steps = recipe_.train.steps;
+  if (stop && progress_.steps < steps) {
+    log_.say(
+        fmt::format("stopped by {} after step {}; resume with --resume", signal, progress_.steps));
+  } else if (stop && workload_->evaluates()) {
+    log_.say(
+        fmt::format("stopped by {} after step {}, the last, without its evaluation: hew eval {}",
+                    signal, steps, recipe_.run.dir));
+  } else {
+    log_.say(fmt::format("{} changed nothing: the run had ended, after step {} of {}", signal,
+                         progress_.steps, steps));
+  }
 }
 
 void Trainer::check_ranks_agree() {
@@ -248,18 +265,28 @@ void Trainer::log_step(bool stop) {
             milestone);
 }
 
-void Trainer::evaluate_now() {
+bool Trainer::evaluate_now() {
   if (!workload_->evaluates())
-    return;
+    return true;
   const RunLog::Clock::time_point start = RunLog::Clock::now();
-  if (average_) {
-    const SparseModel averaged = averaged_model(recipe_, parts_, *average_, progress_.steps);
-    log_.evaluation(workload_->evaluate(*averaged.model), progress_.steps);
-  } else {
-    sparsifier().select_trained_masks(progress_.steps);
-    log_.evaluation(workload_->evaluate(model()), progress_.steps);
+  struct BrokenOff {};
+  const auto look_for_signals = [this] {
+    if (told_to_stop())
+      throw BrokenOff();
+  };
+  try {
+    if (average_) {
+      const SparseModel averaged = averaged_model(recipe_, parts_, *average_, progress_.steps);
+      log_.evaluation(workload_->evaluate(*averaged.model, look_for_signals), progress_.steps);
+    } else {
+      sparsifier().select_trained_masks(progress_.steps);
+      log_.evaluation(workload_->evaluate(model(), look_for_signals), progress_.steps);
+    }
+  } catch (const BrokenOff&) {
+    return false;
   }
   log_.leave_out(start);
+  return true;
 }
 
 void Trainer::checkpoint_now() {

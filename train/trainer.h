@@ -42,9 +42,10 @@ class Trainer {
   Trainer(const Recipe& recipe, const TrainOptions& options, dist::Communicator& comm,
           const StopSignal& stop_signal, const Stream& stream);
 
-  /// Runs to the recipe's last step, to stop_after, or until a stop signal; leaves with a
-  /// checkpoint, of the untrained model where stop_after is 0. Throws Error, naming step and
-  /// parameter, when loss or gradients are no longer finite: checkpoints before that step stay.
+  /// Runs to the recipe's last step, to stop_after, or until a stop signal, which also breaks off
+  /// an evaluation; leaves with a checkpoint, of the untrained model where stop_after is 0. Throws
+  /// Error, naming step and parameter, when loss or gradients are no longer finite: checkpoints
+  /// before that step stay.
   void run();
 
   const Progress& progress() const { return progress_; }
@@ -56,6 +57,8 @@ class Trainer {
   // Throws where a signal has come before there is anything to keep.
   void give_up_if_told() const;
   void open_directory(const std::vector<std::string>& news);
+  // Whether a stop signal has come to any rank. Collective.
+  bool told_to_stop();
   // Returns whether the run is to stop.
   bool train_step();
   ag::BackwardHooks reduce_when_done();
@@ -72,8 +75,11 @@ class Trainer {
   // The step after which this call of run() ends, if nothing stops it.
   std::int64_t last_step() const;
   void log_step(bool stop);
-  void evaluate_now();
+  // Returns whether it was done, not broken off by a stop signal.
+  bool evaluate_now();
   void checkpoint_now();
+  // Last words, where a stop signal has come. `stop`: it is why the run ends.
+  void say_what_stopped(bool stop);
   double sparsity_now() const;
   std::vector<WeightCost> weight_costs() const;  // of the step after progress_
   double flops_of_this_step() const;

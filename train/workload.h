@@ -53,8 +53,10 @@ class Workload {
 
   /// Whether the recipe names data to evaluate on.
   virtual bool evaluates() const = 0;
-  /// The model on these data, split over the ranks; every rank gets the same report. Collective.
-  virtual EvaluationReport evaluate(const layers::Model& model) const = 0;
+  /// The model on these data, split over the ranks; every rank gets the same report. Before every
+  /// batch, as often on all ranks, calls `before_batch`, whose exceptions end it. Collective.
+  virtual EvaluationReport evaluate(const layers::Model& model,
+                                    const std::function<void()>& before_batch) const = 0;
 };
 
 /// What a training step gets through, for the log.

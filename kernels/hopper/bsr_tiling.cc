@@ -26,8 +26,6 @@ constexpr double kLoadShare = 0.8;
 constexpr std::int64_t kFewRounds = 10;
 // Values above this are read from device memory in every pass.
 constexpr std::int64_t kCachedValues = std::int64_t{20} << 20;
-// What the last pass may hold of the input.
-constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
 
 std::int64_t ceil_div(std::int64_t a, std::int64_t b) {
   return (a + b - 1) / b;
@@ -139,6 +137,7 @@ TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int
   // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
   const std::int64_t longest = groups.longest * size.multiprocessors;
   const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));
+  // What the last pass may hold of the input.
   const std::int64_t held = std::max(
       run, kCachedInput / (tokens * std::max<std::int64_t>(size.depth, 1) * size.element_bytes));
   const std::int64_t last = std::min({std::max(run, wanted), held, token_tiles});

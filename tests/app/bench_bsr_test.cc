@@ -8,8 +8,8 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
 #include "core/stream.h"
+#include "tests/app/bench_refusal.h"
 
 namespace hew {
 namespace {
@@ -32,12 +32,7 @@ std::vector<std::string> lines_of(const BenchBsrOptions& options) {
 }
 
 std::string refusal_of(const BenchBsrOptions& options) {
-  try {
-    lines_of(options);
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal_of(bench_bsr, options);
 }
 
 }  // namespace

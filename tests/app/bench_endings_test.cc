@@ -5,7 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/support/device.h"
 
 namespace hew {
@@ -42,21 +42,15 @@ TEST_CASE("bench endings times every ending of both products") {
 }
 
 TEST_CASE("bench endings names a wrong option") {
-  const auto refuses = [](const BenchEndingsOptions& options) {
-    CHECK_THROWS_AS(bench_endings(options, [](const std::string&) {}), ConfigError);
+  const auto refusal = [](const auto& change) {
+    BenchEndingsOptions options = small();
+    change(options);
+    return test::refusal_of(bench_endings, options);
   };
-  BenchEndingsOptions options = small();
-  options.blocks = {12};
-  refuses(options);
-  options = small();
-  options.sparsities = {1.0};
-  refuses(options);
-  options = small();
-  options.tokens = 0;
-  refuses(options);
-  options = small();
-  options.shapes = {"none"};
-  refuses(options);
+  CHECK(refusal([](auto& o) { o.blocks = {12}; }).starts_with("--blocks 12: "));
+  CHECK(refusal([](auto& o) { o.sparsities = {1.0}; }).starts_with("--sparsity 1: "));
+  CHECK(refusal([](auto& o) { o.tokens = 0; }).starts_with("--tokens 0: expected 1 to 1000000000"));
+  CHECK(refusal([](auto& o) { o.shapes = {"none"}; }).starts_with("--shape none: "));
 }
 
 }  // namespace hew

@@ -2,18 +2,13 @@
 
 #include <doctest/doctest.h>
 
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 
 namespace hew {
 namespace {
 
 std::string refusal_of(const BenchKernelsOptions& options) {
-  try {
-    bench_kernels(options, [](const std::string& /*line*/) {});
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal_of(bench_kernels, options);
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/io/scratch.h"
 #include "tests/support/device.h"
 
@@ -46,21 +46,15 @@ TEST_CASE("bench mlp times all ways and finds their results right") {
 }
 
 TEST_CASE("bench mlp names a wrong option") {
-  const auto refuses = [](const BenchMlpOptions& options) {
-    CHECK_THROWS_AS(bench_mlp(options, [](const std::string&) {}), ConfigError);
+  const auto refusal = [](const auto& change) {
+    BenchMlpOptions options = small();
+    change(options);
+    return test::refusal_of(bench_mlp, options);
   };
-  BenchMlpOptions options = small();
-  options.blocks = {12};
-  refuses(options);
-  options = small();
-  options.sparsities = {1.0};
-  refuses(options);
-  options = small();
-  options.hidden = 0;
-  refuses(options);
-  options = small();
-  options.activation = "tanh";
-  refuses(options);
+  CHECK(refusal([](auto& o) { o.blocks = {12}; }).starts_with("--blocks 12: "));
+  CHECK(refusal([](auto& o) { o.sparsities = {1.0}; }).starts_with("--sparsity 1: "));
+  CHECK(refusal([](auto& o) { o.hidden = 0; }).starts_with("--tokens, --width, --hidden: got 0"));
+  CHECK(refusal([](auto& o) { o.activation = "tanh"; }).starts_with("[activation] 'tanh' is not "));
 }
 
 }  // namespace hew

@@ -6,7 +6,7 @@
 #include <sstream>
 
 #include "app/bench_model_pair.h"
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/io/scratch.h"
 #include "train/export.h"
 
@@ -40,12 +40,7 @@ std::vector<nlohmann::json> objects_of(const BenchModelOptions& options) {
 }
 
 std::string refusal_of(const BenchModelOptions& options) {
-  try {
-    bench_model(options, [](const std::string&) {});
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal_of(bench_model, options);
 }
 
 }  // namespace

@@ -4,7 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/io/scratch.h"
 #include "tests/support/device.h"
 
@@ -67,15 +67,20 @@ TEST_CASE("bench refresh refuses a recipe without masks, and wrong options") {
   const auto refusal = [&](const std::function<void(BenchRefreshOptions&)>& change) {
     BenchRefreshOptions options = folder.options();
     change(options);
-    try {
-      lines_of(options);
-    } catch (const Error& error) {
-      return std::string(error.what());
-    }
-    return std::string();
+    return test::refusal_of(bench_refresh, options);
   };
   CHECK(refusal([](auto& o) { o.words.emplace_back("sparsity=[]"); }) ==
         folder.recipe + ": no matrix of the model is under a mask");
+  CHECK(refusal([](auto& o) {
+          o.words.emplace_back("model.layers=1000000000000");
+        }).ends_with("expected an integer ≥ 1 and ≤ 100000"));
+  const std::string large =
+      refusal([](auto& o) { o.words.emplace_back("model.mlp_width=1000000000000000"); });
+  const std::string huge = refusal([](auto& o) {
+    o.words.insert(o.words.end(), {"model.width=400000000", "model.mlp_width=1000000000"});
+  });
+  CHECK(large.ends_with("expected an integer ≥ 1 and ≤ 1000000000"));
+  CHECK_MESSAGE(huge.starts_with("bench refresh: 3.78e+15 blocks need some "), huge);
   CHECK(refusal([](auto& o) { o.words.clear(); }) == "bench refresh: expected a recipe");
   CHECK(refusal([](auto& o) { o.threads = -1; }) == "--threads -1: expected 0 to 4096");
   CHECK(refusal([](auto& o) { o.repeats = 0; }) == "--repeats 0: expected 1 or more");

@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include "core/error.h"
+#include "tests/app/bench_refusal.h"
 #include "tests/io/scratch.h"
 
 namespace hew {
@@ -19,12 +20,7 @@ sparsity: [{match: "blocks.*.mlp.*.weight", block: 16, method: static,
 )";
 
 std::string refusal_of(const BenchTuneOptions& options) {
-  try {
-    bench_tune(options, [](const std::string&) {});
-  } catch (const ConfigError& error) {
-    return error.what();
-  }
-  return "";
+  return test::refusal_of(bench_tune, options);
 }
 
 std::string layers_refusal_of(const BenchTuneOptions& options) {

@@ -130,6 +130,14 @@ expect "file.txt: [sentencepiece] not a SentencePiece model" data tokenize numbe
   --tokenizer sentencepiece --sentencepiece-model file.txt -o new.h5
 OMP_NUM_THREADS=100000 expect "OMP_NUM_THREADS: got 100000, expected at most 4096" \
   train recipe.yaml run.dir=new
+# A build whose libraries alone are larger cannot be tried so.
+if (ulimit -v 1500000 && "$hew" --version > stdout 2> stderr); then
+  (ulimit -v 1500000 && "$hew" train recipe.yaml model.layers=100000 --dry-run > stdout 2> stderr) || true
+  if [[ $(cat stderr) != "hew: out of memory" ]]; then
+    echo "FAILED: a dry run without memory: $(cat stderr)"
+    failures=$((failures + 1))
+  fi
+fi
 # Told to stop while weights are drawn, which here would take hours.
 timeout --signal=TERM --kill-after=20 3 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
   > stdout 2> stderr || true

@@ -280,6 +280,7 @@ TEST_CASE("evaluation sees every image once, on any number of ranks") {
                                .ranks = {rank, world},
                                .threads = 2});
       CHECK(images.total() == 11);
+      CHECK(images.rounds() == (world == 1 ? 6 : world == 2 ? 3 : world == 4 ? 2 : 1));
       while (const auto batch = images.next()) {
         CHECK(batch->first == std::ssize(seen));
         const auto values = batch->images.to_vector<float>();

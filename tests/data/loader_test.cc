@@ -210,12 +210,16 @@ TEST_CASE("a validation pass has every window once, for any number of ranks") {
     for (int rank = 0; rank < world; ++rank) {
       SequentialBatches batches(data.dataset, make_cpu_stream(), 2, {rank, world});
       CHECK(batches.total_tokens() == 55);
+      CHECK(batches.rounds() == (world == 1 ? 6 : world == 2 ? 3 : world == 4 ? 2 : 1));
+      std::int64_t count = 0;
       while (const auto batch = batches.next()) {
+        ++count;
         CHECK(batch->inputs.size(0) <= 2);
         tokens += batch->inputs.numel();
         collect({*batch}, rows);
       }
       CHECK_FALSE(batches.next());
+      CHECK(count <= batches.rounds());
     }
     CHECK(tokens == 55);
     REQUIRE(rows.size() == 11);

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "tests/io/child.h"
 #include "tests/support/device.h"
+#include "tests/train/signalled_communicator.h"
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
 
@@ -43,9 +44,16 @@ struct Fixture {
   TinyRuns runs{scratch.path(), alone};
   train::Recipe recipe =
       runs.recipe("run", {"train.steps=30", "checkpoint.every=10", "train.eval_every=0"});
+  std::filesystem::path log = train::RunDirectory(runs.directory("run")).log();
 
   std::filesystem::path checkpoint(int steps) const {
     return runs.directory("run") / fmt::format("checkpoints/step-{:08}.h5", steps);
+  }
+  // Trains; the signal comes after so many roll calls, one a step and one a batch of an evaluation.
+  int roll_calls_with_signal(int after) {
+    SignalledCommunicator comm(alone, after);
+    run_training(recipe, comm);
+    return comm.roll_calls();
   }
   void train_20_steps() { run_training(recipe, alone, {.stop_after = 20}); }
 };
@@ -216,6 +224,45 @@ TEST_CASE_FIXTURE(Fixture, "whoever is stopped does not wait for an evaluation")
   trainer.run();
   CHECK(std::filesystem::exists(checkpoint(1)));
   CHECK(evaluations_of(runs.directory("run")).empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "an evaluation is broken off by a stop signal, and its step kept") {
+  recipe.train.eval_every = 10;
+  CHECK(roll_calls_with_signal(12) == 13);  // ten steps, and three batches
+  CHECK(std::filesystem::exists(checkpoint(10)));
+  CHECK(evaluations_of(runs.directory("run")).empty());
+  CHECK(contains(read_bytes(log), "stopped by SIGTERM after step 10; resume with --resume"));
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 30);
+  CHECK(evaluations_of(runs.directory("run")).size() == 2);
+}
+
+TEST_CASE_FIXTURE(Fixture, "the last evaluation is broken off too, which is said") {
+  CHECK(roll_calls_with_signal(32) == 33);
+  CHECK(std::filesystem::exists(checkpoint(30)));
+  CHECK(evaluations_of(runs.directory("run")).empty());
+  CHECK(contains(read_bytes(log),
+                 "stopped by SIGTERM after step 30, the last, without its "
+                 "evaluation: hew eval " +
+                     recipe.run.dir));
+}
+
+TEST_CASE_FIXTURE(Fixture, "a stop signal in the last step leaves no time for the evaluation") {
+  CHECK(roll_calls_with_signal(29) == 30);
+  CHECK(std::filesystem::exists(checkpoint(30)));
+  CHECK(evaluations_of(runs.directory("run")).empty());
+}
+
+TEST_CASE_FIXTURE(Fixture, "a stop signal to a run that is over changes nothing") {
+  const int all = roll_calls_with_signal(0);
+  CHECK_FALSE(contains(read_bytes(log), "SIGTERM"));
+  std::filesystem::remove_all(runs.directory("run"));
+  CHECK(roll_calls_with_signal(all - 1) == all);  // the last looks once more at the end
+  CHECK(std::filesystem::exists(checkpoint(30)));
+  CHECK(evaluations_of(runs.directory("run")).size() == 1);
+  CHECK(contains(read_bytes(log), "SIGTERM changed nothing: the run had ended, after step 30"));
+  std::filesystem::remove_all(runs.directory("run"));
+  CHECK(roll_calls_with_signal(all) == all);  // even this process survives
 }
 
 TEST_CASE_FIXTURE(Fixture, "SIGTERM does not wait for a model that is being built") {

@@ -11,6 +11,7 @@
 #include "dist/nccl_comm.h"
 #include "tests/support/device.h"
 #include "tests/support/mpi_world.h"
+#include "tests/train/signalled_communicator.h"
 #include "tests/train/tiny_images.h"
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
@@ -303,6 +304,39 @@ TEST_CASE("a run resumes on another number of ranks from the same bytes") {
                                 .optimizer = optimizer->state(),
                                 .product_choices = checkpoint.product_choices()});
   CHECK(first_difference(middle, copy) == "");
+}
+
+TEST_CASE("an evaluation is broken off on all ranks when one of them is told to stop") {
+  const SharedScratch scratch;
+  const TinyRuns runs(scratch.path(), world());
+  const train::Recipe recipe = runs.recipe("run", {"train.steps=20", "train.eval_every=10"});
+  const std::filesystem::path run = runs.directory("run");
+  on_ranks([&](dist::Communicator& comm, const Stream& stream) {
+    const bool last = comm.rank() == comm.size() - 1;
+    SignalledCommunicator signalled(comm, last ? 12 : 0);
+    run_training(recipe, signalled, {}, stream);
+    CHECK(signalled.roll_calls() == 13);  // ten steps, and three batches
+  });
+  CHECK(std::filesystem::exists(run / "checkpoints/step-00000010.h5"));
+  CHECK(evaluations_of(run).empty());
+  CHECK(losses_of(run).size() == 10);
+  world().barrier();  // all have looked
+  run_together(recipe, {.resume = true});
+  CHECK(losses_of(run).size() == 20);
+  CHECK(evaluations_of(run).size() == 1);
+}
+
+TEST_CASE("an evaluation asks all ranks as often, those too that have fewer batches") {
+  const Nameless run = nameless_run({});
+  on_ranks([&](dist::Communicator& comm, const Stream& stream) {
+    const train::SparseModel parts = train::build_model(run.recipe, stream);
+    std::int64_t asked = 0;
+    const train::Evaluation result = train::evaluate(
+        layers::as_language_model(*parts.model), run.corpus,
+        {.batch = 1, .max_windows = 5, .before_batch = [&asked] { ++asked; }}, comm, stream);
+    CHECK(asked == (5 + comm.size() - 1) / comm.size());
+    CHECK(result.tokens == 5 * run.recipe.model.context);
+  });
 }
 
 // Each its own CTest entry: one rank hangs, and the others must say so and end the job.
