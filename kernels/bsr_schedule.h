@@ -59,8 +59,8 @@ struct BsrWalk {
   RowGroups tall;   // for b = 32 alone, and where tall_tiles_pay()
 };
 
-/// Bytes of a product's input that an H100's second-level cache of 50 MiB holds until all tiles that
-/// read them have come, with the values and the output beside them.
+/// Bytes of a product's input that an H100's second-level cache of 50 MiB holds until all tiles
+/// that read them have come, with the values and the output beside them.
 inline constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
 
 /// Whether tiles of 256 rows, or as many columns, are faster for outputs of so many features.
