@@ -159,8 +159,8 @@ BsrProblem problem_of(const Measured& row, double sparsity, DType dtype) {
           .hopper = !tf32 || row.product != kWeightGradient || row.block > 16};
 }
 
-// Milliseconds to write W from its live blocks, once for two products, or to take the live blocks of
-// its gradient.
+// Milliseconds to write W from its live blocks, once for two products, or to take the live blocks
+// of its gradient.
 double folding(const Measured& row, double density, DType dtype) {
   const bool gradient = row.product == kWeightGradient;
   const auto element = static_cast<double>(size_of(gradient ? accumulator_of(dtype) : dtype));
