@@ -155,8 +155,7 @@ __global__ __launch_bounds__(kThreads, kResident) void gather_kernel(Operands<Wo
   const auto b = static_cast<int>(index.block);
   const Place at = place_in(tiling, o.block_words);
   const int thread = static_cast<int>(threadIdx.x);
-  // The last ones first: of a product's result the end was written last, and may be in L2 still.
-  for (std::int64_t tile = tiling.tiles - 1 - blockIdx.x; tile >= 0; tile -= gridDim.x) {
+  for (std::int64_t tile = blockIdx.x; tile < tiling.tiles; tile += gridDim.x) {
     const std::int64_t first = tile * tiling.width;
     if (thread < tiling.width && first + thread < index.nnzb) {
       block_row[thread] =
