@@ -44,8 +44,8 @@ BsrProblem problem_of(BsrProduct product, const ConstView& moving, const BsrInde
 /// (docs/results/bsr-h100.md). Only ratios of routes count.
 double estimated_seconds(BsrRoute route, const BsrProblem& problem);
 
-/// The cheapest route, where forward and input gradient fold W once for both. Depends on its
-/// argument alone, so that every run chooses alike.
+/// The cheapest route, where forward and input gradient fold W once for both, also of runs that
+/// keep no W. Depends on its argument alone, so that every run chooses alike.
 BsrRoute cheapest_route(const BsrProblem& problem);
 
 }  // namespace hew::kernels

@@ -53,7 +53,7 @@ struct RowGroups {
 /// rows high; one that a warpgroup makes alone, 64 high (128 where the block is); and one of twice
 /// the rows, which both make together.
 struct BsrWalk {
-  std::int64_t live_columns = 0;  // of blocks, that a row needs
+  std::int64_t live_columns = 0;  // block columns that any row needs
   RowGroups together;
   RowGroups alone;  // none for b < 64
   RowGroups tall;   // for b = 32 alone, and where tall_tiles_pay()

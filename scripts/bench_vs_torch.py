@@ -224,8 +224,11 @@ def captured(call: Callable, pool) -> Callable:
     try:
         with torch.cuda.graph(graph, pool=pool):
             call()
-    except RuntimeError:
+    except torch.OutOfMemoryError:
+        raise
+    except RuntimeError as error:
         torch.cuda.synchronize()
+        print(f"bench_vs_torch: timed without a graph: {error}", file=sys.stderr)
         return call
     return graph.replay
 

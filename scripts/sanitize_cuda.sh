@@ -9,8 +9,9 @@
 #   --limit    seconds for one process under one tool (default 300)
 #   --logs     folder for what each wrote (default BUILD/sanitizer)
 #   build dir  where the tests are built (default build-cuda); jobs: programs at a time (default 8)
-# One line a tool and test, or its case NAME#number: ok, errors N, failed, timeout, skipped (no GPU), left out. The last line
-# is `N passed, N failed, N skipped`; the status is 1 if anything failed.
+# One line a tool and test, or its case NAME#number: ok, errors N, failed, timeout, skipped (no
+# GPU), left out. The last line is `N passed, N failed, N skipped`; the status is 1 if anything
+# failed.
 #
 # Left out: what needs mpirun and two GPUs (NCCL's tests); and under racecheck and synccheck, which
 # look at single kernels, whole training runs and benchmarks: hundreds of thousands of launches of
@@ -21,7 +22,8 @@ set -euo pipefail
 tools="memcheck racecheck synccheck"
 filter=.
 logs=
-export BY_CASE=
+export BY_CASE=""
+export LEFT_OUT="--test-case-exclude=*folded*"
 places=()
 export LIMIT=300
 while [[ $# -gt 0 ]]; do
@@ -31,7 +33,7 @@ while [[ $# -gt 0 ]]; do
     --by-case) BY_CASE=yes ;;
     --limit) LIMIT=${2:?--limit needs seconds} && shift ;;
     --logs) logs=${2:?--logs needs a folder} && shift ;;
-    -h | --help) sed -n '2,20s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0" && exit 0 ;;
     -*) echo "sanitize_cuda: unknown option $1 (try --help)" >&2 && exit 2 ;;
     *) places+=("$1") ;;
   esac
@@ -57,7 +59,7 @@ check() {
     options+=(--leak-check no --report-api-errors no)  # hew checks what the API returns itself
   else
     options+=(--kernel-name kns=3hew7kernels)
-    program+=(--test-case-exclude="*folded*")
+    program+=("$LEFT_OUT")
   fi
   if [[ $name == *#* ]]; then
     program+=(--first="${name#*#}" --last="${name#*#}")
@@ -86,27 +88,29 @@ check() {
 export -f check
 
 # A line a test, or one a case of it: name, environment, program; of those under mpirun the name
-# alone. A number behind the last case, where a tool leaves cases out, runs nothing.
+# alone. Cases are counted without those that the tool ($1) leaves out.
 list_tests() {
   ctest --test-dir "$build" --label-regex '^cuda$' --tests-regex "$filter" --show-only=json-v1 |
     python3 -c 'import json, os, re, subprocess, sys
 def names(name, words):
     if not (words and os.environ["BY_CASE"]):
         return [name]
-    listed = subprocess.run(["env", *words, "--count"], capture_output=True, text=True).stdout
-    return [f"{name}#{i}" for i in range(1, 1 + int((re.findall(r": (\d+)", listed) or [0])[-1]))] or [name]
+    left_out = [] if sys.argv[1] == "memcheck" else [os.environ["LEFT_OUT"]]
+    count = subprocess.run(["env", *words, "--count", *left_out], capture_output=True, text=True)
+    cases = int((re.findall(r": (\d+)", count.stdout) or [0])[-1])
+    return [f"{name}#{i}" for i in range(1, 1 + cases)]
 for test in json.load(sys.stdin)["tests"]:
     properties = {p["name"]: p["value"] for p in test["properties"]}
     command = test.get("command", ["/not/built"])
     words = properties.get("ENVIRONMENT", []) + command if len(command) == 1 else []
     for name in names(test["name"], words):
-        print(name, *words)'
+        print(name, *words)' "$1"
 }
 
 export HEW_TEST_SIZES=small OMP_NUM_THREADS=2
 # shellcheck disable=SC2016  # the inner shell expands it
 for tool in $tools; do
-  list_tests | while read -r line; do echo "$tool $line"; done
+  list_tests "$tool" | while read -r line; do echo "$tool $line"; done
 done | xargs --no-run-if-empty --max-lines=1 --max-procs="$jobs" \
   bash -c 'check "$@"' check | tee "$LOGS/summary.txt"
 failed=$(grep -cE '  (errors|failed|timeout) ' "$LOGS/summary.txt" || true)

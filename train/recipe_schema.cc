@@ -11,9 +11,8 @@ using layers::ModelFamily;
 using optim::LrScheduleConfig;
 using optim::OptimConfig;
 
-// Two such sizes, and the 4 of an MLP, multiply to what an int64 holds.
-constexpr std::int64_t kLargestSize = 1'000'000'000;
-// The names and shapes of so many layers' parameters are 2 GB.
+// An int64 holds the elements of so many layers of matrices with such sides, or four of them.
+constexpr std::int64_t kLargestSize = 1'000'000;
 constexpr std::int64_t kMostLayers = 100'000;
 
 bool is_llama(const Recipe& recipe) {

@@ -10,9 +10,9 @@ sys.path.insert(0, str(ROOT / "scripts"))
 
 import scaling_model as model  # noqa: E402
 
-# One setup, timed on several machines, moves by as much: 1558M on one GPU takes 182.1 to 186.3 ms
-# (docs/results/bsr-h100.md, gpu-h100.md), which says nothing of the model.
-SPREAD = 2.3e-2
+# One setup, timed on several machines, moves by as much (docs/results/gpu-h100.md: 172.8 to 175.1 ms).
+SPREAD = 1.5e-2
+KNOWN_ERRORS = {"1558M, 100 MiB, other machine": 2.2e-2}  # what docs/scaling.md says it misses
 
 
 def check_bytes():
@@ -50,7 +50,8 @@ def check_limits():
 def check_fit():
     for name, of, reducing, ranks, measured, fitted in model.MEASURED:
         predicted = model.step(model.Machine(), of, reducing, ranks).seconds
-        assert abs(predicted / measured - 1) <= (1e-3 if fitted else SPREAD), name
+        most = KNOWN_ERRORS.get(name, 1e-3 if fitted else SPREAD)
+        assert abs(predicted / measured - 1) <= most, name
 
 
 def check_page():

@@ -136,7 +136,7 @@ TEST_CASE("all problems are reported in one pass, in order, with line and key") 
   CHECK(
       errors_of(text, {"train.stepz=3"}) ==
       "r.yaml:5: model.layers: got 'two', expected an integer ≥ 1 and ≤ 100000\n"
-      "r.yaml:6: model.heads: got '0', expected an integer ≥ 1 and ≤ 1000000000\n"
+      "r.yaml:6: model.heads: got '0', expected an integer ≥ 1 and ≤ 1000000\n"
       "r.yaml:15: optim.lrr: unknown key, did you mean optim.lr?\n"
       "r.yaml:19: sparsity.0.block: got '36', expected an integer that is a multiple of 8, from 8 "
       "to 128\n"

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cassert>
 #include <cmath>
 #include <functional>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 #include "autograd/variable.h"
 #include "sparsity/block_norms.h"
@@ -90,6 +92,7 @@ std::string RefreshScores::unexplained(const sparsity::MaskBytes& other, double 
   }
   std::ranges::sort(kept_norms, std::greater());
   const std::size_t k = kept_norms.size();
+  assert(k > 0 && std::cmp_less(swaps, k));
   // Who grows is one of the k best by growth, of which there may be fewer that are not kept.
   std::vector<double> best = growth;
   std::ranges::sort(best, std::greater());

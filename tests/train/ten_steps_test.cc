@@ -136,6 +136,7 @@ void compare_weight(const sparsity::LinearWeight& got, const sparsity::LinearWei
     out.text += fmt::format("{}: {} live blocks of {} in common with {}\n", got.name(), both.nnzb(),
                             own.nnzb(), live);
   }
+  REQUIRE(both.nnzb() > 0);  // else nothing would be compared
   // A quotient of moments errs by as much as both of them; each step rounds the stored weight.
   const Comparison weights = compare(blocks_of(got, both), blocks_of(wanted, both),
                                      kSteps * unit_roundoff(got.parameter().value().dtype()),
