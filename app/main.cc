@@ -51,13 +51,10 @@ int fail(const dist::Communicator& comm, const char* message) {
   return 1;
 }
 
-// Advice is of use to whoever has not followed it yet.
-const char* memory_words(int argc, char** argv) {
+// Whether a run is to be trained, and not only told about.
+bool trains(int argc, char** argv) {
   const std::vector<std::string_view> words(argv, argv + argc);
-  const auto said = [&words](std::string_view word) { return std::ranges::count(words, word) > 0; };
-  return said("train") && !said("--dry-run")
-             ? "out of memory: train --dry-run tells what a recipe needs"
-             : "out of memory";
+  return argc > 1 && words[1] == "train" && std::ranges::count(words, "--dry-run") == 0;
 }
 
 // CLI11 itself would only say that a subcommand is missing.
@@ -115,7 +112,10 @@ int run(int argc, char** argv, const AppContext& context) {
     return context.root() ? app.exit(error) : error.get_exit_code();
   } catch (const std::exception& error) {
     const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
-    const int code = fail(context.comm, memory ? memory_words(argc, argv) : error.what());
+    const char* const memory_words =
+        trains(argc, argv) ? "out of memory: train --dry-run tells what a recipe needs"
+                           : "out of memory";
+    const int code = fail(context.comm, memory ? memory_words : error.what());
     if (context.comm.size() > 1)
       context.comm.abort(code);
     return code;
@@ -129,7 +129,7 @@ int main(int argc, char** argv) {
   try {
     // Before MPI starts threads, so that they inherit the blocked signals.
     std::optional<hew::train::StopSignal> stop_signal;
-    if (argc > 1 && std::string_view(argv[1]) == "train")
+    if (hew::trains(argc, argv))
       stop_signal.emplace();
     const std::unique_ptr<hew::dist::Communicator> comm = hew::dist::make_communicator();
     return hew::run(argc, argv,

@@ -138,6 +138,14 @@ if (ulimit -v 1500000 && "$hew" --version > stdout 2> stderr); then
     failures=$((failures + 1))
   fi
 fi
+# A dry run of very many steps ends at a signal; 124: what timeout sent was enough.
+status=0
+timeout --signal=TERM --kill-after=20 2 "$hew" train recipe.yaml --dry-run train.steps=1000000000000 > stdout 2> stderr ||
+  status=$?
+if [[ $status -ne 124 ]]; then
+  echo "FAILED: a dry run was told to stop: status $status"
+  failures=$((failures + 1))
+fi
 # Told to stop while weights are drawn, which here would take hours.
 timeout --signal=TERM --kill-after=20 3 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
   > stdout 2> stderr || true
