@@ -38,13 +38,7 @@ ag::Variable LinearWeight::product(const ag::Variable& x, const ag::Variable& bi
     case Storage::kDense:
       return ag::linear(x, context.use(weight_), bias, activation);
     case Storage::kLiveBlocks:
-      return sparse_linear({.x = x,
-                            .values = context.use(weight_),
-                            .probe = context.training ? probe_ : ag::Variable(),
-                            .bias = bias,
-                            .pattern = pattern_,
-                            .activation = activation,
-                            .folded = context.leaf_of(weight_).folded()});
+      return sparse_linear({.x = x, .layer = live_layer(bias, context), .activation = activation});
     case Storage::kMaster:
       return masked_linear(
           {.x = x,

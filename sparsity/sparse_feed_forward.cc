@@ -16,12 +16,8 @@ struct Kept {
   ag::Saved x;
   ag::Saved h;  // [M, F]
   Tensor pre;   // [M, F], h before the activation
-  Tensor up;
-  Tensor down;
-  PatternPtr of_up;
-  PatternPtr of_down;
-  FoldedPtr folded_up;
-  FoldedPtr folded_down;
+  KeptLayer up;
+  KeptLayer down;
   kernels::Activation activation;
 };
 
@@ -37,13 +33,13 @@ HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bi
   if (needs_bias)
     out.dbias = Tensor::empty({pre.size(1)}, accumulator_of(pre.dtype()), pre.stream());
   kernels::bsr_input_gradient({.dy = dy,
-                               .values = kept.down,
-                               .index = kept.of_down->index(),
+                               .values = kept.down.values,
+                               .index = kept.down.pattern->index(),
                                .dx = out.d,
                                .activation = kept.activation,
                                .pre = pre,
                                .dbias = needs_bias ? View(out.dbias) : View{},
-                               .folded = kept.folded_down.get()},
+                               .folded = kept.down.folded.get()},
                               pre.stream());
   return out;
 }
@@ -51,7 +47,7 @@ HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bi
 std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& needs) {
   std::vector<Tensor> out(needs.size());
   const auto [d, dbias] = hidden_gradient(kept, dy, needs[kUpBias]);
-  const auto of_down = sparse_weight_gradients(dy, kept.h, *kept.of_down, needs,
+  const auto of_down = sparse_weight_gradients(dy, kept.h, *kept.down.pattern, needs,
                                                {.values = kDown, .probe = kDownProbe});
   out[kDown] = of_down.values;
   out[kDownProbe] = of_down.probe;
@@ -59,9 +55,9 @@ std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& nee
     out[kDownBias] = sum_of_tokens(dy);
   out[kUpBias] = dbias;
   if (needs[kX])
-    out[kX] = sparse_input_gradient(d, kept.up, *kept.of_up, kept.folded_up);
-  const auto of_up =
-      sparse_weight_gradients(d, kept.x, *kept.of_up, needs, {.values = kUp, .probe = kUpProbe});
+    out[kX] = kept.up.input_gradient(d);
+  const auto of_up = sparse_weight_gradients(d, kept.x, *kept.up.pattern, needs,
+                                             {.values = kUp, .probe = kUpProbe});
   out[kUp] = of_up.values;
   out[kUpProbe] = of_up.probe;
   return out;
@@ -102,27 +98,16 @@ ag::Variable sparse_feed_forward(const SparseFeedForwardArgs& args) {
                                  [](const ag::Variable& v) { return v.requires_grad(); });
   if (!training && !taped)
     return inference(args);
-  const SparseForward hidden = sparse_forward({.x = x.value(),
-                                               .values = up.values.value(),
-                                               .bias = up.bias,
-                                               .pattern = *up.pattern,
-                                               .activation = activation,
-                                               .keep_pre = taped,
-                                               .folded = up.folded});
-  const SparseForward out = sparse_forward({.x = hidden.y,
-                                            .values = down.values.value(),
-                                            .bias = down.bias,
-                                            .pattern = *down.pattern,
-                                            .folded = down.folded});
+  SparseForwardArgs activated = product_of(x.value(), up);
+  activated.activation = activation;
+  activated.keep_pre = taped;
+  const SparseForward hidden = sparse_forward(activated);
+  const SparseForward out = sparse_forward(product_of(hidden.y, down));
   auto rule = [kept = Kept{.x = ag::Saved(x),
                            .h = ag::Saved(ag::Variable(hidden.y)),
                            .pre = hidden.pre,
-                           .up = up.values.value(),
-                           .down = down.values.value(),
-                           .of_up = up.pattern,
-                           .of_down = down.pattern,
-                           .folded_up = up.folded,
-                           .folded_down = down.folded,
+                           .up = KeptLayer(up),
+                           .down = KeptLayer(down),
                            .activation = activation}](const Tensor& dy, ag::Needs& needs) {
     return gradients(kept, dy, needs);
   };

@@ -2,19 +2,9 @@
 
 #include "autograd/variable.h"
 #include "kernels/activation.h"
-#include "sparsity/pattern.h"
 #include "sparsity/sparse_products.h"
 
 namespace hew::sparsity {
-
-/// A linear layer by its live blocks; see SparseLinearArgs.
-struct SparseLayer {
-  ag::Variable values;  // [nnzb, b, b]
-  ag::Variable probe;   // may be undefined
-  ag::Variable bias;    // may be undefined
-  PatternPtr pattern;
-  FoldedPtr folded = {};  // of the values; may be null
-};
 
 /// y = act(x·upᵀ + up.bias)·downᵀ + down.bias: x [M, C], up [F, C], down [C', F]. What
 /// sparse_linear(sparse_linear(x, up, act), down) is, with the gradient of the activation and of

@@ -21,19 +21,6 @@ enum Input : std::size_t {
   kDownBias
 };
 
-// A layer as the backward pass needs it.
-struct KeptLayer {
-  Tensor values;
-  PatternPtr pattern;
-  FoldedPtr folded;
-
-  explicit KeptLayer(const SparseLayer& layer)
-      : values(layer.values.value()), pattern(layer.pattern), folded(layer.folded) {}
-  Tensor input_gradient(const Tensor& d) const {
-    return sparse_input_gradient(d, values, *pattern, folded);
-  }
-};
-
 struct Kept {
   ag::Saved x;
   ag::Saved h;     // [M, F], silu(of_gate) ⊙ of_up
@@ -101,23 +88,12 @@ ag::Variable sparse_gated_feed_forward(const SparseGatedFeedForwardArgs& args) {
                                          up.probe, up.bias,     down.values, down.probe, down.bias};
   const bool taped = std::any_of(inputs.begin(), inputs.end(),
                                  [](const ag::Variable& v) { return v.requires_grad(); });
-  const SparseForward of_gate = sparse_forward({.x = x.value(),
-                                                .values = gate.values.value(),
-                                                .bias = gate.bias,
-                                                .pattern = *gate.pattern,
-                                                .folded = gate.folded});
-  const SparseForward hidden = sparse_forward({.x = x.value(),
-                                               .values = up.values.value(),
-                                               .bias = up.bias,
-                                               .pattern = *up.pattern,
-                                               .gate = of_gate.y,
-                                               .keep_pre = taped,
-                                               .folded = up.folded});
-  const SparseForward out = sparse_forward({.x = hidden.y,
-                                            .values = down.values.value(),
-                                            .bias = down.bias,
-                                            .pattern = *down.pattern,
-                                            .folded = down.folded});
+  const SparseForward of_gate = sparse_forward(product_of(x.value(), gate));
+  SparseForwardArgs gated = product_of(x.value(), up);
+  gated.gate = of_gate.y;
+  gated.keep_pre = taped;
+  const SparseForward hidden = sparse_forward(gated);
+  const SparseForward out = sparse_forward(product_of(hidden.y, down));
   auto rule = [kept = Kept{.x = ag::Saved(x),
                            .h = ag::Saved(ag::Variable(hidden.y)),
                            .of_gate = of_gate.y,

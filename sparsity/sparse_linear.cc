@@ -62,29 +62,25 @@ Tensor score_gradient(const Tensor& g, const Tensor& weight, const BlockGrid& gr
 }  // namespace
 
 ag::Variable sparse_linear(const SparseLinearArgs& args) {
-  const SparseForward out =
-      sparse_forward({.x = args.x.value(),
-                      .values = args.values.value(),
-                      .bias = args.bias,
-                      .pattern = *args.pattern,
-                      .activation = args.activation,
-                      .keep_pre = taped({args.x, args.values, args.probe, args.bias}),
-                      .folded = args.folded});
-  auto rule = [x = ag::Saved(args.x), values = args.values.value(), pattern = args.pattern,
-               activation = args.activation, pre = out.pre,
-               folded = args.folded](const Tensor& dy, ag::Needs& needs) {
+  const SparseLayer& layer = args.layer;
+  SparseForwardArgs product = product_of(args.x.value(), layer);
+  product.activation = args.activation;
+  product.keep_pre = taped({args.x, layer.values, layer.probe, layer.bias});
+  const SparseForward out = sparse_forward(product);
+  auto rule = [x = ag::Saved(args.x), kept = KeptLayer(layer), activation = args.activation,
+               pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [d, dbias] = through_activation(activation, pre, dy, /*needs_bias=*/needs[3]);
     std::vector<Tensor> grads(4);
     if (needs[0])
-      grads[0] = sparse_input_gradient(d, values, *pattern, folded);
+      grads[0] = kept.input_gradient(d);
     const auto of_weight =
-        sparse_weight_gradients(d, x, *pattern, needs, {.values = 1, .probe = 2});
+        sparse_weight_gradients(d, x, *kept.pattern, needs, {.values = 1, .probe = 2});
     grads[1] = of_weight.values;
     grads[2] = of_weight.probe;
     grads[3] = dbias;
     return grads;
   };
-  return ag::record("sparse_linear", out.y, {args.x, args.values, args.probe, args.bias},
+  return ag::record("sparse_linear", out.y, {args.x, layer.values, layer.probe, layer.bias},
                     std::move(rule));
 }
 

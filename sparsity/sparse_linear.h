@@ -8,17 +8,12 @@
 
 namespace hew::sparsity {
 
-/// y = act(x·Wᵀ + bias), x [M, K] → [M, N], W given by its live blocks `values` [nnzb, b, b].
-/// Gradients: x, values (live blocks only), bias, and `probe` if it is defined and requires one: a
-/// leaf of shape [N, K] without memory whose gradient is the dense G = dYᵀ·X of a refresh step.
+/// y = act(x·Wᵀ + bias), x [M, K] → [M, N]. Gradients: x, values (live blocks only), bias, and the
+/// layer's probe if it is defined and requires one.
 struct SparseLinearArgs {
   ag::Variable x;
-  ag::Variable values;
-  ag::Variable probe;  // may be undefined
-  ag::Variable bias;   // may be undefined
-  PatternPtr pattern;
+  SparseLayer layer;
   kernels::Activation activation = kernels::Activation::kNone;
-  FoldedPtr folded = {};  // of the values; may be null
 };
 ag::Variable sparse_linear(const SparseLinearArgs& args);
 

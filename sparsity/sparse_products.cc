@@ -31,6 +31,14 @@ SparseForward sparse_forward(const SparseForwardArgs& args) {
   return out;
 }
 
+SparseForwardArgs product_of(const Tensor& x, const SparseLayer& layer) {
+  return {.x = x,
+          .values = layer.values.value(),
+          .bias = layer.bias,
+          .pattern = *layer.pattern,
+          .folded = layer.folded};
+}
+
 Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern,
                              const FoldedPtr& folded) {
   Tensor dx = Tensor::empty({d.size(0), pattern.grid().cols}, d.dtype(), d.stream());

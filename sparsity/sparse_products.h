@@ -10,6 +10,16 @@ namespace hew::sparsity {
 /// Where products that go through dense ones keep a layer's W; null: each makes it anew.
 using FoldedPtr = std::shared_ptr<kernels::FoldedWeight>;
 
+/// A linear layer by its live blocks. The probe is a leaf of shape [N, K] without memory whose
+/// gradient is the dense G = dYᵀ·X of a refresh step.
+struct SparseLayer {
+  ag::Variable values;  // [nnzb, b, b]
+  ag::Variable probe;   // may be undefined
+  ag::Variable bias;    // may be undefined
+  PatternPtr pattern;
+  FoldedPtr folded = {};  // of the values; may be null
+};
+
 /// Products with a matrix given by its live blocks, for ops that contain one: x [M, K], values
 /// [nnzb, b, b], gradients of parameters in the accumulator of x's dtype.
 
@@ -29,10 +39,25 @@ struct SparseForward {
   Tensor pre = {};  // [M, N] or undefined
 };
 SparseForward sparse_forward(const SparseForwardArgs& args);
+/// x·Wᵀ + bias of a layer, to which an ending may be added. Both must outlive it.
+SparseForwardArgs product_of(const Tensor& x, const SparseLayer& layer);
 
 /// d·W [M, K] for d [M, N].
 Tensor sparse_input_gradient(const Tensor& d, const Tensor& values, const BsrPattern& pattern,
                              const FoldedPtr& folded);
+
+/// A layer as the backward pass needs it.
+struct KeptLayer {
+  Tensor values;
+  PatternPtr pattern;
+  FoldedPtr folded;
+
+  explicit KeptLayer(const SparseLayer& layer)
+      : values(layer.values.value()), pattern(layer.pattern), folded(layer.folded) {}
+  Tensor input_gradient(const Tensor& d) const {
+    return sparse_input_gradient(d, values, *pattern, folded);
+  }
+};
 
 /// Σ_m d[m, :] in the accumulator of d's dtype: the gradient of a bias.
 Tensor sum_of_tokens(const Tensor& d);

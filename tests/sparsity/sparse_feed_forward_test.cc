@@ -77,17 +77,9 @@ ag::Variable fused(const Layers& layers, const Leaves& l, Activation activation)
 }
 
 ag::Variable composed(const Layers& layers, const Leaves& l, Activation activation) {
-  const ag::Variable h = sparse_linear({.x = l.x,
-                                        .values = l.up,
-                                        .probe = l.up_probe,
-                                        .bias = l.up_bias,
-                                        .pattern = layers.up,
-                                        .activation = activation});
-  return sparse_linear({.x = h,
-                        .values = l.down,
-                        .probe = l.down_probe,
-                        .bias = l.down_bias,
-                        .pattern = layers.down});
+  const ag::Variable h = sparse_linear(
+      {.x = l.x, .layer = {l.up, l.up_probe, l.up_bias, layers.up}, .activation = activation});
+  return sparse_linear({.x = h, .layer = {l.down, l.down_probe, l.down_bias, layers.down}});
 }
 
 }  // namespace

@@ -76,11 +76,7 @@ ag::Variable fused(const Leaves& l) {
 }
 
 ag::Variable linear(const ag::Variable& x, const SparseLayer& layer) {
-  return sparse_linear({.x = x,
-                        .values = layer.values,
-                        .probe = layer.probe,
-                        .bias = layer.bias,
-                        .pattern = layer.pattern});
+  return sparse_linear({.x = x, .layer = layer});
 }
 
 ag::Variable composed(const Leaves& l) {

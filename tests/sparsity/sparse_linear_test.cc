@@ -50,12 +50,10 @@ TEST_CASE("gradients of the block-sparse product agree with central differences"
           test::random_tensor({c.grid.rows, c.grid.cols}, DType::kFloat64, stream, 2);
       const auto result = test::gradcheck(
           [&](const std::vector<ag::Variable>& in) {
-            return sparse_linear({.x = in[0],
-                                  .values = in[1],
-                                  .probe = {},
-                                  .bias = in[2],
-                                  .pattern = pattern,
-                                  .activation = act});
+            return sparse_linear(
+                {.x = in[0],
+                 .layer = {.values = in[1], .probe = {}, .bias = in[2], .pattern = pattern},
+                 .activation = act});
           },
           {test::random_tensor({5, c.grid.cols}, DType::kFloat64, stream, 1),
            gather(dense, *pattern),
@@ -76,7 +74,8 @@ TEST_CASE("the probe's gradient is the dense G, whatever is live") {
   ag::Variable probe(Tensor::meta({13, 19}, DType::kFloat64, stream), true);
   const Tensor dy = test::random_tensor({7, 13}, DType::kFloat64, stream, 4);
   ag::backward(
-      sparse_linear({.x = x, .values = values, .probe = probe, .bias = {}, .pattern = pattern}),
+      sparse_linear(
+          {.x = x, .layer = {.values = values, .probe = probe, .bias = {}, .pattern = pattern}}),
       dy);
   Tensor expected = Tensor::empty({13, 19}, DType::kFloat64, stream);
   kernels::linear_weight_gradient({.dy = dy, .x = x.value(), .dw = expected}, stream);
