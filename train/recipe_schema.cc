@@ -11,8 +11,7 @@ using layers::ModelFamily;
 using optim::LrScheduleConfig;
 using optim::OptimConfig;
 
-// An int64 holds the elements of so many layers of matrices with such sides, or four of them.
-constexpr std::int64_t kLargestSize = 1'000'000;
+// An int64 holds the elements of so many layers of matrices with sides of kLargestSize, or four.
 constexpr std::int64_t kMostLayers = 100'000;
 
 bool is_llama(const Recipe& recipe) {

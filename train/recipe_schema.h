@@ -21,6 +21,9 @@ struct Schema {
 
 Schema make_schema();
 
+/// Of a model's sizes.
+inline constexpr std::int64_t kLargestSize = 1'000'000;
+
 /// The tables that make_schema puts together.
 void add_run_fields(std::vector<Field<Recipe>>& fields);
 void add_model_fields(std::vector<Field<Recipe>>& fields);

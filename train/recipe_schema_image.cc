@@ -51,7 +51,7 @@ void add_vit_fields(std::vector<Field<Recipe>>& fields) {
              .add("patch_size", &ModelConfig::patch_size, at_least<std::int64_t>(1),
                   "Pixels of a patch's side; must divide `data.image.size`.")
              .required_if("required", reads_images));
-  of_vit(model.add("classes", &ModelConfig::classes, between(0, 1'000'000),
+  of_vit(model.add("classes", &ModelConfig::classes, between(0, kLargestSize),
                    "Classes of the head; 0: those of the data."));
   of_vit(model.add("pooling", &ModelConfig::pooling,
                    "What the head looks at: a class token, or the mean of all tokens, of which "

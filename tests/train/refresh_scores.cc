@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cassert>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -11,6 +10,7 @@
 #include <utility>
 
 #include "autograd/variable.h"
+#include "core/error.h"
 #include "sparsity/block_norms.h"
 #include "sparsity/block_scores.h"
 #include "sparsity/schedule.h"
@@ -92,7 +92,7 @@ std::string RefreshScores::unexplained(const sparsity::MaskBytes& other, double 
   }
   std::ranges::sort(kept_norms, std::greater());
   const std::size_t k = kept_norms.size();
-  assert(k > 0 && std::cmp_less(swaps, k));
+  require<Error>(k > 0 && std::cmp_less(swaps, k), "{}: {} swaps of {} blocks", name, swaps, k);
   // Who grows is one of the k best by growth, of which there may be fewer that are not kept.
   std::vector<double> best = growth;
   std::ranges::sort(best, std::greater());
