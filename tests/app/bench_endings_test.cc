@@ -43,9 +43,7 @@ TEST_CASE("bench endings times every ending of both products") {
 
 TEST_CASE("bench endings names a wrong option") {
   const auto refusal = [](const auto& change) {
-    BenchEndingsOptions options = small();
-    change(options);
-    return test::refusal_of(bench_endings, options);
+    return test::refusal_of(bench_endings, small(), change);
   };
   CHECK(refusal([](auto& o) { o.blocks = {12}; }).starts_with("--blocks 12: "));
   CHECK(refusal([](auto& o) { o.sparsities = {1.0}; }).starts_with("--sparsity 1: "));

@@ -47,9 +47,7 @@ TEST_CASE("bench mlp times all ways and finds their results right") {
 
 TEST_CASE("bench mlp names a wrong option") {
   const auto refusal = [](const auto& change) {
-    BenchMlpOptions options = small();
-    change(options);
-    return test::refusal_of(bench_mlp, options);
+    return test::refusal_of(bench_mlp, small(), change);
   };
   CHECK(refusal([](auto& o) { o.blocks = {12}; }).starts_with("--blocks 12: "));
   CHECK(refusal([](auto& o) { o.sparsities = {1.0}; }).starts_with("--sparsity 1: "));

@@ -65,9 +65,7 @@ TEST_CASE("bench refresh times the parts of one refresh of all matrices") {
 TEST_CASE("bench refresh refuses a recipe without masks, and wrong options") {
   const Folder folder;
   const auto refusal = [&](const std::function<void(BenchRefreshOptions&)>& change) {
-    BenchRefreshOptions options = folder.options();
-    change(options);
-    return test::refusal_of(bench_refresh, options);
+    return test::refusal_of(bench_refresh, folder.options(), change);
   };
   CHECK(refusal([](auto& o) { o.words.emplace_back("sparsity=[]"); }) ==
         folder.recipe + ": no matrix of the model is under a mask");

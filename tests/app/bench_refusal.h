@@ -21,4 +21,13 @@ std::string refusal_of(void (*bench)(const Options&,
   return {};
 }
 
+/// The same of `options` after a change.
+template <class Options, class Change>
+std::string refusal_of(void (*bench)(const Options&,
+                                     const std::function<void(const std::string&)>& print),
+                       std::type_identity_t<Options> options, const Change& change) {
+  change(options);
+  return refusal_of(bench, options);
+}
+
 }  // namespace hew::test
