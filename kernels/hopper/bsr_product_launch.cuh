@@ -152,7 +152,7 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
   const typename Config::Args args{
       .groups = groups,
       .order = tiling.order,
-      .counters = backend.stream.state->get<TileCounter>(backend.stream).data(),
+      .counters = backend.stream.state->get<TileCounter>(backend.stream).tiles(),
       .nnzb = static_cast<int>(p.values.shape[0]),
       .width = static_cast<int>(p.out.shape[1]),
       .packed_in = bytes_of(packed.in),

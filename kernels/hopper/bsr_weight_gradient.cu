@@ -65,6 +65,7 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   const std::int64_t tiles = split.whole + cut * split.splits;
   Tensor partial = Tensor::empty({cut * split.splits, 2, kGroups, kGroupElements}, DType::kFloat32,
                                  backend.stream);
+  const auto& counter = backend.stream.state->get<TileCounter>(backend.stream);
   const GradientParams params{
       .items = reinterpret_cast<const GradientItem*>(schedule.items.template data<std::int32_t>()),
       .whole = static_cast<int>(split.whole),
@@ -76,7 +77,9 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
       .add = args.accumulate,
       .dvalues = args.dvalues.as<float>(),
       .partial = partial.data<float>(),
-      .draw = {backend.stream.state->get<TileCounter>(backend.stream).data()}};
+      .lead = static_cast<int>(split.lead),
+      .draw = {counter.tiles()},
+      .at_work = counter.at_work()};
   const auto kernel = weight_gradient_kernel<Config>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    Config::kSharedBytes),

@@ -1,17 +1,19 @@
 #pragma once
 
+#include "kernels/hopper/gradient_pace.cuh"
 #include "kernels/hopper/gradient_sums.cuh"
 #include "kernels/hopper/gradient_sums_tf32.cuh"
 #include "kernels/hopper/pipeline.cuh"
 
 /// The kernel of the weight gradient: dvalues[p] (+)= dy[:, r]ᵀ·x[:, c] for items of live blocks.
-/// One warp keeps panels of dy and x flowing into a ring in shared memory; two warpgroups multiply
-/// them with the tokens as depth, both operands as they lie in memory.
+/// One warp keeps panels of dy and x flowing into a ring in shared memory, at the pace of the other
+/// thread blocks; two warpgroups multiply them with the tokens as depth, both operands as they lie
+/// in memory.
 namespace hew::kernels::hopper {
 
 constexpr int kGradientThreads = 3 * kWarpgroupThreads;  // one warpgroup loads
 
-constexpr int kTiles = 4;  // handed over ahead
+constexpr int kTiles = 2;  // handed over at a time
 
 /// Where a thread keeps its part of a group of partial sums: float4 number i at [i · 128].
 __device__ inline float4* partial_group(const GradientParams& g, int tile, int warpgroup,
@@ -28,8 +30,9 @@ class GradientLoader {
   using Stages = Ring<Config::kStages>;
   using Tiles = Ring<kTiles>;
 
-  __device__ GradientLoader(const GradientParams& g, const CUtensorMap* dy, const CUtensorMap* x)
-      : g_(g), dy_(dy), x_(x) {}
+  __device__ GradientLoader(const GradientParams& g, const CUtensorMap* dy, const CUtensorMap* x,
+                            Pace& pace)
+      : g_(g), dy_(dy), x_(x), pace_(pace) {}
 
   __device__ void run(const Stages& stages, std::uint32_t base, const Tiles& tiles,
                       GradientTile* queue) {
@@ -87,6 +90,8 @@ class GradientLoader {
     const int first = tile.first_step;
     const int steps = tile.steps;
     for (int step = 0; step < steps; ++step, ++at.count) {
+      if (g_.lead > 0)
+        pace_.await(static_cast<int>(at.count));
       stages.acquire(at);
       const std::uint32_t full = stages.full_barrier(at);
       const std::uint32_t to = base + at.stage() * Config::kStageBytes;
@@ -113,10 +118,12 @@ class GradientLoader {
   const GradientParams& g_;
   const CUtensorMap* dy_;
   const CUtensorMap* x_;
+  Pace& pace_;
 };
 
 /// One warpgroup's share of a tile, 64 × 64·groups sums; 0 groups: it only lets the stages pass.
-template <class Config, int groups>
+/// With two left operands, one for each half of four groups.
+template <class Config, int groups, int lefts = 1>
 __device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
                                                    const GradientTile& tile, int warpgroup,
                                                    const Ring<Config::kStages>& stages,
@@ -138,16 +145,28 @@ __device__ __forceinline__ void make_gradient_tile(const GradientParams& g,
 #pragma unroll
     for (float& sum : sums) sum = 0.0F;
     const GradientItem::Warpgroup of = tile.item.of[warpgroup];
-    const std::uint32_t left_base = base + of.left * Config::kPanelBytes;
+    const std::uint32_t left_base = base + of.left[0] * Config::kPanelBytes;
     const std::uint32_t right_base = base + of.right * Config::kPanelBytes;
     typename Ring<Config::kStages>::Position before = at;
 #pragma unroll 1
     for (int step = 0; step < steps; ++step) {
       const std::uint32_t stage = at.stage() * Config::kStageBytes;
       stages.await(at);
-      Sums::template multiply<groups>(sums, left_base + stage, right_base + stage);
+      if constexpr (lefts == 1) {
+        Sums::template multiply<groups>(sums, left_base + stage, right_base + stage);
+      } else {
+        constexpr int kHalf = groups / 2;
+        const std::uint32_t second_left = base + of.left[1] * Config::kPanelBytes + stage;
+        const std::uint32_t second_right =
+            right_base + kHalf * kGroupWidth / Config::kPanel * Config::kPanelBytes + stage;
+        using Half = float(&)[kHalf * kGroupSums];
+        Sums::template multiply<kHalf>(reinterpret_cast<Half>(sums), left_base + stage,
+                                       right_base + stage);
+        Sums::template multiply<kHalf>(reinterpret_cast<Half>(sums[kHalf * kGroupSums]),
+                                       second_left, second_right);
+      }
       if constexpr (Sums::kAsync) {
-        wgmma_wait<1>();  // the step before has been read
+        wgmma_wait<lefts>();  // the step before has been read
         if (step > 0 && speaks)
           stages.release(before);
         before = at;
@@ -202,6 +221,7 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   __shared__ alignas(16) std::uint8_t queue_bytes[kTiles * sizeof(GradientTile)];
   __shared__ alignas(8) std::uint64_t stage_barriers[Stages::kBarriers];
   __shared__ alignas(8) std::uint64_t tile_barriers[Tiles::kBarriers];
+  __shared__ Pace pace;
   auto* const queue = reinterpret_cast<GradientTile*>(queue_bytes);
   constexpr int kConsumerWarps = 2 * kWarpgroupThreads / 32;
   const std::uint32_t base = (shared_address(stage_bytes) + 1023) & ~1023U;
@@ -210,6 +230,7 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   if (threadIdx.x == 0) {
     stages.init(kConsumerWarps);
     tiles.init(2 * kWarpgroupThreads, /*fills=*/32);
+    pace.init(g.lead);
     fence_barrier_init();
     prefetch_map(&dy);
     prefetch_map(&x);
@@ -219,10 +240,13 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
   const int warp = static_cast<int>(threadIdx.x) / 32;
   if (warp < kWarpgroupThreads / 32) {  // the loading warpgroup
     give_registers<40>();
+    if (warp == 1 && threadIdx.x % 32 == 0 && g.lead > 0)
+      Pacer(g.at_work, g.lead).run(pace);
     if (warp != 0)
       return;
-    GradientLoader<Config>(g, &dy, &x).run(stages, base, tiles, queue);
+    GradientLoader<Config>(g, &dy, &x, pace).run(stages, base, tiles, queue);
     if (threadIdx.x == 0) {
+      pace.finish();
       allow_dependents();
       g.draw.finish();
     }
@@ -236,9 +260,10 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
     const GradientTile& tile = queue[tile_at.stage()];
     if (tile.steps < 0)
       return;
-    auto make = [&]<int groups>() {
-      make_gradient_tile<Config, groups>(g, tile, warpgroup, stages, at, base);
+    auto make = [&]<int groups, int lefts = 1>() {
+      make_gradient_tile<Config, groups, lefts>(g, tile, warpgroup, stages, at, base);
     };
+    const GradientItem::Warpgroup& of = tile.item.of[warpgroup];
     switch (groups_of<Config>(tile.item, warpgroup)) {
       case 0:
         make.template operator()<0>();
@@ -253,6 +278,12 @@ __global__ __launch_bounds__(kGradientThreads, 1) void weight_gradient_kernel(
         make.template operator()<3>();
         break;
       default:
+        if constexpr (Config::kBlock == 64) {
+          if (of.left[0] != of.left[1]) {
+            make.template operator()<4, 2>();
+            break;
+          }
+        }
         make.template operator()<4>();
     }
     tiles.release(tile_at);  // each thread for what it has read

@@ -6,34 +6,6 @@
 namespace hew::kernels::hopper {
 namespace {
 
-// Which places each bundle has, one bit each.
-class PlaceSets {
- public:
-  PlaceSets(const std::vector<Bundle>& bundles, std::int64_t width)
-      : count_(bundles.size()),
-        words_(static_cast<std::size_t>(width / 64 + 1)),
-        bits_(count_ * words_, 0) {
-    for (std::size_t i = 0; i < count_; ++i) {
-      for (const Place& place : bundles[i].places) {
-        bits_[i * words_ + static_cast<std::size_t>(place.across) / 64] |= std::uint64_t{1}
-                                                                           << place.across % 64;
-      }
-    }
-  }
-  std::size_t size() const { return count_; }
-  int shared(std::size_t i, std::size_t j) const {
-    int shared = 0;
-    for (std::size_t k = 0; k < words_; ++k)
-      shared += std::popcount(bits_[i * words_ + k] & bits_[j * words_ + k]);
-    return shared;
-  }
-
- private:
-  std::size_t count_;
-  std::size_t words_;
-  std::vector<std::uint64_t> bits_;
-};
-
 // Bounds the time for matrices of thousands of lines.
 constexpr int kCandidates = 256;
 
@@ -86,6 +58,51 @@ std::vector<Place> merged(const std::vector<Place>& a, const std::vector<Place>&
 }
 
 }  // namespace
+
+PlaceSets::PlaceSets(const std::vector<Bundle>& bundles, std::int64_t width)
+    : count_(bundles.size()),
+      words_(static_cast<std::size_t>(width / 64 + 1)),
+      bits_(count_ * words_, 0) {
+  for (std::size_t i = 0; i < count_; ++i) {
+    for (const Place& place : bundles[i].places) {
+      bits_[i * words_ + static_cast<std::size_t>(place.across) / 64] |= std::uint64_t{1}
+                                                                         << place.across % 64;
+    }
+  }
+}
+
+std::span<const std::uint64_t> PlaceSets::of(std::size_t i) const {
+  return std::span(bits_).subspan(i * words_, words_);
+}
+
+bool PlaceSets::has(std::size_t i, std::int32_t across) const {
+  return (of(i)[static_cast<std::size_t>(across) / 64] >> across % 64 & 1) != 0;
+}
+
+int PlaceSets::shared(std::size_t i, std::size_t j) const {
+  int shared = 0;
+  for (std::size_t w = 0; w < words_; ++w) shared += std::popcount(of(i)[w] & of(j)[w]);
+  return shared;
+}
+
+int PlaceSets::shared_without(std::size_t i, std::size_t j, std::size_t k) const {
+  int shared = 0;
+  for (std::size_t w = 0; w < words_; ++w) shared += std::popcount(of(i)[w] & of(j)[w] & ~of(k)[w]);
+  return shared;
+}
+
+std::vector<std::int32_t> PlaceSets::places_shared(std::size_t i, std::size_t j) const {
+  std::vector<std::int32_t> out;
+  for (std::size_t w = 0; w < words_; ++w) {
+    for (std::uint64_t rest = of(i)[w] & of(j)[w]; rest != 0; rest &= rest - 1)
+      out.push_back(static_cast<std::int32_t>(64 * w) + std::countr_zero(rest));
+  }
+  return out;
+}
+
+void PlaceSets::remove(std::size_t i, std::int32_t across) {
+  bits_[i * words_ + static_cast<std::size_t>(across) / 64] &= ~(std::uint64_t{1} << across % 64);
+}
 
 Lines lines_of(const BsrIndex& index, bool transposed) {
   const std::int64_t count = transposed ? index.block_cols() : index.block_rows();

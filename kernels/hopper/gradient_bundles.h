@@ -58,6 +58,27 @@ std::vector<Place> side_by_side(const Bundle& a, const Bundle& b);
 /// Removes the places that `taken` has too.
 void remove(const std::vector<Place>& taken, std::vector<Place>& from);
 
+/// Which places each bundle has, one bit each.
+class PlaceSets {
+ public:
+  PlaceSets(const std::vector<Bundle>& bundles, std::int64_t width);
+
+  std::size_t size() const { return count_; }
+  bool has(std::size_t i, std::int32_t across) const;
+  /// How many places bundles i and j share, and which; the same without those that k has.
+  int shared(std::size_t i, std::size_t j) const;
+  int shared_without(std::size_t i, std::size_t j, std::size_t k) const;
+  std::vector<std::int32_t> places_shared(std::size_t i, std::size_t j) const;
+  void remove(std::size_t i, std::int32_t across);
+
+ private:
+  std::span<const std::uint64_t> of(std::size_t i) const;
+
+  std::size_t count_;
+  std::size_t words_;
+  std::vector<std::uint64_t> bits_;
+};
+
 using Pairs = std::vector<std::array<std::int32_t, 2>>;
 
 /// Drops empty bundles; then each with the one among the next that it shares most places with, −1

@@ -30,9 +30,9 @@ struct GradientConfig {
   static constexpr Swizzle kSwizzle = kRowBytes == 32   ? Swizzle::k32
                                       : kRowBytes == 64 ? Swizzle::k64
                                                         : Swizzle::k128;
-  static constexpr int kPanels = b == 16 ? 36 : b == 32 ? 18 : b == 64 ? 9 : 6;
+  static constexpr int kPanels = b == 16 ? 36 : b == 32 ? 18 : b == 64 ? 7 : 6;
   static constexpr int kStageBytes = kPanels * kPanelBytes;
-  static constexpr int kStages = b == 128 ? 4 : 3;
+  static constexpr int kStages = b >= 64 ? 4 : 3;
   // To align the first stage; and where slots don't fill a group, what follows is multiplied too.
   static constexpr int kSpareBytes = 1024 + (kGroupWidth / kPanel - 1) * kPanelBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + kSpareBytes;
@@ -49,7 +49,9 @@ struct GradientParams {
   bool add;
   float* dvalues;  // [nnzb, b, b]
   float* partial;  // [splits, cut, 2, kGroups, kGroupElements], elements in the threads' order
+  int lead;        // GradientSplit::lead
   TileDraw draw;
+  unsigned long long* at_work;  // see Pacer
 
   __device__ int tiles() const { return whole + cut * splits; }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <iterator>
+#include <optional>
 
 #include "kernels/hopper/gradient_bundles.h"
 
@@ -15,15 +16,16 @@ struct Limits {
   int slots;    // right panels of one warpgroup
   int panels;   // of an item
   int rounds;   // of matching; two stacked lines together share too little for any
+  bool stars;   // whether items may be stars
 };
 
 // Items of a level have half the slots of those before it.
 Limits limits_of(std::int64_t block, int level) {
   if (block == 16)
-    return {.stacked = 4, .slots = 16 >> level, .panels = 36, .rounds = 0};
+    return {.stacked = 4, .slots = 16 >> level, .panels = 36, .rounds = 0, .stars = false};
   if (block == 32)
-    return {.stacked = 2, .slots = 8 >> level, .panels = 18, .rounds = 0};
-  return {.stacked = 1, .slots = 4 >> level, .panels = 9, .rounds = 4};
+    return {.stacked = 2, .slots = 8 >> level, .panels = 18, .rounds = 0, .stars = false};
+  return {.stacked = 1, .slots = 4 >> level, .panels = 7, .rounds = 8, .stars = level == 0};
 }
 
 // An item before it is written down: warpgroup w works for bundle source[w] on own[w] and, where
@@ -144,6 +146,14 @@ void add_panel(GradientItem& item, std::int64_t start) {
   item.start[static_cast<std::size_t>(item.panels++)] = static_cast<std::int32_t>(start);
 }
 
+// Four places of a line, the hub: one line has two of them, another the other two. Seven panels
+// make eight blocks, with hub and spokes on the left.
+struct Star {
+  std::size_t hub = 0;
+  std::array<std::size_t, 2> spoke{};
+  std::array<std::int32_t, 4> across{};  // the first two are those of spoke 0
+};
+
 // Writes down items of blocks of one panel, b < 128.
 class Writer {
  public:
@@ -157,7 +167,7 @@ class Writer {
     GradientItem item = empty_item(transposed_);
     const bool two = draft.source[0] != draft.source[1];
     for (std::size_t w = 0; w < (two ? 2U : 1U); ++w) {
-      item.of[w].left = item.panels;
+      item.of[w].left.fill(item.panels);
       add_left(item, *bundles[static_cast<std::size_t>(draft.source[w])]);
     }
     if (!two)
@@ -171,7 +181,25 @@ class Writer {
     return item;
   }
 
+  GradientItem written(const Star& star, const std::vector<Bundle>& bundles) const {
+    GradientItem item = empty_item(transposed_);
+    for (const std::size_t i : {star.hub, star.spoke[0], star.spoke[1]}) add_left(item, bundles[i]);
+    item.left_panels = item.panels;
+    item.of[0] = {.left = {0, 0}, .right = item.panels, .slots = 4};
+    item.of[1] = {.left = {1, 2}, .right = item.panels, .slots = 4};
+    for (std::size_t i = 0; i < star.across.size(); ++i) {
+      add_panel(item, star.across[i] * block_);
+      item.block[0][0][i] = block_at(bundles[star.hub], star.across[i]);
+      item.block[1][0][i] = block_at(bundles[star.spoke[i / 2]], star.across[i]);
+    }
+    return item;
+  }
+
  private:
+  static std::int32_t block_at(const Bundle& bundle, std::int32_t across) {
+    return std::ranges::lower_bound(bundle.places, across, {}, &Place::across)->block[0][0];
+  }
+
   // A line that is missing lies outside the matrix, where TMA reads zeros.
   void add_left(GradientItem& item, const Bundle& bundle) const {
     for (std::size_t i = 0; i < static_cast<std::size_t>(stacked_); ++i) {
@@ -228,6 +256,72 @@ bool take_shared(Bundle& a, Bundle& b, const Limits& limits, const Writer& write
   return full > 0;
 }
 
+// Bounds the time for matrices of thousands of lines.
+constexpr std::size_t kCandidates = 256;
+
+// Two of the places that hub and spoke share: those that the other spoke lacks come first.
+std::array<std::int32_t, 2> pair_of(const PlaceSets& sets, const Star& star) {
+  std::vector<std::int32_t> places = sets.places_shared(star.hub, star.spoke[0]);
+  std::stable_partition(places.begin(), places.end(),
+                        [&](std::int32_t across) { return !sets.has(star.spoke[1], across); });
+  return {places[0], places[1]};
+}
+
+// The star around a line whose spokes share most with it.
+std::optional<Star> star_around(const PlaceSets& sets, std::size_t hub) {
+  Star star{.hub = hub};
+  auto best = [&](auto&& shared) -> std::optional<std::size_t> {
+    std::optional<std::size_t> found;
+    int most = 1;
+    for (std::size_t i = 1; i < std::min(sets.size(), kCandidates); ++i) {
+      const std::size_t j = (hub + i) % sets.size();
+      const int n = shared(j);
+      if (n > most) {
+        most = n;
+        found = j;
+      }
+    }
+    return found;
+  };
+  const auto first = best([&](std::size_t j) { return sets.shared(hub, j); });
+  if (!first)
+    return {};
+  star.spoke[0] = *first;
+  const auto second = best([&](std::size_t j) {
+    if (j == *first)
+      return 0;
+    const int taken = std::max(0, 2 - sets.shared_without(hub, *first, j));
+    return sets.shared(hub, j) - taken;
+  });
+  if (!second)
+    return {};
+  star.spoke[1] = *second;
+  const auto [a, b] = pair_of(sets, star);
+  std::vector<std::int32_t> others = sets.places_shared(hub, *second);
+  std::erase_if(others, [a, b](std::int32_t across) { return across == a || across == b; });
+  star.across = {a, b, others[0], others[1]};
+  return star;
+}
+
+// Removes what it takes.
+void take_stars(std::vector<Bundle>& bundles, std::int64_t width, const Writer& writer,
+                std::vector<GradientItem>& out) {
+  PlaceSets sets(bundles, width);
+  for (std::size_t hub = 0; hub < sets.size(); ++hub) {
+    while (const std::optional<Star> star = star_around(sets, hub)) {
+      out.push_back(writer.written(*star, bundles));
+      for (std::size_t i = 0; i < star->across.size(); ++i) {
+        sets.remove(hub, star->across[i]);
+        sets.remove(star->spoke[i / 2], star->across[i]);
+      }
+    }
+  }
+  for (std::size_t i = 0; i < bundles.size(); ++i) {
+    std::erase_if(bundles[i].places,
+                  [&](const Place& place) { return !sets.has(i, place.across); });
+  }
+}
+
 // In each round a bundle has another partner.
 std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Limits& limits,
                                           std::int64_t width, const Writer& writer) {
@@ -241,6 +335,10 @@ std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Lim
                take_shared(bundles[static_cast<std::size_t>(first)],
                            bundles[static_cast<std::size_t>(second)], limits, writer, out);
     }
+    pairs = pairs_by_overlap(bundles, width);
+  }
+  if (limits.stars) {
+    take_stars(bundles, width, writer, out);
     pairs = pairs_by_overlap(bundles, width);
   }
   const Cutter cutter(limits);
@@ -302,7 +400,7 @@ GradientItem written(const Wide& wide) {
   }
   for (std::int32_t w = 0; w < GradientItem::kWarpgroups; ++w) {
     item.of[static_cast<std::size_t>(w)] = {
-        .left = w, .right = item.left_panels, .slots = item.panels - item.left_panels};
+        .left = {w, w}, .right = item.left_panels, .slots = item.panels - item.left_panels};
   }
   return item;
 }

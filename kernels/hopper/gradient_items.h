@@ -13,7 +13,8 @@ namespace hew::kernels::hopper {
 /// What a thread block of the weight gradient makes at a time. Panels are P = min(b, 64) columns of
 /// dy or x over the item's tokens; each of two warpgroups multiplies 64 columns of its left operand
 /// (64 / P panels) with up to 256 of its right one (neighbouring panels), which both may share.
-/// Left is dy and right is x, or the other way round where `transposed`.
+/// With b = 64 the second half of the right one may have a left operand of its own. Left is dy and
+/// right is x, or the other way round where `transposed`.
 struct GradientItem {
   static constexpr int kWarpgroups = 2;
   static constexpr int kMaxPanels = 36;
@@ -23,9 +24,9 @@ struct GradientItem {
   static constexpr std::int64_t kWords = 192;  // int32
 
   struct Warpgroup {
-    std::int32_t left = 0;   // its first left panel
-    std::int32_t right = 0;  // its first right panel, counted from the first left one
-    std::int32_t slots = 0;  // its right panels, from 0
+    std::array<std::int32_t, 2> left{};  // the first left panel of each half of its slots
+    std::int32_t right = 0;              // its first right panel, counted from the first left one
+    std::int32_t slots = 0;              // its right panels, from 0
   };
 
   std::int32_t transposed = 0;
@@ -35,7 +36,7 @@ struct GradientItem {
   std::array<std::int32_t, kMaxPanels> start{};  // first column of each panel in dy or x
   /// The live block that slot j makes with stacked line i is block[w][i][j]; −1: none is wanted.
   std::array<std::array<std::array<std::int32_t, kMaxSlots>, kMaxStacked>, kWarpgroups> block{};
-  std::array<std::int32_t, 19> unused{};
+  std::array<std::int32_t, 17> unused{};
 };
 static_assert(sizeof(GradientItem) == 4 * GradientItem::kWords);  // a warp moves 64 at a time
 

@@ -21,6 +21,7 @@ struct GradientWork {
 struct GradientSplit {
   std::int64_t whole = 0;
   std::int64_t splits = 1;
+  std::int64_t lead = 0;  // steps that a thread block may be ahead of the mean; 0: any number
 };
 
 /// The split with the shortest expected time, such that items fill whole waves of thread blocks.

@@ -12,6 +12,12 @@ namespace hew::kernels::hopper {
 template <class Config, class Element = typename Config::Element>
 struct GradientSums;
 
+/// The first left panel of a warpgroup's slot.
+template <class Config>
+__device__ int left_of(const GradientItem::Warpgroup& of, int slot) {
+  return of.left[slot / (2 * kGroupWidth / Config::kPanel)];
+}
+
 /// wgmma, both operands as they lie in memory. A piece is 8 columns.
 template <class Config>
 struct GradientSums<Config, __nv_bfloat16> {
@@ -57,7 +63,7 @@ struct GradientSums<Config, __nv_bfloat16> {
     const int p = slot < of.slots ? item.block[warpgroup][line][slot] : -1;
     if (p < 0)
       return;
-    const int left = item.start[of.left + line] + row % kPanel;
+    const int left = item.start[left_of<Config>(of, slot) + line] + row % kPanel;
     const int right = item.start[of.right + slot] + first % (kPanel / 8) * 8 + 2 * (lane % 4);
     const int left_end = item.transposed != 0 ? g.cols : g.rows;
     const int right_end = item.transposed != 0 ? g.rows : g.cols;

@@ -84,7 +84,7 @@ struct GradientSums<Config, float> {
     if (p < 0)
       return;
     const Square square{.sums = sums,
-                        .left = item.start[of.left + line] + row % kPanel,
+                        .left = item.start[left_of<Config>(of, slot) + line] + row % kPanel,
                         .right = item.start[of.right + slot] + col % kPanel};
     float* const block = g.dvalues + static_cast<std::int64_t>(p) * Config::kBlock * Config::kBlock;
     if (item.transposed == 0)

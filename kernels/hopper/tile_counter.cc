@@ -5,7 +5,7 @@
 namespace hew::kernels::hopper {
 namespace {
 
-constexpr std::int64_t kBytes = 2 * sizeof(int);
+constexpr std::int64_t kBytes = 2 * sizeof(int) + sizeof(unsigned long long);
 
 }  // namespace
 

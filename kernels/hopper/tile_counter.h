@@ -6,8 +6,9 @@
 
 namespace hew::kernels::hopper {
 
-/// Two counters in device memory for kernels whose thread blocks draw their tiles, zero before and
-/// after each: `stream.state->get<TileCounter>(stream)`, one for all kernels of a stream.
+/// Counters in device memory for kernels whose thread blocks draw their tiles and keep pace with
+/// each other, zero before and after each: `stream.state->get<TileCounter>(stream)`, one for all
+/// kernels of a stream.
 class TileCounter {
  public:
   explicit TileCounter(const Stream& stream);
@@ -15,7 +16,8 @@ class TileCounter {
   TileCounter& operator=(const TileCounter&) = delete;
   ~TileCounter();
 
-  int* data() const { return static_cast<int*>(data_); }
+  int* tiles() const { return static_cast<int*>(data_); }  // two of them
+  unsigned long long* at_work() const { return static_cast<unsigned long long*>(data_) + 1; }
 
  private:
   std::shared_ptr<Allocator> allocator_;

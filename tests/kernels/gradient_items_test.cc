@@ -12,6 +12,7 @@ namespace {
 
 using kernels::hopper::GradientItem;
 using kernels::hopper::GradientSplit;
+using kernels::hopper::GradientWork;
 using kernels::hopper::split_gradient;
 using test::BlockPattern;
 using test::make_pattern;
@@ -40,18 +41,20 @@ std::vector<int> made(const BlockPattern& p, const std::vector<GradientItem>& it
   const std::vector<Place> wanted = places(p);
   const std::int64_t panel = std::min<std::int64_t>(p.block, 64);
   std::vector<int> parts(wanted.size());
+  const std::size_t half = 128U / static_cast<std::size_t>(panel);  // slots of one left operand
   bool right = true;
   for (const GradientItem& item : items) {
     for (std::size_t w = 0; w < item.of.size(); ++w) {
       const GradientItem::Warpgroup& of = item.of[w];
-      right = right && of.right + of.slots <= item.panels && of.left < item.left_panels;
+      right = right && of.right + of.slots <= item.panels &&
+              std::ranges::max(of.left) < item.left_panels;
       for (std::size_t line = 0;
            line < (64U / std::min<std::size_t>(static_cast<std::size_t>(p.block), 64U)); ++line) {
         for (std::size_t slot = 0; slot < static_cast<std::size_t>(of.slots); ++slot) {
           const std::int32_t block = item.block[w][line][slot];
           if (block < 0)
             continue;
-          const std::int64_t a = item.start[static_cast<std::size_t>(of.left) + line];
+          const std::int64_t a = item.start[static_cast<std::size_t>(of.left[slot / half]) + line];
           const std::int64_t b = item.start[static_cast<std::size_t>(of.right) + slot];
           const Place& place = wanted.at(static_cast<std::size_t>(block));
           const std::int64_t row = (item.transposed != 0 ? b : a) - place.row;
@@ -74,7 +77,7 @@ void check_items(const BlockPattern& p) {
   const int parts = p.block == 128 ? 4 : 1;
   const std::vector<int> counts = made(p, items);
   CHECK(std::all_of(counts.begin(), counts.end(), [&](int n) { return n == parts; }));
-  const int most = p.block == 16 ? 36 : p.block == 32 ? 18 : p.block == 64 ? 9 : 6;
+  const int most = p.block == 16 ? 36 : p.block == 32 ? 18 : p.block == 64 ? 7 : 6;
   for (const GradientItem& item : items) CHECK(item.panels <= most);
 }
 
@@ -146,6 +149,23 @@ TEST_CASE("tokens of the weight gradient are cut where items do not fill a GPU")
                                                  .steps = 1,
                                                  .multiprocessors = 132});
   CHECK(one_step.whole == 1);
+}
+
+TEST_CASE("thread blocks keep together where they read more than the cache holds") {
+  GradientWork work{.items = 120,
+                    .panels = 720,
+                    .most = 7,
+                    .block = 64,
+                    .nnzb = 720,
+                    .live_columns = 18432,
+                    .steps = 128,
+                    .multiprocessors = 132};
+  const std::int64_t close = split_gradient(work).lead;
+  CHECK(close == 2);
+  work.live_columns = 768;
+  CHECK(split_gradient(work).lead > 8 * close);
+  work.block = 128;  // items of one size
+  CHECK(split_gradient(work).lead == 0);
 }
 
 }  // namespace hew
