@@ -77,7 +77,8 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
       .add = args.accumulate,
       .dvalues = args.dvalues.as<float>(),
       .partial = partial.data<float>(),
-      .lead = static_cast<int>(split.lead),
+      // In tf32 the instructions bind.
+      .lead = GradientSums<Config>::kAsync ? static_cast<int>(split.lead) : 0,
       .draw = {counter.tiles()},
       .at_work = counter.at_work()};
   const auto kernel = weight_gradient_kernel<Config>;

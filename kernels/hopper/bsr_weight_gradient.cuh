@@ -80,7 +80,7 @@ class GradientLoader {
   }
 
   __device__ void load(const GradientTile& tile, const Stages& stages,
-                       typename Stages::Position& at, std::uint32_t base, int lane) const {
+                       typename Stages::Position& at, std::uint32_t base, int lane) {
     const int panels = tile.item.panels;
     const int left = tile.item.left_panels;
     const int start = lane < panels ? tile.item.start[lane] : 0;
@@ -91,7 +91,7 @@ class GradientLoader {
     const int steps = tile.steps;
     for (int step = 0; step < steps; ++step, ++at.count) {
       if (g_.lead > 0)
-        pace_.await(static_cast<int>(at.count));
+        allowed_ = pace_.await(static_cast<int>(at.count), allowed_);
       stages.acquire(at);
       const std::uint32_t full = stages.full_barrier(at);
       const std::uint32_t to = base + at.stage() * Config::kStageBytes;
@@ -119,6 +119,7 @@ class GradientLoader {
   const CUtensorMap* dy_;
   const CUtensorMap* x_;
   Pace& pace_;
+  int allowed_ = 0;  // steps
 };
 
 /// One warpgroup's share of a tile, 64 × 64·groups sums; 0 groups: it only lets the stages pass.

@@ -17,12 +17,14 @@ class Pace {
     limit_ = lead;
   }
 
-  /// By the loading warp, before it begins step `step`, counted from 0 over all its tiles.
-  __device__ void await(int step) {
-    bool ahead = threadIdx.x % 32 == 0;
-    if (ahead)
+  /// By the loading warp, before it begins step `step`, counted from 0 over all its tiles: how many
+  /// steps it may begin, more than `step`. `known` is what it was told last.
+  __device__ int await(int step, int known) {
+    const bool first = threadIdx.x % 32 == 0;
+    if (first)
       atomicExch(&begun_, step + 1);
-    while (__any_sync(~0U, ahead)) ahead = ahead && atomicAdd(&limit_, 0) <= step;
+    while (step >= known) known = __shfl_sync(~0U, first ? atomicAdd(&limit_, 0) : 0, 0);
+    return known;
   }
   /// By one of its threads, after the last step.
   __device__ void finish() { atomicExch(&begun_, kDone); }
