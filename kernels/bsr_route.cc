@@ -56,7 +56,7 @@ Rates weight_gradient_rates(const BsrProblem& p) {
   }
   if (p.block >= 64)
     return {.flops = p.block >= 128 ? 750e12 : 620e12, .exposed = kExposed};
-  return {.shared_memory = p.block >= 32 ? 6.2e12 : 2.9e12, .exposed = kExposed};
+  return {.shared_memory = p.block >= 32 ? 6.8e12 : 4.2e12, .exposed = kExposed};
 }
 
 // FLOP/s of the plain kernels.
