@@ -4,6 +4,20 @@
 
 namespace hew::train {
 
+std::optional<std::int64_t> end_of_evaluation(const std::filesystem::path& metrics,
+                                              std::int64_t steps, std::int64_t bytes) {
+  const std::string begin = fmt::format(R"({{"kind":"eval","step":{},)", steps);
+  std::ifstream in(metrics);
+  std::int64_t at = 0;
+  // A line without an end was broken off.
+  for (std::string line; at <= bytes && std::getline(in, line) && !in.eof();) {
+    at += std::ssize(line) + 1;
+    if (line.starts_with(begin))
+      return at;
+  }
+  return std::nullopt;
+}
+
 RunLog::RunLog(const RunDirectory& directory, std::int64_t metrics_bytes)
     : console_(directory.log()),
       metrics_(std::make_unique<MetricsFile>(directory.metrics(), metrics_bytes)) {}

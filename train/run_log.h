@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "sparsity/sparsifier.h"
@@ -29,6 +31,11 @@ struct RefreshRecord {
   std::int64_t step = 0;  // from 0
   double seconds = 0;     // from the end of backward to the last block moved
 };
+
+/// Where the record of the evaluation after `steps` steps ends in a run's metrics, if it is among
+/// their first `bytes` or the next one: a checkpoint that holds this length is written just before.
+std::optional<std::int64_t> end_of_evaluation(const std::filesystem::path& metrics,
+                                              std::int64_t steps, std::int64_t bytes);
 
 /// What rank 0 tells of a run as it goes on: on the console and in the run's log and metrics.jsonl.
 class RunLog {

@@ -152,11 +152,11 @@ void Trainer::run() {
   const std::int64_t last = last_step();
   log_.begin(progress_.steps);
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
-  bool stop = false;
+  bool stop = owes_evaluation_ && !make_up_evaluation();
   const bool untrained = last == 0 && !options_.resume;
   if (untrained)
     checkpoint_now();
-  bool stepped = false;
+  bool idle = !untrained && !owes_evaluation_;
   while (progress_.steps < last && !stop) {
     profile_.begin_step(progress_.steps + 1);
     stop = train_step();
@@ -167,15 +167,17 @@ void Trainer::run() {
     if (due(recipe_.run.hash_check_every))
       check_ranks_agree();
     log_step(stop);
-    const bool finished = progress_.steps == recipe_.train.steps;
-    if ((due(recipe_.train.eval_every) || finished) && !stop)  // who stops has no time for it
-      stop = !evaluate_now();
-    if (due(recipe_.checkpoint.every) || finished || stop || progress_.steps == last) {
+    // Before the evaluation: whoever is killed during it has lost that alone.
+    const bool kept = due(recipe_.checkpoint.every) || stop || progress_.steps == last;
+    if (kept)
       checkpoint_now();
-    }
-    stepped = true;
+    if (evaluation_is_due() && !stop)  // who stops has no time for it
+      stop = !evaluate_now();
+    if (stop && !kept)
+      checkpoint_now();
+    idle = false;
   }
-  if (!stepped && !untrained)
+  if (idle)
     log_.say(fmt::format("nothing to do: {} of {} steps are done", progress_.steps,
                          recipe_.train.steps));
   if (stop || told_to_stop())
@@ -186,13 +188,14 @@ void Trainer::run() {
 void Trainer::say_what_stopped(bool stop) {
   const std::string signal = stop_reason_.empty() ? "a signal to another rank" : stop_reason_;
   const std::int64_t steps = recipe_.train.steps;
-  if (stop && progress_.steps < steps) {
+  const bool last = progress_.steps == steps;
+  if (stop && evaluation_is_due()) {
+    log_.say(fmt::format(
+        "stopped by {} after step {}{} without its evaluation; --resume makes up for it{}", signal,
+        progress_.steps, last ? ", the last," : "", last ? "" : " and goes on"));
+  } else if (stop && !last) {
     log_.say(
         fmt::format("stopped by {} after step {}; resume with --resume", signal, progress_.steps));
-  } else if (stop && workload_->evaluates()) {
-    log_.say(
-        fmt::format("stopped by {} after step {}, the last, without its evaluation: hew eval {}",
-                    signal, steps, recipe_.run.dir));
   } else {
     log_.say(fmt::format("{} changed nothing: the run had ended, after step {} of {}", signal,
                          progress_.steps, steps));
@@ -265,9 +268,21 @@ void Trainer::log_step(bool stop) {
             milestone);
 }
 
+bool Trainer::evaluation_is_due() const {
+  const std::int64_t step = progress_.steps;
+  const std::int64_t every = recipe_.train.eval_every;
+  return workload_->evaluates() && step > 0 &&
+         (step == recipe_.train.steps || (every > 0 && step % every == 0));
+}
+
+bool Trainer::make_up_evaluation() {
+  log_.say(fmt::format("the evaluation after step {} was not finished: it is made up for",
+                       progress_.steps));
+  comm_.set_step(progress_.steps);
+  return evaluate_now();
+}
+
 bool Trainer::evaluate_now() {
-  if (!workload_->evaluates())
-    return true;
   const RunLog::Clock::time_point start = RunLog::Clock::now();
   struct BrokenOff {};
   const auto look_for_signals = [this] {

@@ -43,7 +43,8 @@ class Trainer {
           const StopSignal& stop_signal, const Stream& stream);
 
   /// Runs to the recipe's last step, to stop_after, or until a stop signal, which also breaks off
-  /// an evaluation; leaves with a checkpoint, of the untrained model where stop_after is 0. Throws
+  /// an evaluation; leaves with a checkpoint, of the untrained model where stop_after is 0. After
+  /// a resume, makes up for the evaluation that the checkpoint's step was to have. Throws
   /// Error, naming step and parameter, when loss or gradients are no longer finite: checkpoints
   /// before that step stay.
   void run();
@@ -56,6 +57,8 @@ class Trainer {
   std::vector<std::string> resume();
   // Throws where a signal has come before there is anything to keep.
   void give_up_if_told() const;
+  // Whether metrics.jsonl has the evaluation of the step that is resumed from: it stays there.
+  bool keep_evaluation();
   void open_directory(const std::vector<std::string>& news);
   // Whether a stop signal has come to any rank. Collective.
   bool told_to_stop();
@@ -75,8 +78,11 @@ class Trainer {
   // The step after which this call of run() ends, if nothing stops it.
   std::int64_t last_step() const;
   void log_step(bool stop);
-  // Returns whether it was done, not broken off by a stop signal.
+  // Whether the step that has just been done is followed by an evaluation.
+  bool evaluation_is_due() const;
+  // Both return whether it was done, not broken off by a stop signal.
   bool evaluate_now();
+  bool make_up_evaluation();
   void checkpoint_now();
   // Last words, where a stop signal has come. `stop`: it is why the run ends.
   void say_what_stopped(bool stop);
@@ -106,7 +112,8 @@ class Trainer {
   RunLog log_;                          // silent but for rank 0
   StepProfile profile_;
   StepOutcomes outcomes_;
-  KnownOutcome known_;  // of the newest step that was read
+  KnownOutcome known_;            // of the newest step that was read
+  bool owes_evaluation_ = false;  // of the step that is resumed from
   std::string stop_reason_;
 };
 

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <chrono>
 #include <utility>
 
@@ -36,8 +37,18 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   profile_.require_reached(progress_.steps, last_step());
   workload_->start(progress_.rng_seed, progress_.samples);
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
+  const bool may_owe = options_.resume && evaluation_is_due();
+  const bool evaluated = may_owe && root() && keep_evaluation();
   if (root())
     open_directory(news);
+  owes_evaluation_ = may_owe && !comm_.roll_call(evaluated);
+}
+
+bool Trainer::keep_evaluation() {
+  const std::optional<std::int64_t> end =
+      end_of_evaluation(directory_.metrics(), progress_.steps, progress_.metrics_bytes);
+  progress_.metrics_bytes = std::max(progress_.metrics_bytes, end.value_or(0));
+  return end.has_value();
 }
 
 void Trainer::give_up_if_told() const {

@@ -3,10 +3,12 @@
 
 #include <csignal>
 #include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "core/error.h"
 #include "tests/io/child.h"
 #include "tests/support/device.h"
+#include "tests/support/sizes.h"
 #include "tests/train/signalled_communicator.h"
 #include "tests/train/tiny_run.h"
 #include "train/model_setup.h"
@@ -25,6 +27,19 @@ std::string error_of(const std::function<void()>& action) {
 
 bool contains(const std::string& text, const std::string& part) {
   return text.find(part) != std::string::npos;
+}
+
+// A run's metrics but for times.
+std::vector<std::string> records_of(const std::filesystem::path& run) {
+  std::vector<std::string> records;
+  std::ifstream in(run / "metrics.jsonl");
+  for (std::string line; std::getline(in, line);) {
+    nlohmann::ordered_json record = nlohmann::ordered_json::parse(line);
+    for (const char* time : {"seconds", "step_seconds", "tokens_per_second", "bytes_reduced"})
+      record.erase(time);
+    records.push_back(record.dump());
+  }
+  return records;
 }
 
 void flip_a_bit(const std::filesystem::path& path) {
@@ -231,20 +246,111 @@ TEST_CASE_FIXTURE(Fixture, "an evaluation is broken off by a stop signal, and it
   CHECK(roll_calls_with_signal(12) == 13);  // ten steps, and three batches
   CHECK(std::filesystem::exists(checkpoint(10)));
   CHECK(evaluations_of(runs.directory("run")).empty());
-  CHECK(contains(read_bytes(log), "stopped by SIGTERM after step 10; resume with --resume"));
+  CHECK(
+      contains(read_bytes(log),
+               "stopped by SIGTERM after step 10 without its evaluation; --resume makes up for it "
+               "and goes on\n"));
   run_training(recipe, alone, {.resume = true});
   CHECK(losses_of(runs.directory("run")).size() == 30);
-  CHECK(evaluations_of(runs.directory("run")).size() == 2);
+  CHECK(evaluations_of(runs.directory("run")).size() == 3);
 }
 
-TEST_CASE_FIXTURE(Fixture, "the last evaluation is broken off too, which is said") {
+TEST_CASE_FIXTURE(Fixture, "a stop after a step without an evaluation speaks of none") {
+  CHECK(roll_calls_with_signal(9) == 10);
+  CHECK(contains(read_bytes(log), "stopped by SIGTERM after step 10; resume with --resume\n"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "whoever is killed in an evaluation has lost that alone") {
+  recipe.checkpoint.every = 0;
+  struct Killed {};
+  SignalledCommunicator comm(alone, 32, [] { throw Killed(); });
+  CHECK_THROWS_AS(run_training(recipe, comm), Killed);
+  CHECK(std::filesystem::exists(checkpoint(30)));
+  run_training(recipe, alone, {.resume = true});
+  CHECK(evaluations_of(runs.directory("run")).size() == 1);
+  CHECK(contains(read_bytes(log), "the evaluation after step 30 was not finished"));
+}
+
+TEST_CASE_FIXTURE(Fixture,
+                  "an evaluation that was broken off is made up for, to the same metrics") {
+  for (const std::string method : {"blast", "supermask", "spartan", "ema"}) {
+    CAPTURE(method);
+    if (small_sizes() && method != "supermask")
+      continue;
+    std::vector<std::string> overrides = sparsity_overrides(method);
+    overrides.insert(overrides.end(),
+                     {"train.steps=30", "train.eval_every=10", "checkpoint.every=10"});
+    for (const bool averaged : {true, false}) {
+      CAPTURE(averaged);
+      overrides.push_back(averaged ? "train.ema=0.9" : "train.ema=0");
+      const std::string name = method + (averaged ? "-averaged" : "");
+      run_training(runs.recipe(name, overrides), alone);
+      const std::vector<std::string> whole = records_of(runs.directory(name));
+      for (const int batches : {0, 2}) {  // told to stop in the step, or in its evaluation
+        const std::string stopped = fmt::format("{}-{}", name, batches);
+        recipe = runs.recipe(stopped, overrides);
+        SignalledCommunicator comm(alone, 9 + (batches > 0 ? batches + 1 : 0));
+        run_training(recipe, comm);
+        CHECK(evaluations_of(runs.directory(stopped)).empty());
+        run_training(recipe, alone, {.resume = true});
+        CHECK(records_of(runs.directory(stopped)) == whole);
+        const std::filesystem::path last = "checkpoints/step-00000030.h5";
+        CHECK(first_difference(runs.directory(name) / last, runs.directory(stopped) / last) == "");
+      }
+    }
+  }
+}
+
+TEST_CASE_FIXTURE(Fixture, "an evaluation that was finished is neither lost nor done again") {
+  recipe.train.eval_every = 10;
+  run_training(recipe, alone);
+  const std::vector<std::string> whole = records_of(runs.directory("run"));
+  const auto go_on_from = [&](int step) {
+    for (int later = step + 10; later <= 30; later += 10)
+      std::filesystem::remove(checkpoint(later));
+    run_training(recipe, alone, {.resume = true});
+    CHECK(records_of(runs.directory("run")) == whole);
+  };
+  go_on_from(30);
+  CHECK(contains(read_bytes(log), "nothing to do: 30 of 30 steps are done"));
+  go_on_from(20);
+  go_on_from(10);
+  CHECK_FALSE(contains(read_bytes(log), "made up for"));
+  // A record that a full disk or a crash has cut.
+  const std::filesystem::path metrics = runs.directory("run") / "metrics.jsonl";
+  std::filesystem::resize_file(metrics, std::filesystem::file_size(metrics) - 1);
+  go_on_from(30);
+  CHECK(contains(read_bytes(log), "the evaluation after step 30 was not finished"));
+}
+
+TEST_CASE_FIXTURE(Fixture, "an evaluation may also be recorded before its step's checkpoint") {
+  const std::filesystem::path path = runs.directory("run") / "metrics.jsonl";
+  run_training(recipe, alone);
+  const auto size = static_cast<std::int64_t>(std::filesystem::file_size(path));
+  for (const std::int64_t bytes :
+       {size, train::Checkpoint(checkpoint(30)).progress().metrics_bytes})
+    CHECK(train::end_of_evaluation(path, 30, bytes) == size);
+  const std::int64_t earlier = train::Checkpoint(checkpoint(20)).progress().metrics_bytes;
+  CHECK_FALSE(train::end_of_evaluation(path, 30, earlier));
+  CHECK_FALSE(train::end_of_evaluation(path, 3, size));
+  CHECK_FALSE(train::end_of_evaluation(path.string() + ".none", 30, size));
+}
+
+TEST_CASE_FIXTURE(Fixture, "the last evaluation is broken off too, which is said and made up for") {
   CHECK(roll_calls_with_signal(32) == 33);
   CHECK(std::filesystem::exists(checkpoint(30)));
   CHECK(evaluations_of(runs.directory("run")).empty());
   CHECK(contains(read_bytes(log),
-                 "stopped by SIGTERM after step 30, the last, without its "
-                 "evaluation: hew eval " +
-                     recipe.run.dir));
+                 "stopped by SIGTERM after step 30, the last, without its evaluation; --resume "
+                 "makes up for it\n"));
+  // Whoever tells the resume to stop is heard, too.
+  SignalledCommunicator again(alone, 3);
+  run_training(recipe, again, {.resume = true});
+  CHECK(again.roll_calls() == 4);
+  CHECK(evaluations_of(runs.directory("run")).empty());
+  run_training(recipe, alone, {.resume = true});
+  CHECK(evaluations_of(runs.directory("run")).size() == 1);
+  CHECK_FALSE(contains(read_bytes(log), "nothing to do"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "a stop signal in the last step leaves no time for the evaluation") {

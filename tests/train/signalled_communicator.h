@@ -2,18 +2,25 @@
 
 #include <csignal>
 #include <cstdlib>
+#include <functional>
+#include <utility>
 #include <vector>
 
 #include "dist/comm.h"
 
 namespace hew::test {
 
-/// Another communicator, but that a stop signal comes to this rank once it has answered so many
-/// roll calls.
+/// Another communicator, but that something happens to this rank once it has answered so many roll
+/// calls: a stop signal, if nothing else is named.
 class SignalledCommunicator final : public dist::Communicator {
  public:
-  SignalledCommunicator(dist::Communicator& inner, int after)
-      : Communicator(inner.rank(), inner.size()), inner_(inner), after_(after) {}
+  SignalledCommunicator(
+      dist::Communicator& inner, int after,
+      std::function<void()> event = [] { std::raise(SIGTERM); })
+      : Communicator(inner.rank(), inner.size()),
+        inner_(inner),
+        after_(after),
+        event_(std::move(event)) {}
 
   int roll_calls() const { return roll_calls_; }
 
@@ -41,7 +48,7 @@ class SignalledCommunicator final : public dist::Communicator {
   bool roll_call(bool flag) override {
     const bool any = inner_.roll_call(flag);
     if (++roll_calls_ == after_)
-      std::raise(SIGTERM);
+      event_();
     return any;
   }
   void set_step(std::int64_t step) override { inner_.set_step(step); }
@@ -55,6 +62,7 @@ class SignalledCommunicator final : public dist::Communicator {
  private:
   dist::Communicator& inner_;
   int after_;  // 0: never
+  std::function<void()> event_;
   int roll_calls_ = 0;
 };
 
