@@ -8,6 +8,7 @@
 #include "core/rng.h"
 #include "layers/language_model.h"
 #include "layers/vision_transformer.h"
+#include "train/memory_check.h"
 #include "train/start_weights.h"
 #include "train/workload.h"
 
@@ -57,6 +58,9 @@ train::TrainedModel open_recipe(const RecipeChoice& choice, const std::string& p
   set_precision(made.recipe, precision, stream.device);
   train::complete_model(made.recipe);
   for (sparsity::SparsityRule& rule : made.recipe.sparsity) rule = at_random(rule);
+  dist::LocalCommunicator alone;
+  if (const std::optional<train::DeviceMemory> memory = train::device_memory(stream.device, alone))
+    train::require_weights_fit(made.recipe, *memory);
   made.parts = train::build_model(made.recipe, stream);
   made.parts.sparsifier->initialise();
   return made;

@@ -82,8 +82,10 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
   if (recipe.run.threads > 0)
     omp_set_num_threads(static_cast<int>(recipe.run.threads));
   if (arguments.dry_run) {
+    const std::optional<train::DeviceMemory> here =
+        train::device_memory(recipe.run.device, context.comm);
     if (context.root())
-      fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream()));
+      fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream(), here));
     return;
   }
   const RankDevice device(recipe.run.device, context.comm);

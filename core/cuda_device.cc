@@ -223,6 +223,12 @@ std::string kind(const Stream& stream) {
   return fmt::format("{}, sm_{}", device.name, compute_capability(stream));
 }
 
+std::int64_t memory_bytes(int index) {
+  cudaDeviceProp device{};
+  check(cudaGetDeviceProperties(&device, index), "cudaGetDeviceProperties");
+  return static_cast<std::int64_t>(device.totalGlobalMem);
+}
+
 std::string describe(int index) {
   cudaDeviceProp device{};
   int driver = 0;

@@ -79,6 +79,10 @@ std::string kind(const Stream& /*stream*/) {
   refuse("cuda");
 }
 
+std::int64_t memory_bytes(int /*index*/) {
+  refuse("memory_bytes");
+}
+
 std::string describe(int /*index*/) {
   refuse("describe");
 }

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cstring>
 
@@ -9,20 +10,33 @@
 #include "dist/hash.h"
 
 namespace hew::dist {
+namespace {
 
-int rank_on_host(Communicator& comm) {
+// Of each rank, a number that stands for its machine.
+std::vector<std::uint64_t> hosts_of_ranks(Communicator& comm) {
   std::array<char, 256> name{};
   const int code = gethostname(name.data(), name.size() - 1);
   if (code != 0)
     throw BackendError("gethostname", code, "this machine does not say its name");
   const std::uint64_t mine = xxh64(std::as_bytes(std::span(name)));
   const std::vector<std::byte> all = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
-  int before = 0;
-  for (int rank = 0; rank < comm.rank(); ++rank) {
-    const std::byte* theirs = all.data() + static_cast<std::size_t>(rank) * sizeof(mine);
-    before += std::memcmp(theirs, &mine, sizeof(mine)) == 0 ? 1 : 0;
-  }
-  return before;
+  std::vector<std::uint64_t> hosts(static_cast<std::size_t>(comm.size()));
+  std::memcpy(hosts.data(), all.data(), all.size());
+  return hosts;
+}
+
+}  // namespace
+
+int rank_on_host(Communicator& comm) {
+  const std::vector<std::uint64_t> hosts = hosts_of_ranks(comm);
+  const auto mine = hosts.begin() + comm.rank();
+  return static_cast<int>(std::count(hosts.begin(), mine, *mine));
+}
+
+int ranks_on_host(Communicator& comm) {
+  const std::vector<std::uint64_t> hosts = hosts_of_ranks(comm);
+  const std::uint64_t mine = hosts[static_cast<std::size_t>(comm.rank())];
+  return static_cast<int>(std::count(hosts.begin(), hosts.end(), mine));
 }
 
 }  // namespace hew::dist

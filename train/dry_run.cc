@@ -3,18 +3,15 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
-#include <map>
 #include <set>
 #include <vector>
 
 #include "core/error.h"
-#include "kernels/bsr_route.h"
-#include "kernels/bsr_schedule.h"
 #include "sparsity/schedule.h"
-#include "sparsity/selection.h"
 #include "train/flops.h"
 #include "train/memory_estimate.h"
 #include "train/model_setup.h"
+#include "train/stored_model.h"
 #include "train/workload.h"
 
 namespace hew::train {
@@ -23,136 +20,27 @@ namespace {
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 constexpr std::array<int, 5> kPercents{0, 25, 50, 75, 100};  // of the run, as table columns
 
-struct Row {
-  std::string name;
-  Shape shape;
-  const sparsity::Sparsifier::Target* target = nullptr;  // null: no rule
-  sparsity::BlockGrid grid;
-};
-
 std::int64_t step_at(const Recipe& recipe, int percent) {
   return recipe.train.steps * percent / 100;
 }
 
-bool learned(const sparsity::SparsityRule& rule) {
-  return rule.score == sparsity::Score::kLearned;
-}
-
-// Whether a refresh at `step` may bring dead blocks in, and asks for the dense gradient.
-bool grows_at(const sparsity::SparsityRule& rule, std::int64_t step) {
-  return rule.growth != sparsity::Growth::kNone && rule.regrow != sparsity::Regrow::kNone &&
-         step < rule.schedule.end.step;
-}
-
-std::int64_t wanted_live(const sparsity::Sparsifier& sparsifier, const Row& row,
-                         std::int64_t step) {
-  const double sparsity = sparsifier.wanted_sparsity(*row.target, step);
-  const std::int64_t blocks = row.grid.blocks();
-  return learned(sparsifier.rules()[row.target->rule]) ? sparsity::kept_blocks(blocks, sparsity)
-                                                       : sparsity::live_blocks(blocks, sparsity);
-}
-
-std::vector<Row> collect_rows(const SparseModel& parts) {
-  std::map<std::string, const sparsity::Sparsifier::Target*> targets;
-  for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
-    targets[target.weight->name()] = &target;
-  }
-  std::vector<Row> rows;
-  for (const ag::Parameter* parameter : parts.model->parameters()) {
-    Row row{.name = parameter->name, .shape = parameter->value().shape(), .grid = {}};
-    const auto found = targets.find(row.name);
-    if (found != targets.end()) {
-      row.target = found->second;
-      row.grid = {.rows = row.shape[0],
-                  .cols = row.shape[1],
-                  .block = parts.sparsifier->rules()[row.target->rule].block};
-    }
-    rows.push_back(std::move(row));
-  }
-  return rows;
-}
-
-// Whether forward or input gradient go through a dense product on a Hopper, by the estimate.
-bool folds(const Recipe& recipe, int ranks, kernels::BsrProblem problem) {
-  problem.dtype = activation_dtype(recipe.train.precision);
-  problem.tf32 = recipe.train.precision == Precision::kTf32;
-  problem.tokens = samples_at_a_time(recipe.train, ranks) * recipe.model.context;
-  const std::int64_t pack = 16 / size_of(problem.dtype);  // of elements that TMA moves
-  problem.hopper = problem.hopper && kernels::has_schedule(problem.block) &&
-                   (problem.dtype == DType::kBFloat16 || problem.tf32) &&
-                   problem.rows % pack == 0 && problem.cols % pack == 0;
-  problem.product = kernels::BsrProduct::kForward;
-  const bool forward = kernels::cheapest_route(problem) == kernels::BsrRoute::kFolded;
-  problem.product = kernels::BsrProduct::kInputGradient;
-  return forward || kernels::cheapest_route(problem) == kernels::BsrRoute::kFolded;
-}
-
-// A matrix under a rule, as it is stored at `step`.
-StoredParameter stored_parameter(const Recipe& recipe, int ranks,
-                                 const sparsity::Sparsifier& sparsifier, const Row& row,
-                                 std::int64_t step) {
-  const auto all = static_cast<double>(row.shape.numel());
-  if (row.target == nullptr)
-    return {.stored = all, .live = all};
-  const sparsity::SparsityRule& rule = sparsifier.rules()[row.target->rule];
-  const std::int64_t blocks = wanted_live(sparsifier, row, step);
-  const auto live = static_cast<double>(blocks * row.grid.block * row.grid.block);
-  const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
-  const bool masked = rule.weights != sparsity::Weights::kLive && !frozen;
-  const bool copied = recipe.run.keep_folded && !recipe.run.device.is_cpu() &&
-                      folds(recipe, ranks,
-                            {.rows = row.grid.rows,
-                             .cols = row.grid.cols,
-                             .block = row.grid.block,
-                             .nnzb = blocks,
-                             .hopper = frozen || !selects_every_step(rule)});
-  const double scores = learned(rule) ? static_cast<double>(row.grid.blocks()) : 0.0;
-  return {.stored = masked ? all + scores : live,
-          .live = live,
-          .masked = masked,
-          .folded = copied ? all : 0,
-          .dense_gradient = grows_at(rule, step) ? all : 0,
-          .used_up_early = sparsity::Sparsifier::used_up_early(rule)};
-}
-
-// The model as it is stored at `step`.
-StoredModel stored_model(const Recipe& recipe, int ranks, const SparseModel& parts,
-                         const std::vector<Row>& rows, std::int64_t step) {
-  StoredModel out;
-  out.dense_mlps = recipe.model.layers;
-  std::set<std::string> sparse_mlps;
-  for (const Row& row : rows) {
-    out.parameters.push_back(stored_parameter(recipe, ranks, *parts.sparsifier, row, step));
-    const std::size_t mlp = row.name.find(".mlp.");
-    if (row.target != nullptr && mlp != std::string::npos)
-      sparse_mlps.insert(row.name.substr(0, mlp));
-    const bool head = recipe.model.tied_embeddings ? row.name == "token_embedding.weight"
-                                                   : row.name == "head.weight";
-    if (head) {
-      out.head_elements = out.parameters.back().stored;
-      out.sparse_head = row.target != nullptr;
-    }
-  }
-  out.dense_mlps -= std::ssize(sparse_mlps);
-  return out;
-}
-
 // The rows that are linear weights.
-std::vector<Row> linear_rows(const SparseModel& parts, const std::vector<Row>& rows) {
+std::vector<ParameterRow> linear_rows(const SparseModel& parts,
+                                      const std::vector<ParameterRow>& rows) {
   std::set<std::string> names;
   for (const sparsity::LinearWeight* weight : parts.model->linear_weights()) {
     names.insert(weight->name());
   }
-  std::vector<Row> linear;
+  std::vector<ParameterRow> linear;
   std::copy_if(rows.begin(), rows.end(), std::back_inserter(linear),
-               [&names](const Row& row) { return names.contains(row.name); });
+               [&names](const ParameterRow& row) { return names.contains(row.name); });
   return linear;
 }
 
-double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vector<Row>& linear,
-                std::int64_t step) {
+double flops_at(const Recipe& recipe, const SparseModel& parts,
+                const std::vector<ParameterRow>& linear, std::int64_t step) {
   std::vector<WeightCost> costs;
-  for (const Row& row : linear) {
+  for (const ParameterRow& row : linear) {
     WeightCost cost = dense_cost(recipe.model, row.name, row.shape[0], row.shape[1]);
     if (row.target != nullptr) {
       const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
@@ -168,12 +56,12 @@ double flops_at(const Recipe& recipe, const SparseModel& parts, const std::vecto
 }
 
 std::string layer_table(const Recipe& recipe, const SparseModel& parts,
-                        const std::vector<Row>& rows) {
+                        const std::vector<ParameterRow>& rows) {
   std::string text = fmt::format("{:<32} {:>16} {:>13} {:>6} {:>8}", "parameter", "shape",
                                  "elements", "block", "blocks");
   for (const int percent : kPercents) text += fmt::format(" {:>8}", fmt::format("@{}%", percent));
   text += "\n";
-  for (const Row& row : rows) {
+  for (const ParameterRow& row : rows) {
     text += fmt::format("{:<32} {:>16} {:>13}", row.name, to_string(row.shape), row.shape.numel());
     if (row.target != nullptr) {
       text += fmt::format(" {:>6} {:>8}", row.grid.block, row.grid.blocks());
@@ -214,16 +102,17 @@ std::string memory_table(const Recipe& recipe, int ranks, const MemoryEstimate& 
 
 }  // namespace
 
-std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
+std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream,
+                           const std::optional<DeviceMemory>& here) {
   samples_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
   complete_model(recipe);
   const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
-  const std::vector<Row> rows = collect_rows(parts);
+  const std::vector<ParameterRow> rows = parameter_rows(parts);
   std::string text = layer_table(recipe, parts, rows);
 
   std::int64_t elements = 0;
-  for (const Row& row : rows) elements += row.shape.numel();
-  const std::vector<Row> linear = linear_rows(parts, rows);
+  for (const ParameterRow& row : rows) elements += row.shape.numel();
+  const std::vector<ParameterRow> linear = linear_rows(parts, rows);
   double total = 0;
   for (std::int64_t step = 0; step < recipe.train.steps; ++step) {
     total += flops_at(recipe, parts, linear, step);
@@ -233,7 +122,14 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream) {
   auto memory = [&](std::int64_t step) {
     return estimate_memory(recipe, ranks, stored_model(recipe, ranks, parts, rows, step));
   };
-  text += memory_table(recipe, ranks, memory(0), memory(last)) + "\n";
+  const MemoryEstimate first_needs = memory(0);
+  const MemoryEstimate last_needs = memory(last);
+  text += memory_table(recipe, ranks, first_needs, last_needs);
+  if (here) {
+    if (const auto excessive = excess(std::max(first_needs.most, last_needs.most), *here))
+      text += fmt::format("  exceeds {}\n", *excessive);
+  }
+  text += "\n";
   text += fmt::format("batch             {} {}, {} tokens a step on {} rank(s)\n",
                       recipe.train.batch, recipe.model.reads_images() ? "images" : "sequences",
                       recipe.train.batch * recipe.model.context, ranks);

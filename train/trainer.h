@@ -55,6 +55,8 @@ class Trainer {
   // Both return what there is to say once the log is open.
   std::vector<std::string> start();
   std::vector<std::string> resume();
+  // Throws where the model cannot fit from this step on. Collective.
+  void require_memory();
   // Throws where a signal has come before there is anything to keep.
   void give_up_if_told() const;
   // Whether metrics.jsonl has the evaluation of the step that is resumed from: it stays there.

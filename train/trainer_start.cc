@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "dist/consistency.h"
 #include "train/bsr_routes_file.h"
+#include "train/memory_check.h"
 #include "train/start_weights.h"
 #include "train/trainer.h"
 
@@ -57,7 +58,13 @@ void Trainer::give_up_if_told() const {
                  signal);
 }
 
+void Trainer::require_memory() {
+  if (const std::optional<DeviceMemory> memory = device_memory(stream_.device, comm_))
+    require_training_fits(recipe_, comm_.size(), progress_.steps, *memory);
+}
+
 std::vector<std::string> Trainer::start() {
+  require_memory();
   std::vector<std::string> news = use_bsr_routes(read_bsr_routes(recipe_), stream_);
   progress_.rng_seed = static_cast<std::uint64_t>(recipe_.run.seed);
   parts_ = build_model(recipe_, stream_, Build::kWhole, [this] { give_up_if_told(); });
@@ -82,6 +89,7 @@ std::vector<std::string> Trainer::resume() {
   const std::vector<std::string> missed =
       missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
   require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));
+  require_memory();
   const auto seed = static_cast<std::int64_t>(progress_.rng_seed);
   if (recipe_.run.seed != seed)
     news.push_back(fmt::format("run.seed: a run keeps its {}", seed));

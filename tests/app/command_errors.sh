@@ -122,6 +122,12 @@ expect "--temperature: got -1, expected 0 or more" generate run --prompt 1 --tem
 expect "train.batch: the samples of 1000000000000 alone are" \
   train recipe.yaml run.dir=new train.batch=1000000000000
 [[ ! -e new ]] || failures=$((failures + 1))
+# 4 TiB of weights
+large=(recipe.yaml model.width=4096 model.layers=5000)
+expect "model: its dense starting weights alone exceed the" train "${large[@]}" run.dir=new
+expect "model: its dense weights alone exceed the" bench model "${large[@]}"
+"$hew" train "${large[@]}" --dry-run > stdout
+grep -q "^  exceeds the .* GiB of this machine: 1 rank(s) of [0-9.]* GiB$" stdout || failures=$((failures + 1))
 echo '{"a": 0}' > letters.json
 printf '#version: 0.2\n' > merges.txt
 expect "letters.json, merges.txt: [gpt2] the vocabulary lacks byte 0" data tokenize numbers.txt \
@@ -147,7 +153,7 @@ if [[ $status -ne 124 ]]; then
   failures=$((failures + 1))
 fi
 # Told to stop while weights are drawn, which here would take hours.
-timeout --signal=TERM --kill-after=20 3 "$hew" train recipe.yaml run.dir=new model.width=4096 model.layers=5000 \
+timeout --signal=TERM --kill-after=20 3 "$hew" train recipe.yaml run.dir=new model.layers=20000 \
   > stdout 2> stderr || true
 if ! grep -qF "stopped by SIGTERM before its first step" stderr || [[ -e new ]]; then
   echo "FAILED: a run that is told to stop while its model is built: $(cat stderr)"

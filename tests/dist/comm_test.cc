@@ -191,6 +191,7 @@ TEST_CASE("what is called within a group is done when it ends") {
 
 TEST_CASE("ranks of one machine are counted") {
   CHECK(dist::rank_on_host(test::world()) == test::world().rank());
+  CHECK(dist::ranks_on_host(test::world()) == test::world().size());
 }
 
 TEST_CASE("what cannot be done is an error, not an abort") {

@@ -7,6 +7,8 @@
 #include <vector>
 
 #include "core/error.h"
+#include "train/memory_check.h"
+#include "train/stored_model.h"
 
 namespace hew::train {
 namespace {
@@ -93,6 +95,66 @@ TEST_CASE("the memory of a run on a GPU is what nvidia-smi shows there, within 3
     CHECK(std::abs(first / gib - 1) <= 0.03);
     CHECK(first == last);
   }
+}
+
+TEST_CASE("a need that is more than there is here is said, of all ranks that share it") {
+  const auto gib = [](double n) { return static_cast<std::int64_t>(n * 1024 * 1024 * 1024); };
+  const Recipe recipe = load_recipe(kRecipes + "gpt2-124m-cuda.yaml", {"model.vocab=50304"});
+  const auto said = [&](const DeviceMemory& here) {
+    const std::string report = dry_run_report(recipe, 2, make_cpu_stream(), here);
+    return report.find("\n  exceeds ") == std::string::npos ? "" : line_of(report, "  exceeds ");
+  };
+  CHECK(said({.bytes = gib(8), .of = "cuda:0"})
+            .starts_with(" exceeds the 8.0 GiB of cuda:0: 1 rank(s) of "));
+  CHECK(said({.bytes = gib(80), .of = "cuda:0"}).empty());
+  const auto [needed, last] =
+      memory_of(dry_run_report(recipe, 2, make_cpu_stream()), "most at one time");
+  CHECK(said({.bytes = gib(2 * needed + 0.01), .ranks = 2}).empty());
+  CHECK_FALSE(said({.bytes = gib(2 * needed - 0.01), .ranks = 2}).empty());
+}
+
+TEST_CASE("what certainly cannot fit is refused, and nothing else") {
+  const double gib = 1024.0 * 1024 * 1024;
+  const Recipe recipe = load_recipe(kRecipes + "gpt2-124m-cuda.yaml", {"model.vocab=50304"});
+  const double weights = 4.0 * 124475904;  // bytes; as much for gradients, twice that for moments
+  const auto error_with = [&](double bytes, int ranks, const auto& check) -> std::string {
+    try {
+      check(DeviceMemory{
+          .bytes = static_cast<std::int64_t>(bytes), .ranks = ranks, .of = "this machine"});
+    } catch (const ConfigError& error) {
+      return error.what();
+    }
+    return {};
+  };
+  const auto training = [&](const DeviceMemory& m) { require_training_fits(recipe, 2, 0, m); };
+  const auto model = [&](const DeviceMemory& m) { require_weights_fit(recipe, m); };
+  CHECK(error_with(4 * weights, 1, training).empty());
+  CHECK(error_with(4 * weights - 1, 1, training) ==
+        fmt::format("model: its weights, gradients and moments alone exceed the {:.1f} GiB of this "
+                    "machine: 1 rank(s) of {:.1f} GiB",
+                    4 * weights / gib, 4 * weights / gib));
+  CHECK(error_with(8 * weights, 2, training).empty());
+  CHECK_FALSE(error_with(8 * weights - 1, 2, training).empty());
+  CHECK(error_with(weights, 1, model).empty());
+  CHECK_FALSE(error_with(weights - 1, 1, model).empty());
+  CHECK(
+      error_with(weights - 1, 1, training).starts_with("model: its dense starting weights alone"));
+}
+
+TEST_CASE("late in a schedule less has to fit") {
+  const Recipe recipe =
+      load_recipe(kRecipes + "gpt2-xl-blast.yaml",
+                  {"model.vocab=50304", "train.steps=100", "optim.schedule.warmup=0"});
+  const SparseModel shapes = build_model(recipe, make_cpu_stream(), Build::kShapesOnly);
+  const auto needed = [&](std::int64_t step) {
+    const MemoryEstimate m =
+        estimate_memory(recipe, 1, stored_model(recipe, 1, shapes, parameter_rows(shapes), step));
+    return static_cast<std::int64_t>(m.weights + m.gradients + m.moments);
+  };
+  const DeviceMemory memory{.bytes = needed(99), .of = "cuda:0"};
+  CHECK(needed(99) < needed(0));
+  CHECK_THROWS_AS(require_training_fits(recipe, 1, 0, memory), ConfigError);
+  CHECK_NOTHROW(require_training_fits(recipe, 1, 99, memory));
 }
 
 TEST_CASE("the memory table follows precision, moments, ranks and micro-batches") {
