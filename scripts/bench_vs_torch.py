@@ -32,14 +32,16 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from typing import NoReturn
 
 from bench_vs_torch_table import (
     SHAPES,
     Cell,
     dtype_of,
     markdown,
-    read_records,
+    read_hew_records,
     read_torch_records,
+    refuse,
     rows_of,
 )
 
@@ -70,11 +72,32 @@ class Choice:
         }
 
 
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
+    return value
+
+
+def share(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a number ≥ 0 and < 1")
+    return value
+
+
+class Parser(argparse.ArgumentParser):
+    """Whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        refuse(f"{message} (--help tells what there is)")
+
+
 def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    numbers = {"type": int, "nargs": "+"}
+    numbers = {"type": positive, "nargs": "+"}
     parser.add_argument("--hew", type=pathlib.Path, help="JSON lines of hew bench bsr")
     parser.add_argument("--torch", type=pathlib.Path, help="records to use instead of a GPU")
     parser.add_argument("--output", type=pathlib.Path, help="takes PyTorch's records, JSON lines")
@@ -83,7 +106,7 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("bf16", "tf32"), default="bf16")
     parser.add_argument("--tokens", **numbers, help="M, in place of the shapes' own")
     parser.add_argument("--blocks", **numbers, default=[64, 128, 32])
-    parser.add_argument("--sparsity", type=float, nargs="+", default=SPARSITIES)
+    parser.add_argument("--sparsity", type=share, nargs="+", default=SPARSITIES)
     parser.add_argument("--tiles", **numbers, default=[64, 128, 256], help="tokens a tile")
     parser.add_argument("--stages", **numbers, default=[2, 3, 4, 5], help="num_stages")
     parser.add_argument("--warps", **numbers, default=[4, 8], help="num_warps")
@@ -94,10 +117,10 @@ def parse_arguments(words: list[str] | None = None) -> argparse.Namespace:
         default=True,
         help="time CUDA graphs of the calls",
     )
-    parser.add_argument("--repeats", type=int, default=20, help="timed rounds of the finalists")
+    parser.add_argument("--repeats", type=positive, default=20, help="timed rounds of the finalists")
     parser.add_argument(
         "--jobs",
-        type=int,
+        type=positive,
         default=min(8, os.cpu_count() or 1),
         help="processes that compile kernels (default %(default)s)",
     )
@@ -377,9 +400,9 @@ def require_torch() -> None:
         import torch
         import triton  # noqa: F401
     except ImportError as error:
-        sys.exit(f"bench_vs_torch: needs PyTorch with Triton, or --torch FILE: {error}")
+        refuse(f"needs PyTorch with Triton, or --torch FILE: {error}")
     if not torch.cuda.is_available():
-        sys.exit("bench_vs_torch: PyTorch finds no GPU")
+        refuse("PyTorch finds no GPU")
 
 
 def measure_all(arguments: argparse.Namespace) -> tuple[list[dict], list[str]]:
@@ -419,7 +442,7 @@ def measure_all(arguments: argparse.Namespace) -> tuple[list[dict], list[str]]:
 
 def main() -> int:
     arguments = parse_arguments()
-    hew = read_records(arguments.hew) if arguments.hew else []
+    hew = read_hew_records(arguments.hew) if arguments.hew else []
     missing: list[str] = []
     if arguments.torch:
         records = read_torch_records(arguments.torch)

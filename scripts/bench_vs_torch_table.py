@@ -6,6 +6,7 @@ import pathlib
 import statistics
 import sys
 from collections.abc import Iterable
+from typing import NoReturn
 
 SHAPES = {  # M, N, K, the most telling first; those of hew bench bsr --shape
     "vitb_fc1": (50432, 3072, 768),
@@ -38,6 +39,11 @@ class Cell:
         return f"{self.name} b={self.block} {self.sparsity:g}"
 
 
+def refuse(message: str) -> NoReturn:
+    print(f"bench_vs_torch: {message}", file=sys.stderr)
+    sys.exit(2)
+
+
 def read_records(path: pathlib.Path) -> list[dict]:
     records = []
     try:
@@ -45,11 +51,11 @@ def read_records(path: pathlib.Path) -> list[dict]:
             if line.startswith("{"):  # hew may have printed a table around them
                 records.append(json.loads(line))
     except OSError as error:
-        sys.exit(f"bench_vs_torch: {path}: {error.strerror}")
+        refuse(f"{path}: {error.strerror}")
     except UnicodeDecodeError:
-        sys.exit(f"bench_vs_torch: {path}: not a text file")
+        refuse(f"{path}: not a text file")
     except json.JSONDecodeError as error:
-        sys.exit(f"bench_vs_torch: {path}:{number}: {error}")
+        refuse(f"{path}:{number}: {error}")
     return records
 
 
@@ -60,9 +66,19 @@ def read_torch_records(path: pathlib.Path) -> list[dict]:
     records = read_records(path)
     for record in records:
         if record.get("shape") not in SHAPES or not needed <= record.keys():
-            sys.exit(f"bench_vs_torch: {path}: not PyTorch's record of a cell: {record}"[:120])
+            refuse(f"{path}: not PyTorch's record of a cell: {record}"[:120])
     if not records:
-        sys.exit(f"bench_vs_torch: {path}: no records")
+        refuse(f"{path}: no records")
+    return records
+
+
+def read_hew_records(path: pathlib.Path) -> list[dict]:
+    """Each with all that the table asks for."""
+    needed = {"product", "shape", "block", "wanted_sparsity", "dtype", "pattern", "speedup"}
+    records = read_records(path)
+    for record in records:
+        if not needed <= record.keys() or not isinstance(record["speedup"], int | float):
+            refuse(f"{path}: not a record of hew bench bsr: {record}"[:120])
     return records
 
 

@@ -26,25 +26,55 @@ export BY_CASE=""
 export LEFT_OUT="--test-case-exclude=*folded*"
 places=()
 export LIMIT=300
+refuse() {
+  echo "sanitize_cuda: $1 (try --help)" >&2
+  exit 2
+}
 while [[ $# -gt 0 ]]; do
   case "$1" in
-    --tools) tools=${2:?--tools needs a list} && shift ;;
-    --filter) filter=${2:?--filter needs an expression} && shift ;;
+    --tools)
+      [[ -n ${2:-} ]] || refuse "--tools needs a list"
+      tools=$2
+      shift
+      ;;
+    --filter)
+      [[ -n ${2:-} ]] || refuse "--filter needs an expression"
+      filter=$2
+      shift
+      ;;
     --by-case) BY_CASE=yes ;;
-    --limit) LIMIT=${2:?--limit needs seconds} && shift ;;
-    --logs) logs=${2:?--logs needs a folder} && shift ;;
+    --limit)
+      [[ -n ${2:-} ]] || refuse "--limit needs seconds"
+      LIMIT=$2
+      shift
+      ;;
+    --logs)
+      [[ -n ${2:-} ]] || refuse "--logs needs a folder"
+      logs=$2
+      shift
+      ;;
     -h | --help) sed -n '2,22s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    -*) echo "sanitize_cuda: unknown option $1 (try --help)" >&2 && exit 2 ;;
+    -*) refuse "unknown option $1" ;;
     *) places+=("$1") ;;
   esac
   shift
 done
 build=${places[0]:-build-cuda}
 jobs=${places[1]:-8}
+[[ ${#places[@]} -le 2 ]] || refuse "got ${places[2]} after build dir and jobs"
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || refuse "jobs: got $jobs, expected a number"
+[[ $LIMIT =~ ^[1-9][0-9]*$ ]] || refuse "--limit: got $LIMIT, expected seconds"
+for tool in $tools; do
+  [[ $tool == memcheck || $tool == racecheck || $tool == synccheck ]] ||
+    refuse "--tools: got $tool, expected memcheck, racecheck or synccheck"
+done
 export LOGS=${logs:-$build/sanitizer}
 for program in compute-sanitizer ctest python3; do
   command -v "$program" > /dev/null || { echo "sanitize_cuda: no $program on PATH" >&2 && exit 2; }
 done
+[[ -e $build/CTestTestfile.cmake ]] || refuse "$build: no tests are built here"
+listed=$(ctest --test-dir "$build" --tests-regex "$filter" --show-only=json-v1 2> /dev/null) || true
+[[ $listed == {* ]] || refuse "--filter: ctest cannot read the expression $filter"
 mkdir -p "$LOGS"
 
 # check TOOL NAME [NAME=VALUE … PROGRAM]: one line on stdout.

@@ -140,16 +140,38 @@ class Table(unittest.TestCase):
                 done = subprocess.run(
                     [sys.executable, SCRIPT, "--torch", path], capture_output=True, text=True
                 )
-                self.assertEqual(done.returncode, 1)
+                self.assertEqual(done.returncode, 2)
                 self.assertEqual(done.stdout, "")
                 self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
                 self.assertIn(str(path), done.stderr)
+
+    def refused(self, text, *words):
+        done = subprocess.run([sys.executable, SCRIPT, *words], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 2)
+        self.assertEqual(len(done.stderr.splitlines()), 1, done.stderr)
+        self.assertIn(text, done.stderr)
+
+    def test_numbers_out_of_range_are_one_line_before_anything_runs(self):
+        for option in ("blocks", "tiles", "stages", "warps", "groups", "tokens", "repeats", "jobs"):
+            self.refused(f"--{option}: got 0, expected 1 or more", f"--{option}", "0")
+        for value in ("5", "1", "nan"):
+            self.refused(f"--sparsity: got {value}, expected", "--sparsity", value)
+        self.refused("--blocks", "--blocks", "many")
+
+    def test_what_is_no_record_of_hew_is_one_line(self):
+        good = hew_record("vitb_fc1", 64, 0.9, 3.0)
+        without = {name: value for name, value in good.items() if name != "speedup"}
+        for record in ({"a": 1}, without, {**good, "speedup": "fast"}):
+            with tempfile.TemporaryDirectory() as folder:
+                path = pathlib.Path(folder) / "hew.jsonl"
+                path.write_text(json.dumps(record) + "\n")
+                self.refused(f"{path}: not a record of hew bench bsr", "--hew", path)
 
     def test_a_missing_file_is_one_line(self):
         done = subprocess.run(
             [sys.executable, SCRIPT, "--torch", "no-such-file"], capture_output=True, text=True
         )
-        self.assertEqual(done.returncode, 1)
+        self.assertEqual(done.returncode, 2)
         self.assertEqual(
             done.stderr, "bench_vs_torch: no-such-file: No such file or directory\n"
         )
