@@ -4,6 +4,7 @@
 #include <omp.h>
 
 #include <algorithm>
+#include <array>
 #include <memory>
 
 #include "app/bench_bsr_products.h"
@@ -14,6 +15,7 @@
 #include "core/error.h"
 #include "kernels/bsr_routes.h"
 #include "kernels/product_settings.h"
+#include "train/memory_check.h"
 
 namespace hew {
 namespace {
@@ -61,6 +63,38 @@ void check(const BenchBsrOptions& o) {
   check_blocks(o.blocks);
   for (const double s : o.sparsities) {
     require<ConfigError>(s >= 0 && s <= 1, "--sparsity {}: expected 0 to 1", s);
+  }
+}
+
+std::vector<BsrShape> shapes_of(const BenchBsrOptions& o) {
+  const std::vector<BsrShape> named =
+      o.shapes.empty()
+          ? std::vector<BsrShape>{{.m = kTokens, .n = o.out_features, .k = o.in_features}}
+          : bsr_shapes_of(o.shapes);
+  std::vector<BsrShape> shapes;
+  for (BsrShape shape : named) {
+    if (o.tokens.empty())
+      shapes.push_back(shape);
+    for (const std::int64_t tokens : o.tokens) {
+      shape.m = tokens;
+      shapes.push_back(shape);
+    }
+  }
+  return shapes;
+}
+
+void check_memory(const BenchBsrOptions& o) {
+  dist::LocalCommunicator alone;
+  const auto memory = train::device_memory(parse_device(o.device), alone);
+  if (!memory)
+    return;
+  constexpr double kSmallest = 2;  // bytes of an element of any type
+  for (const BsrShape& s : shapes_of(o)) {
+    const auto [m, n, k] =
+        std::array{static_cast<double>(s.m), static_cast<double>(s.n), static_cast<double>(s.k)};
+    const auto excess = train::excess(kSmallest * (m * n + m * k + n * k), *memory);
+    require<ConfigError>(!excess, "bench bsr: matrices of {} tokens, {} × {}, exceed {}", s.m, s.n,
+                         s.k, excess.value_or(""));
   }
 }
 
@@ -113,18 +147,7 @@ class Bench {
   }
 
   void run() {
-    const std::vector<BsrShape> shapes =
-        o_.shapes.empty()
-            ? std::vector<BsrShape>{{.m = kTokens, .n = o_.out_features, .k = o_.in_features}}
-            : bsr_shapes_of(o_.shapes);
-    for (BsrShape shape : shapes) {
-      if (o_.tokens.empty())
-        time_shape(shape);
-      for (const std::int64_t tokens : o_.tokens) {
-        shape.m = tokens;
-        time_shape(shape);
-      }
-    }
+    for (const BsrShape& shape : shapes_of(o_)) time_shape(shape);
     table_.finish();
   }
 
@@ -174,6 +197,7 @@ class Bench {
 void bench_bsr(const BenchBsrOptions& options,
                const std::function<void(const std::string&)>& print) {
   check(options);
+  check_memory(options);
   const BenchBsrOptions complete = completed(options);
   use_threads(complete.threads);
   Bench(complete, print).run();

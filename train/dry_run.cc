@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <iterator>
+#include <limits>
 #include <set>
 #include <vector>
 
@@ -21,7 +22,8 @@ constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 constexpr std::array<int, 5> kPercents{0, 25, 50, 75, 100};  // of the run, as table columns
 
 std::int64_t step_at(const Recipe& recipe, int percent) {
-  return recipe.train.steps * percent / 100;
+  const std::int64_t steps = recipe.train.steps;
+  return steps / 100 * percent + steps % 100 * percent / 100;
 }
 
 // The rows that are linear weights.
@@ -106,6 +108,10 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream,
                            const std::optional<DeviceMemory>& here) {
   samples_at_a_time(recipe.train, ranks);  // throws where the ranks cannot share the batch
   complete_model(recipe);
+  constexpr std::int64_t kMost = std::numeric_limits<std::int64_t>::max();
+  require<ConfigError>(
+      recipe.train.batch <= kMost / std::max<std::int64_t>(recipe.model.context, 1),
+      "train.batch: the tokens of {} samples are too many to count", recipe.train.batch);
   const SparseModel parts = build_model(recipe, stream, Build::kShapesOnly);
   const std::vector<ParameterRow> rows = parameter_rows(parts);
   std::string text = layer_table(recipe, parts, rows);

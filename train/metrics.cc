@@ -13,6 +13,9 @@ namespace hew::train {
 namespace {
 
 std::string duration(double seconds) {
+  constexpr double kHour = 3600;
+  if (seconds >= 1e6 * kHour)
+    return fmt::format("{:.0e} h", seconds / kHour);
   const auto total = static_cast<std::int64_t>(std::llround(std::max(seconds, 0.0)));
   if (total >= 3600) {
     return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);

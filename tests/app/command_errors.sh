@@ -88,6 +88,10 @@ expect "its recipe names no data.valid" eval model.h5
 expect "the steps of this run are 1 to 3" \
   train recipe.yaml run.dir=other --profile steps=4:5
 expect "unknown command trian, did you mean train" trian
+expect "bench bsr: matrices of 9223372036854775807 tokens, 3072 × 768, exceed the" \
+  bench bsr --tokens 9223372036854775807 -o new.bin
+expect "train.batch: the tokens of 2000000000000000000 samples are too many to count" \
+  train recipe.yaml --dry-run train.batch=2000000000000000000
 expect "the prompt is empty" generate run
 expect "the prompt has 9 tokens, more than the model's context of 8" \
   generate run --prompt 123456789

@@ -62,6 +62,16 @@ TEST_CASE("a terminal that nobody reads any more holds up no run, and the log ha
   CHECK(lines_with(scratch / "train.log", "line ") == 20);
 }
 
+TEST_CASE("the time that is left is said for any number of steps") {
+  const auto left = [](double seconds) {
+    const std::string text = to_string(train::ProgressLine{.seconds_left = seconds});
+    return text.substr(text.rfind("  ") + 2);
+  };
+  CHECK(left(65) == "1:05 left");
+  CHECK(left(3600.0 * 999999) == "999999:00:00 left");
+  CHECK(left(9.2e18) == "3e+15 h left");
+}
+
 TEST_CASE("the log says once what masks that train cost, by any method, and no more once frozen") {
   const std::string cost = "masks that train need the whole gradients of 4 weights: ";
   dist::LocalCommunicator alone;
