@@ -4,7 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <nlohmann/json.hpp>
+#include <system_error>
 #include <utility>
 
 #include "core/device.h"
@@ -29,6 +31,13 @@ BsrTable::BsrTable(const BenchBsrOptions& options, BsrCeilings ceilings, Print p
     return;
   output_.open(options.output);
   require<ConfigError>(output_.is_open(), "--output {}: cannot be written", options.output);
+}
+
+BsrTable::~BsrTable() {
+  std::error_code ignored;
+  if (output_.is_open() && lines_.empty() &&
+      std::filesystem::is_regular_file(options_.output, ignored))
+    std::filesystem::remove(options_.output, ignored);
 }
 
 void BsrTable::begin_shape(const BsrShape& shape) {

@@ -37,6 +37,10 @@ class BsrTable {
 
   /// Throws ConfigError where the options' output cannot be written.
   BsrTable(const BenchBsrOptions& options, BsrCeilings ceilings, Print print);
+  BsrTable(const BsrTable&) = delete;
+  BsrTable& operator=(const BsrTable&) = delete;
+  /// An output that has got no record goes away.
+  ~BsrTable();
 
   void begin_shape(const BsrShape& shape);
   void note(const std::string& text);

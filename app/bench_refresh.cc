@@ -89,7 +89,7 @@ void require_memory(const sparsity::Sparsifier& sparsifier) {
                        blocks, bytes / kGiB, memory / kGiB);
 }
 
-std::vector<Matrix> matrices_of(const BenchRefreshOptions& o) {
+std::vector<Matrix> matrices_of(const BenchRefreshOptions& o, const BenchReport& report) {
   const RecipeChoice choice = choose_recipe(o.words);
   require<ConfigError>(!choice.path.empty(), "bench refresh: expected a recipe");
   train::Recipe recipe = train::load_recipe(choice.path, choice.overrides);
@@ -97,6 +97,14 @@ std::vector<Matrix> matrices_of(const BenchRefreshOptions& o) {
   const train::SparseModel parts =
       train::build_model(recipe, make_cpu_stream(), train::Build::kShapesOnly);
   require_memory(*parts.sparsifier);
+  const std::vector<sparsity::Sparsifier::Target>& targets = parts.sparsifier->targets();
+  const std::int64_t blocks =
+      std::accumulate(targets.begin(), targets.end(), std::int64_t{0},
+                      [&](std::int64_t sum, const sparsity::Sparsifier::Target& target) {
+                        return sum + grid_of(*parts.sparsifier, target).blocks();
+                      });
+  report.head(fmt::format("{:.3g} blocks are drawn, then refreshed again and again",
+                          static_cast<double>(blocks)));
   std::vector<Matrix> matrices;
   for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
     const sparsity::SparsityRule& rule = parts.sparsifier->rules()[target.rule];
@@ -123,7 +131,7 @@ class Bench {
       : o_(options),
         report_(print, options.json, options.output),
         stream_(make_stream(parse_device(options.device))),
-        matrices_(matrices_of(options)) {}
+        matrices_(matrices_of(options, report_)) {}
 
   void run() {
     const Times times = time();

@@ -7,6 +7,8 @@
 #include <exception>
 #include <new>
 #include <optional>
+#include <span>
+#include <string>
 #include <string_view>
 #include <thread>
 #include <vector>
@@ -40,15 +42,18 @@ namespace {
 // others wait this long before they speak, and are ended by then.
 constexpr std::chrono::seconds kLetRootSpeak{3};
 
-int fail(const dist::Communicator& comm, const char* message) {
+constexpr int kUsage = 2;  // status of what is wrong in the command line
+
+int fail(const dist::Communicator& comm, std::string_view message) {
+  const int code = message.starts_with("command line: ") ? kUsage : 1;
   if (comm.size() == 1) {
     fmt::print(stderr, "hew: {}\n", message);
-    return 1;
+    return code;
   }
   if (comm.rank() != 0)
     std::this_thread::sleep_for(kLetRootSpeak);
   fmt::print(stderr, "hew: rank {}: {}\n", comm.rank(), message);
-  return 1;
+  return code;
 }
 
 // Whether a run is to be trained, and not only told about.
@@ -58,17 +63,24 @@ bool trains(int argc, char** argv) {
 }
 
 // CLI11 itself would only say that a subcommand is missing.
-void require_known_command(const CLI::App& app, int argc, char** argv) {
-  if (argc < 2 || *argv[1] == '-')
+void require_known_command(const CLI::App& app, std::span<char*> words) {
+  const std::vector<const CLI::App*> commands =
+      app.get_subcommands([](const CLI::App*) { return true; });
+  if (commands.empty() || words.empty() || *words.front() == '-')
     return;
+  const std::string_view word = words.front();
   std::vector<std::string> known;
-  for (const CLI::App* command : app.get_subcommands({})) known.push_back(command->get_name());
-  if (std::find(known.begin(), known.end(), argv[1]) != known.end())
-    return;
-  const std::vector<std::string> near = train::similar_keys(argv[1], known);
-  throw ConfigError(
-      fmt::format("command line: unknown command {}{}", argv[1],
-                  near.empty() ? "; --help lists them" : ", did you mean " + near.front() + "?"));
+  for (const CLI::App* command : commands) {
+    if (command->get_name() == word)
+      return require_known_command(*command, words.subspan(1));
+    known.push_back(command->get_name());
+  }
+  const std::vector<std::string> near = train::similar_keys(std::string(word), known);
+  const std::string parent = app.get_parent() == nullptr ? "" : app.get_name() + " ";
+  throw ConfigError(fmt::format("command line: unknown command {}{}{}", parent, word,
+                                near.empty()
+                                    ? "; --help lists them"
+                                    : fmt::format(", did you mean {}{}?", parent, near.front())));
 }
 
 // Else the process would end without a word.
@@ -105,11 +117,12 @@ int run(int argc, char** argv, const AppContext& context) {
   });
   try {
     require_threads_that_start();
-    require_known_command(app, argc, argv);
+    require_known_command(app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
     app.parse(argc, argv);
     return 0;
   } catch (const CLI::ParseError& error) {
-    return context.root() ? app.exit(error) : error.get_exit_code();
+    const int code = context.root() ? app.exit(error) : error.get_exit_code();
+    return code == 0 ? 0 : kUsage;
   } catch (const std::exception& error) {
     const bool memory = dynamic_cast<const std::bad_alloc*>(&error) != nullptr;
     const char* const memory_words =

@@ -1,6 +1,9 @@
 #include "app/bench_bsr.h"
 
 #include <doctest/doctest.h>
+#include <unistd.h>
+
+#include <filesystem>
 
 #include <algorithm>
 #include <cmath>
@@ -8,6 +11,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "app/bench_bsr_table.h"
 #include "core/stream.h"
 #include "tests/app/bench_refusal.h"
 
@@ -119,6 +123,18 @@ TEST_CASE("bench bsr --products leaves out others; --pattern times a uniform one
   CHECK(object["pattern"] == "long-row");
   CHECK(object["uniform_ms"].get<double>() > 0);
   CHECK(object["error"].get<double>() < 1e-6);
+}
+
+TEST_CASE("an output that gets no record does not stay") {
+  const std::filesystem::path path =
+      std::filesystem::temp_directory_path() / fmt::format("hew-bench-bsr-{}.jsonl", ::getpid());
+  BenchBsrOptions options;
+  options.output = path.string();
+  {
+    const BsrTable table(options, {}, [](const std::string&) {});
+    CHECK(std::filesystem::exists(path));
+  }
+  CHECK_FALSE(std::filesystem::exists(path));
 }
 
 TEST_CASE("bench bsr refuses what it cannot run") {

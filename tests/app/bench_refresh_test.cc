@@ -45,7 +45,7 @@ std::vector<std::string> lines_of(const BenchRefreshOptions& options) {
 TEST_CASE("bench refresh times the parts of one refresh of all matrices") {
   const Folder folder;
   BenchRefreshOptions options = folder.options();
-  CHECK(lines_of(options).size() == 3);
+  CHECK(lines_of(options).size() == 4);
   options.json = true;
   options.output = (folder.scratch / "out.jsonl").string();
   const std::vector<std::string> lines = lines_of(options);

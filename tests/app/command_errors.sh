@@ -88,6 +88,24 @@ expect "its recipe names no data.valid" eval model.h5
 expect "the steps of this run are 1 to 3" \
   train recipe.yaml run.dir=other --profile steps=4:5
 expect "unknown command trian, did you mean train" trian
+expect "unknown command bench bsrr, did you mean bench bsr" bench bsrr
+expect "unknown command data foo; --help lists them" data foo
+# usage ARGUMENTS…: the status of what is wrong in the command line
+usage() {
+  local status=0
+  "$hew" "$@" > stdout 2> stderr || status=$?
+  if [[ $status -ne 2 ]]; then
+    echo "FAILED: hew $*: status $status, expected 2"
+    failures=$((failures + 1))
+  fi
+}
+usage
+usage trian
+usage bench
+usage bench foo
+usage train --colour
+usage export run --format bsr-hdf5
+usage train recipe.yaml run.dir=new train.batch=none
 expect "bench bsr: matrices of 9223372036854775807 tokens, 3072 × 768, exceed the" \
   bench bsr --tokens 9223372036854775807 -o new.bin
 expect "train.batch: the tokens of 2000000000000000000 samples are too many to count" \
