@@ -153,6 +153,8 @@ void Trainer::run() {
   log_.begin(progress_.steps);
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
   bool stop = owes_evaluation_ && !make_up_evaluation();
+  if (owes_evaluation_ && !stop)
+    keep_new_choices();
   const bool untrained = last == 0 && !options_.resume;
   if (untrained)
     checkpoint_now();
@@ -171,8 +173,11 @@ void Trainer::run() {
     const bool kept = due(recipe_.checkpoint.every) || stop || progress_.steps == last;
     if (kept)
       checkpoint_now();
-    if (evaluation_is_due() && !stop)  // who stops has no time for it
+    if (evaluation_is_due() && !stop) {  // who stops has no time for it
       stop = !evaluate_now();
+      if (kept && !stop)
+        keep_new_choices();
+    }
     if (stop && !kept)
       checkpoint_now();
     idle = false;
@@ -304,6 +309,12 @@ bool Trainer::evaluate_now() {
   return true;
 }
 
+void Trainer::keep_new_choices() {
+  if (stream_.device.is_cuda() &&
+      comm_.roll_call(root() && product_choices(stream_) != kept_choices_))
+    checkpoint_now();
+}
+
 void Trainer::checkpoint_now() {
   const RunLog::Clock::time_point start = RunLog::Clock::now();
   sparsifier().select_trained_masks(progress_.steps);
@@ -314,6 +325,7 @@ void Trainer::checkpoint_now() {
   const optim::NamedTensors optimizer = optimizer_->state();
   if (root()) {
     progress_.metrics_bytes = log_.metrics_bytes();
+    kept_choices_ = product_choices(stream_);
     save_checkpoint(directory_.checkpoint(progress_.steps),
                     {.recipe = recipe_,
                      .progress = progress_,
@@ -322,7 +334,7 @@ void Trainer::checkpoint_now() {
                      .sparsifier = sparsifier(),
                      .optimizer = optimizer,
                      .average = average_ ? average_->state() : optim::NamedTensors(),
-                     .product_choices = product_choices(stream_),
+                     .product_choices = kept_choices_,
                      .bsr_routes = bsr_routes(stream_)});
     directory_.prune_checkpoints(recipe_.checkpoint.keep, progress_.steps);
   }

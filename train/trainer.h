@@ -86,6 +86,9 @@ class Trainer {
   bool evaluate_now();
   bool make_up_evaluation();
   void checkpoint_now();
+  // Writes the checkpoint of this step once more if the evaluation after it met products of which
+  // a GPU had not chosen yet how to compute them. Collective.
+  void keep_new_choices();
   // Last words, where a stop signal has come. `stop`: it is why the run ends.
   void say_what_stopped(bool stop);
   double sparsity_now() const;
@@ -116,6 +119,7 @@ class Trainer {
   StepOutcomes outcomes_;
   KnownOutcome known_;            // of the newest step that was read
   bool owes_evaluation_ = false;  // of the step that is resumed from
+  std::string kept_choices_;      // the product choices of the newest checkpoint
   std::string stop_reason_;
 };
 

@@ -94,6 +94,7 @@ std::vector<std::string> Trainer::resume() {
   if (recipe_.run.seed != seed)
     news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
   recipe_.run.seed = seed;
+  kept_choices_ = checkpoint.product_choices();
   checkpoint.restore_product_choices(stream_);
   const std::optional<kernels::BsrRoutes> kept = checkpoint.bsr_routes();
   for (std::string& line : use_bsr_routes(kept ? kept : read_bsr_routes(recipe_), stream_)) {
