@@ -11,6 +11,7 @@
 
 #include "kernels/bsr_long_rows.h"
 #include "kernels/bsr_routes.h"
+#include "kernels/product_settings.h"
 
 namespace hew::kernels {
 namespace {
@@ -305,7 +306,8 @@ std::size_t BsrPlan::add(std::span<const std::int32_t> array) {
 BsrPlan::BsrPlan(const BsrIndex& host, const Stream& stream) {
   require<ShapeError>(has_schedule(host.block),
                       "[bsr_schedule] block is {}, expected 16, 32, 64 or 128", host.block);
-  const std::vector<hopper::GradientItem> items = hopper::gradient_items(host);
+  const std::vector<hopper::GradientItem> items =
+      hopper::gradient_items(host, stream.state->get<ProductSettings>(stream).tf32);
   gradient_ = hopper::gradient_schedule(items, host);
   words_.resize(items.size() * hopper::GradientItem::kWords);
   if (!items.empty())

@@ -104,6 +104,14 @@ void launch_for_block(Cuda backend, const BsrWeightGradientArgs& args) {
   launch<GradientConfig<Element, 128>>(backend, args);
 }
 
+// Of bf16's items; in tf32 there is room for either's.
+int most_panels(std::int64_t block) {
+  return block == 16   ? GradientConfig<__nv_bfloat16, 16>::kPanels
+         : block == 32 ? GradientConfig<__nv_bfloat16, 32>::kPanels
+         : block == 64 ? GradientConfig<__nv_bfloat16, 64>::kPanels
+                       : GradientConfig<__nv_bfloat16, 128>::kPanels;
+}
+
 }  // namespace
 
 bool takes_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
@@ -114,6 +122,7 @@ bool takes_weight_gradient(Cuda backend, const BsrWeightGradientArgs& args) {
   const std::uintptr_t write_bytes = bf16 ? 8 : 16;  // sums are written in twos or fours
   return limits(backend).capability == kHopper && (bf16 || tf32) &&
          args.index.schedule != nullptr && args.index.schedule->gradient.count > 0 &&
+         (tf32 || args.index.schedule->gradient.most <= most_panels(args.index.block)) &&
          movable(args.dy) && movable(args.x) &&
          reinterpret_cast<std::uintptr_t>(args.dvalues.data) % write_bytes == 0;
 }

@@ -30,9 +30,13 @@ struct GradientConfig {
   static constexpr Swizzle kSwizzle = kRowBytes == 32   ? Swizzle::k32
                                       : kRowBytes == 64 ? Swizzle::k64
                                                         : Swizzle::k128;
-  static constexpr int kPanels = b == 16 ? 36 : b == 32 ? 18 : b == 64 ? 7 : 6;
+  static constexpr int kPanels = b == 16              ? 36
+                                 : b == 32            ? 18
+                                 : b == 128           ? 6
+                                 : kElementBytes == 2 ? 7
+                                                      : 9;
   static constexpr int kStageBytes = kPanels * kPanelBytes;
-  static constexpr int kStages = b >= 64 ? 4 : 3;
+  static constexpr int kStages = kPanels < 9 ? 4 : 3;
   // To align the first stage; and where slots don't fill a group, what follows is multiplied too.
   static constexpr int kSpareBytes = 1024 + (kGroupWidth / kPanel - 1) * kPanelBytes;
   static constexpr int kSharedBytes = kStages * kStageBytes + kSpareBytes;

@@ -20,11 +20,13 @@ struct Limits {
 };
 
 // Items of a level have half the slots of those before it.
-Limits limits_of(std::int64_t block, int level) {
+Limits limits_of(std::int64_t block, int level, bool tf32) {
   if (block == 16)
     return {.stacked = 4, .slots = 16 >> level, .panels = 36, .rounds = 0, .stars = false};
   if (block == 32)
     return {.stacked = 2, .slots = 8 >> level, .panels = 18, .rounds = 0, .stars = false};
+  if (tf32)
+    return {.stacked = 1, .slots = 4 >> level, .panels = 9, .rounds = 4, .stars = false};
   return {.stacked = 1, .slots = 4 >> level, .panels = 7, .rounds = 8, .stars = level == 0};
 }
 
@@ -359,8 +361,8 @@ std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Lim
 
 // Of the windows from `first` on, up to `most` of them.
 std::vector<GradientItem> items_of_windows(const BsrIndex& index, const Lines& lines, int level,
-                                           std::int64_t first, std::int64_t most) {
-  const Limits limits = limits_of(index.block, level);
+                                           bool tf32, std::int64_t first, std::int64_t most) {
+  const Limits limits = limits_of(index.block, level, tf32);
   const Writer writer(index, lines.transposed, limits.stacked);
   std::vector<GradientItem> out;
   const std::int64_t count = windows(index, lines, 2.0 * limits.slots);
@@ -480,18 +482,18 @@ double panels_per_block(const std::vector<GradientItem>& items) {
          static_cast<double>(std::max<std::int64_t>(blocks, 1));
 }
 
-std::vector<GradientItem> items_of_level(const BsrIndex& index, int level) {
+std::vector<GradientItem> items_of_level(const BsrIndex& index, int level, bool tf32) {
   if (index.block == 128)
     return level == 0 ? wide_items(index) : single_items(index);
   // The first window tells which direction shares more.
   const Lines rows = lines_of(index, /*transposed=*/false);
   const Lines cols = lines_of(index, /*transposed=*/true);
-  std::vector<GradientItem> by_rows = items_of_windows(index, rows, level, 0, 1);
-  std::vector<GradientItem> by_cols = items_of_windows(index, cols, level, 0, 1);
+  std::vector<GradientItem> by_rows = items_of_windows(index, rows, level, tf32, 0, 1);
+  std::vector<GradientItem> by_cols = items_of_windows(index, cols, level, tf32, 0, 1);
   const bool transposed = panels_per_block(by_cols) < panels_per_block(by_rows);
   std::vector<GradientItem> items = transposed ? std::move(by_cols) : std::move(by_rows);
   const std::vector<GradientItem> others = items_of_windows(
-      index, transposed ? cols : rows, level, 1, index.block_rows() + index.block_cols());
+      index, transposed ? cols : rows, level, tf32, 1, index.block_rows() + index.block_cols());
   items.insert(items.end(), others.begin(), others.end());
   return items;
 }
@@ -521,15 +523,15 @@ bool wait_for_memory(const BsrIndex& index, std::int64_t panels) {
 
 // Fewer and larger items than a GPU has thread blocks would be cut into more ranges of tokens, and
 // each range has sums of its own to be written, read and added.
-std::vector<GradientItem> gradient_items(const BsrIndex& index) {
+std::vector<GradientItem> gradient_items(const BsrIndex& index, bool tf32) {
   if (index.nnzb == 0)
     return {};
-  std::vector<GradientItem> items = items_of_level(index, 0);
+  std::vector<GradientItem> items = items_of_level(index, 0, tf32);
   const int levels = index.block == 128 ? 2 : 3;
   for (int level = 1; level < levels; ++level) {
     if (static_cast<double>(items.size()) > kThreadBlocks / 2)
       break;
-    std::vector<GradientItem> smaller = items_of_level(index, level);
+    std::vector<GradientItem> smaller = items_of_level(index, level, tf32);
     if (!wait_for_memory(index, total_panels(smaller)))
       break;
     items = std::move(smaller);

@@ -42,8 +42,9 @@ static_assert(sizeof(GradientItem) == 4 * GradientItem::kWords);  // a warp move
 
 /// All live blocks once, ordered such that items that are made at the same time share panels and
 /// take about as long. Items are smaller where there are few blocks and device memory is what
-/// binds. The index arrays lie on the host; b is 16, 32, 64 or 128.
-std::vector<GradientItem> gradient_items(const BsrIndex& index);
+/// binds. `tf32`: for products in tf32, where instructions bind; their items with b = 64 have up to
+/// nine panels and are no stars. The index arrays lie on the host; b is 16, 32, 64 or 128.
+std::vector<GradientItem> gradient_items(const BsrIndex& index, bool tf32 = false);
 
 /// The items where the kernel reads them.
 struct GradientSchedule {

@@ -73,12 +73,20 @@ std::vector<int> made(const BlockPattern& p, const std::vector<GradientItem>& it
 void check_items(const BlockPattern& p) {
   CAPTURE(p.block);
   CAPTURE(p.nnzb());
-  const std::vector<GradientItem> items = kernels::hopper::gradient_items(p.index());
-  const int parts = p.block == 128 ? 4 : 1;
-  const std::vector<int> counts = made(p, items);
-  CHECK(std::all_of(counts.begin(), counts.end(), [&](int n) { return n == parts; }));
-  const int most = p.block == 16 ? 36 : p.block == 32 ? 18 : p.block == 64 ? 7 : 6;
-  for (const GradientItem& item : items) CHECK(item.panels <= most);
+  for (const bool tf32 : {false, true}) {
+    CAPTURE(tf32);
+    const std::vector<GradientItem> items = kernels::hopper::gradient_items(p.index(), tf32);
+    const int parts = p.block == 128 ? 4 : 1;
+    const std::vector<int> counts = made(p, items);
+    CHECK(std::all_of(counts.begin(), counts.end(), [&](int n) { return n == parts; }));
+    const int most = p.block == 16 ? 36 : p.block == 32 ? 18 : p.block == 128 ? 6 : tf32 ? 9 : 7;
+    for (const GradientItem& item : items) {
+      CHECK(item.panels <= most);
+      const bool star =
+          item.of[0].left[0] != item.of[0].left[1] || item.of[1].left[0] != item.of[1].left[1];
+      CHECK((!star || (p.block == 64 && !tf32)));
+    }
+  }
 }
 
 }  // namespace
