@@ -298,10 +298,12 @@ std::optional<Star> star_around(const PlaceSets& sets, std::size_t hub) {
   if (!second)
     return {};
   star.spoke[1] = *second;
-  const auto [a, b] = pair_of(sets, star);
+  const std::array<std::int32_t, 2> pair = pair_of(sets, star);
   std::vector<std::int32_t> others = sets.places_shared(hub, *second);
-  std::erase_if(others, [a, b](std::int32_t across) { return across == a || across == b; });
-  star.across = {a, b, others[0], others[1]};
+  std::erase_if(others, [&pair](std::int32_t across) {
+    return std::ranges::find(pair, across) != pair.end();
+  });
+  star.across = {pair[0], pair[1], others[0], others[1]};
   return star;
 }
 
