@@ -281,7 +281,7 @@ bool Trainer::evaluation_is_due() const {
 }
 
 bool Trainer::make_up_evaluation() {
-  log_.say(fmt::format("the evaluation after step {} was not finished: it is made up for",
+  log_.say(fmt::format("the evaluation after step {} is not in the metrics: it is made up for",
                        progress_.steps));
   comm_.set_step(progress_.steps);
   return evaluate_now();

@@ -38,8 +38,8 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   profile_.require_reached(progress_.steps, last_step());
   workload_->start(progress_.rng_seed, progress_.samples);
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
+  const bool evaluated = options_.resume && root() && keep_evaluation();
   const bool may_owe = options_.resume && evaluation_is_due();
-  const bool evaluated = may_owe && root() && keep_evaluation();
   if (root())
     open_directory(news);
   owes_evaluation_ = may_owe && !comm_.roll_call(evaluated);

@@ -140,6 +140,17 @@ TEST_CASE_FIXTURE(Fixture, "a run may be lengthened") {
   CHECK(losses_of(runs.directory("run")).size() == 40);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a finished run that is lengthened keeps its last evaluation") {
+  run_training(recipe, alone);
+  const std::vector<train::Evaluation> first = evaluations_of(runs.directory("run"));
+  REQUIRE(first.size() == 1);
+  recipe.train.steps = 40;
+  run_training(recipe, alone, {.resume = true});
+  const std::vector<train::Evaluation> both = evaluations_of(runs.directory("run"));
+  REQUIRE(both.size() == 2);
+  CHECK(both.front().loss == first.front().loss);
+}
+
 TEST_CASE_FIXTURE(Fixture,
                   "a run may not be shortened past what is done, nor past a last refresh") {
   recipe = runs.recipe("run", {"train.steps=30", "checkpoint.every=10", "train.eval_every=0",
@@ -268,7 +279,7 @@ TEST_CASE_FIXTURE(Fixture, "whoever is killed in an evaluation has lost that alo
   CHECK(std::filesystem::exists(checkpoint(30)));
   run_training(recipe, alone, {.resume = true});
   CHECK(evaluations_of(runs.directory("run")).size() == 1);
-  CHECK(contains(read_bytes(log), "the evaluation after step 30 was not finished"));
+  CHECK(contains(read_bytes(log), "the evaluation after step 30 is not in the metrics"));
 }
 
 TEST_CASE_FIXTURE(Fixture,
@@ -320,7 +331,7 @@ TEST_CASE_FIXTURE(Fixture, "an evaluation that was finished is neither lost nor 
   const std::filesystem::path metrics = runs.directory("run") / "metrics.jsonl";
   std::filesystem::resize_file(metrics, std::filesystem::file_size(metrics) - 1);
   go_on_from(30);
-  CHECK(contains(read_bytes(log), "the evaluation after step 30 was not finished"));
+  CHECK(contains(read_bytes(log), "the evaluation after step 30 is not in the metrics"));
 }
 
 TEST_CASE_FIXTURE(Fixture, "an evaluation may also be recorded before its step's checkpoint") {
