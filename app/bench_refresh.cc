@@ -68,8 +68,8 @@ sparsity::BlockGrid grid_of(const sparsity::Sparsifier& sparsifier,
           .block = sparsifier.rules()[target.rule].block};
 }
 
-// Sizes that a recipe may have can still be too many blocks for this machine.
-void require_memory(const sparsity::Sparsifier& sparsifier) {
+// The blocks under masks. Sizes that a recipe may have can still be too many for this machine.
+double require_memory(const sparsity::Sparsifier& sparsifier) {
   // At the peak, as measured in blocks of 32 with all live and with a fifth.
   constexpr double kBytesOfBlock = 60;
   constexpr double kBytesOfLiveBlock = 150;
@@ -87,6 +87,7 @@ void require_memory(const sparsity::Sparsifier& sparsifier) {
                        "bench refresh: {:.3g} blocks need some {:.1f} GiB, and this machine has "
                        "{:.1f}",
                        blocks, bytes / kGiB, memory / kGiB);
+  return blocks;
 }
 
 std::vector<Matrix> matrices_of(const BenchRefreshOptions& o, const BenchReport& report) {
@@ -96,15 +97,9 @@ std::vector<Matrix> matrices_of(const BenchRefreshOptions& o, const BenchReport&
   train::complete_model(recipe);
   const train::SparseModel parts =
       train::build_model(recipe, make_cpu_stream(), train::Build::kShapesOnly);
-  require_memory(*parts.sparsifier);
-  const std::vector<sparsity::Sparsifier::Target>& targets = parts.sparsifier->targets();
-  const std::int64_t blocks =
-      std::accumulate(targets.begin(), targets.end(), std::int64_t{0},
-                      [&](std::int64_t sum, const sparsity::Sparsifier::Target& target) {
-                        return sum + grid_of(*parts.sparsifier, target).blocks();
-                      });
-  report.head(fmt::format("{:.3g} blocks are drawn, then refreshed again and again",
-                          static_cast<double>(blocks)));
+  const double blocks = require_memory(*parts.sparsifier);
+  if (blocks > 0)
+    report.head(fmt::format("{:.3g} blocks are drawn, then refreshed again and again", blocks));
   std::vector<Matrix> matrices;
   for (const sparsity::Sparsifier::Target& target : parts.sparsifier->targets()) {
     const sparsity::SparsityRule& rule = parts.sparsifier->rules()[target.rule];

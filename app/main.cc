@@ -59,7 +59,8 @@ int fail(const dist::Communicator& comm, std::string_view message) {
 // Whether a run is to be trained, and not only told about.
 bool trains(int argc, char** argv) {
   const std::vector<std::string_view> words(argv, argv + argc);
-  return argc > 1 && words[1] == "train" && std::ranges::count(words, "--dry-run") == 0;
+  return argc > 1 && words[1] == "train" &&
+         std::ranges::none_of(words, [](auto word) { return word.starts_with("--dry-run"); });
 }
 
 // CLI11 itself would only say that a subcommand is missing.

@@ -88,6 +88,7 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
       fmt::print("{}", train::dry_run_report(recipe, context.comm.size(), make_cpu_stream(), here));
     return;
   }
+  require<ConfigError>(context.stop_signal != nullptr, "command line: --dry-run: leave it out");
   const RankDevice device(recipe.run.device, context.comm);
   train::Trainer(recipe, options, device.comm(), *context.stop_signal, device.stream()).run();
 }

@@ -73,8 +73,8 @@ class BsrPlan {
   static constexpr std::int64_t kAlignment = 64;
 
   /// From an index with b = 16, 32, 64 or 128 whose arrays lie on the host; keeps none of them.
-  /// What the stream's BsrSettings ask for beside what pays is there, too. Throws ShapeError on
-  /// another b.
+  /// What the stream's BsrSettings ask for beside what pays is there, too; items of the weight
+  /// gradient are those of its ProductSettings::tf32. Throws ShapeError on another b.
   BsrPlan(const BsrIndex& host, const Stream& stream);
 
   /// The arrays one behind the other.

@@ -13,7 +13,7 @@ namespace hew::kernels::hopper {
 
 constexpr int kGradientThreads = 3 * kWarpgroupThreads;  // one warpgroup loads
 
-constexpr int kTiles = 2;  // handed over at a time
+constexpr int kTiles = 2;  // in the queue; what b = 64 in bf16 leaves room for
 
 /// Where a thread keeps its part of a group of partial sums: float4 number i at [i · 128].
 __device__ inline float4* partial_group(const GradientParams& g, int tile, int warpgroup,

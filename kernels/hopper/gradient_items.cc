@@ -330,24 +330,20 @@ void take_stars(std::vector<Bundle>& bundles, std::int64_t width, const Writer& 
 std::vector<GradientItem> items_of_window(std::vector<Bundle> bundles, const Limits& limits,
                                           std::int64_t width, const Writer& writer) {
   std::vector<GradientItem> out;
-  Pairs pairs = pairs_by_overlap(bundles, width);
   bool found = true;
   for (int round = 0; found && round < limits.rounds; ++round) {
     found = false;
-    for (const auto& [first, second] : pairs) {
+    for (const auto& [first, second] : pairs_by_overlap(bundles, width)) {
       found |= second >= 0 &&
                take_shared(bundles[static_cast<std::size_t>(first)],
                            bundles[static_cast<std::size_t>(second)], limits, writer, out);
     }
-    pairs = pairs_by_overlap(bundles, width);
   }
-  if (limits.stars) {
+  if (limits.stars)
     take_stars(bundles, width, writer, out);
-    pairs = pairs_by_overlap(bundles, width);
-  }
   const Cutter cutter(limits);
   const Bundle none;
-  for (const auto& [first, second] : pairs) {
+  for (const auto& [first, second] : pairs_by_overlap(bundles, width)) {
     const Bundle& a = bundles[static_cast<std::size_t>(first)];
     const Bundle& b = second < 0 ? none : bundles[static_cast<std::size_t>(second)];
     for (const Draft& draft : cutter.cut(side_by_side(a, b)))

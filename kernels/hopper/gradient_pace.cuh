@@ -39,7 +39,7 @@ class Pace {
 };
 
 /// `at_work`, zero before and after: how many thread blocks have steps to begin, times 2³², and how
-/// many these have begun.
+/// many these have begun, all together less than 2³².
 class Pacer {
  public:
   __device__ Pacer(unsigned long long* at_work, int lead) : at_work_(at_work), lead_(lead) {}

@@ -3,11 +3,10 @@
 #include <doctest/doctest.h>
 #include <unistd.h>
 
-#include <filesystem>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 

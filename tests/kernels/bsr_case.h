@@ -55,14 +55,19 @@ struct Case {
 
   Case(const BlockPattern& p, std::int64_t tokens, const Type& type)
       : pattern(p),
-        uploaded(p, gpu_stream()),
+        uploaded(upload(p, type)),
         dtype(type.dtype),
         x(input(random({tokens, p.cols}, 1), type)),
         dy(input(random({tokens, p.rows}, 2), type)),
         values(input(with_zero_padding(random(p.values_shape(), 3), p), type)),
         bias(input(random({p.rows}, 4), type)) {
     let_fold(false);
+  }
+
+  // A schedule depends on whether products are in tf32.
+  static UploadedPattern upload(const BlockPattern& p, const Type& type) {
     let_tf32(type.tf32);
+    return {p, gpu_stream()};
   }
 
   static Tensor random(const Shape& shape, std::uint64_t seed) {

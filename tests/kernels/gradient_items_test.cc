@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <array>
 
 #include "kernels/hopper/gradient_split.h"
 #include "tests/support/block_pattern.h"
@@ -120,6 +121,21 @@ TEST_CASE("items share panels: far fewer bytes than blocks on their own take") {
     const std::int64_t alone = p.nnzb() * (b == 128 ? 4 : 2);
     CHECK(static_cast<double>(panels) < (b == 128 ? 0.77 : 0.5) * static_cast<double>(alone));
   }
+}
+
+TEST_CASE("stars share more panels than pairs of lines do") {
+  const BlockPattern p = random_pattern(100 * 64, 60 * 64, 64, 0.15, 3);
+  std::array<std::int64_t, 2> panels{};
+  std::array<std::int64_t, 2> stars{};
+  for (const bool pairs : {false, true}) {
+    for (const GradientItem& item : kernels::hopper::gradient_items(p.index(), pairs)) {
+      panels[pairs ? 1 : 0] += item.panels;
+      stars[pairs ? 1 : 0] += item.of[1].left[0] != item.of[1].left[1] ? 1 : 0;
+    }
+  }
+  CHECK(stars[0] > p.nnzb() / 40);
+  CHECK(stars[1] == 0);
+  CHECK(panels[0] < panels[1]);
 }
 
 TEST_CASE("tokens of the weight gradient are cut where items do not fill a GPU") {
