@@ -28,11 +28,10 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   set_up_kernels(recipe_, stream_);
   comm_.set_deadline(std::chrono::seconds(recipe_.run.timeout));
   workload_ = open_workload(recipe_, comm_, stream_);
-  if (!options_.resume) {
-    directory_.require_free();
-  } else if (root()) {
+  if (root() && options_.resume)
     lock_ = directory_.lock();
-  }
+  else if (root())  // alone: who looks holds the lock for a moment
+    directory_.require_free();
   const std::vector<std::string> news = options_.resume ? resume() : start();
   give_up_if_told();
   profile_.require_reached(progress_.steps, last_step());
