@@ -42,7 +42,8 @@ namespace {
 // others wait this long before they speak, and are ended by then.
 constexpr std::chrono::seconds kLetRootSpeak{3};
 
-constexpr int kUsage = 2;  // status of what is wrong in the command line
+// The status of what CLI11 refuses, and of errors whose place is the command line.
+constexpr int kUsage = 2;
 
 int fail(const dist::Communicator& comm, std::string_view message) {
   const int code = message.starts_with("command line: ") ? kUsage : 1;

@@ -60,7 +60,7 @@ void end_range() noexcept;
 /// Name of the stream's device and what kernels are chosen by, such as `NVIDIA H100 80GB HBM3,
 /// sm_90`: what a measured time holds for.
 std::string kind(const Stream& stream);
-/// All of a device's memory.
+/// All of a device's memory, in use or not, in bytes. Throws BackendError.
 std::int64_t memory_bytes(int index);
 /// Name and memory of a device, and versions of driver and libraries, one line.
 std::string describe(int index);

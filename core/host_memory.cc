@@ -1,11 +1,13 @@
 #include "core/host_memory.h"
 
-#include <unistd.h>
+#include <sys/sysinfo.h>
 
 namespace hew {
 
 std::int64_t host_memory_bytes() {
-  return std::int64_t{sysconf(_SC_PHYS_PAGES)} * sysconf(_SC_PAGESIZE);
+  struct sysinfo info {};
+  sysinfo(&info);  // cannot fail with memory that is ours
+  return static_cast<std::int64_t>(info.totalram + info.totalswap) * info.mem_unit;
 }
 
 }  // namespace hew

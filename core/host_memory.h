@@ -4,7 +4,7 @@
 
 namespace hew {
 
-/// Of this machine, as its operating system counts it.
+/// Of this machine, swap included, as its operating system counts it.
 std::int64_t host_memory_bytes();
 
 }  // namespace hew

@@ -11,16 +11,19 @@
 
 namespace hew::train {
 
-/// All of the memory that a rank computes in: of its GPU, or of its machine.
+/// All of the memory that a rank computes in: of its GPU, which it is taken to have for itself, or
+/// of its machine, swap included.
 struct DeviceMemory {
   std::int64_t bytes = 0;
   int ranks = 1;        // that share it
   std::string of = {};  // "this machine" or "cuda:0"
 };
 
-/// Nothing for a GPU that is not here. Collective where `device` is the CPU.
+/// With the ranks of this host, where they share it. Nothing for a GPU that is not here. Collective
+/// where `device` is the CPU.
 std::optional<DeviceMemory> device_memory(Device device, dist::Communicator& comm);
 
+/// Whether so many bytes for each rank are too many:
 /// "the 80.0 GiB of cuda:0: 1 rank(s) of 91.2 GiB", or nothing where it fits.
 std::optional<std::string> excess(double bytes_a_rank, const DeviceMemory& memory);
 

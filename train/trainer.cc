@@ -152,13 +152,13 @@ void Trainer::run() {
   const std::int64_t last = last_step();
   log_.begin(progress_.steps);
   auto due = [this](std::int64_t every) { return every > 0 && progress_.steps % every == 0; };
+  bool idle = !owes_evaluation_;
   bool stop = owes_evaluation_ && !make_up_evaluation();
-  if (owes_evaluation_ && !stop)
-    keep_new_choices();
   const bool untrained = last == 0 && !options_.resume;
-  if (untrained)
+  if (untrained) {
     checkpoint_now();
-  bool idle = !untrained && !owes_evaluation_;
+    idle = false;
+  }
   while (progress_.steps < last && !stop) {
     profile_.begin_step(progress_.steps + 1);
     stop = train_step();
@@ -173,11 +173,9 @@ void Trainer::run() {
     const bool kept = due(recipe_.checkpoint.every) || stop || progress_.steps == last;
     if (kept)
       checkpoint_now();
-    if (evaluation_is_due() && !stop) {  // who stops has no time for it
-      stop = !evaluate_now();
-      if (kept && !stop)
-        keep_new_choices();
-    }
+    owes_evaluation_ = evaluation_is_due(recipe_);
+    if (owes_evaluation_ && !stop)  // who stops has no time for it
+      stop = !evaluate_now(kept);
     if (stop && !kept)
       checkpoint_now();
     idle = false;
@@ -194,7 +192,7 @@ void Trainer::say_what_stopped(bool stop) {
   const std::string signal = stop_reason_.empty() ? "a signal to another rank" : stop_reason_;
   const std::int64_t steps = recipe_.train.steps;
   const bool last = progress_.steps == steps;
-  if (stop && evaluation_is_due()) {
+  if (stop && owes_evaluation_) {
     log_.say(fmt::format(
         "stopped by {} after step {}{} without its evaluation; --resume makes up for it{}", signal,
         progress_.steps, last ? ", the last," : "", last ? "" : " and goes on"));
@@ -273,39 +271,45 @@ void Trainer::log_step(bool stop) {
             milestone);
 }
 
-bool Trainer::evaluation_is_due() const {
+bool Trainer::evaluation_is_due(const Recipe& recipe) const {
   const std::int64_t step = progress_.steps;
-  const std::int64_t every = recipe_.train.eval_every;
+  const std::int64_t every = recipe.train.eval_every;
   return workload_->evaluates() && step > 0 &&
-         (step == recipe_.train.steps || (every > 0 && step % every == 0));
+         (step == recipe.train.steps || (every > 0 && step % every == 0));
 }
 
 bool Trainer::make_up_evaluation() {
   log_.say(fmt::format("the evaluation after step {} is not in the metrics: it is made up for",
                        progress_.steps));
   comm_.set_step(progress_.steps);
-  return evaluate_now();
+  return evaluate_now(/*kept=*/true);
 }
 
-bool Trainer::evaluate_now() {
+bool Trainer::evaluate_now(bool kept) {
   const RunLog::Clock::time_point start = RunLog::Clock::now();
   struct BrokenOff {};
   const auto look_for_signals = [this] {
     if (told_to_stop())
       throw BrokenOff();
   };
-  try {
+  const auto evaluate = [&] {
     if (average_) {
       const SparseModel averaged = averaged_model(recipe_, parts_, *average_, progress_.steps);
-      log_.evaluation(workload_->evaluate(*averaged.model, look_for_signals), progress_.steps);
-    } else {
-      sparsifier().select_trained_masks(progress_.steps);
-      log_.evaluation(workload_->evaluate(model(), look_for_signals), progress_.steps);
+      return workload_->evaluate(*averaged.model, look_for_signals);
     }
+    sparsifier().select_trained_masks(progress_.steps);
+    return workload_->evaluate(model(), look_for_signals);
+  };
+  try {
+    const EvaluationReport report = evaluate();
+    log_.leave_out(start);
+    if (kept)  // before the record: without one the evaluation is made up for, choices and all
+      keep_new_choices();
+    log_.evaluation(report, progress_.steps);
   } catch (const BrokenOff&) {
     return false;
   }
-  log_.leave_out(start);
+  owes_evaluation_ = false;
   return true;
 }
 

@@ -80,10 +80,11 @@ class Trainer {
   // The step after which this call of run() ends, if nothing stops it.
   std::int64_t last_step() const;
   void log_step(bool stop);
-  // Whether the step that has just been done is followed by an evaluation.
-  bool evaluation_is_due() const;
-  // Both return whether it was done, not broken off by a stop signal.
-  bool evaluate_now();
+  // Whether by a recipe the newest step is followed by an evaluation.
+  bool evaluation_is_due(const Recipe& recipe) const;
+  // Both return whether it was done, not broken off by a stop signal. `kept`: the newest step has a
+  // checkpoint.
+  bool evaluate_now(bool kept);
   bool make_up_evaluation();
   void checkpoint_now();
   // Writes the checkpoint of this step once more if the evaluation after it met products of which
@@ -118,7 +119,7 @@ class Trainer {
   StepProfile profile_;
   StepOutcomes outcomes_;
   KnownOutcome known_;            // of the newest step that was read
-  bool owes_evaluation_ = false;  // of the step that is resumed from
+  bool owes_evaluation_ = false;  // after the newest step
   std::string kept_choices_;      // the product choices of the newest checkpoint
   std::string stop_reason_;
 };

@@ -38,10 +38,9 @@ Trainer::Trainer(const Recipe& recipe, const TrainOptions& options, dist::Commun
   workload_->start(progress_.rng_seed, progress_.samples);
   comm_.barrier();  // from here on nothing can refuse the run: it may be written down
   const bool evaluated = options_.resume && root() && keep_evaluation();
-  const bool may_owe = options_.resume && evaluation_is_due();
   if (root())
     open_directory(news);
-  owes_evaluation_ = may_owe && !comm_.roll_call(evaluated);
+  owes_evaluation_ = owes_evaluation_ && !comm_.roll_call(evaluated);
 }
 
 bool Trainer::keep_evaluation() {
@@ -85,6 +84,7 @@ std::vector<std::string> Trainer::resume() {
   require<ConfigError>(conflicts.empty(), "{}: {}", checkpoint.file(), fmt::join(conflicts, "; "));
   workload_->require_record(checkpoint.data());
   progress_ = checkpoint.progress();
+  owes_evaluation_ = evaluation_is_due(checkpoint.recipe());
   const std::vector<std::string> missed =
       missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
   require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));

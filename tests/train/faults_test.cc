@@ -151,6 +151,15 @@ TEST_CASE_FIXTURE(Fixture, "a finished run that is lengthened keeps its last eva
   CHECK(both.front().loss == first.front().loss);
 }
 
+TEST_CASE_FIXTURE(Fixture, "what is made up for is what the run that stopped was to evaluate") {
+  CHECK(roll_calls_with_signal(32) == 33);  // in the evaluation after step 30, the last
+  CHECK(evaluations_of(runs.directory("run")).empty());
+  recipe.train.steps = 40;
+  run_training(recipe, alone, {.resume = true});
+  CHECK(contains(read_bytes(log), "the evaluation after step 30 is not in the metrics"));
+  CHECK(evaluations_of(runs.directory("run")).size() == 2);
+}
+
 TEST_CASE_FIXTURE(Fixture,
                   "a run may not be shortened past what is done, nor past a last refresh") {
   recipe = runs.recipe("run", {"train.steps=30", "checkpoint.every=10", "train.eval_every=0",
