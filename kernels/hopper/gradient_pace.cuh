@@ -39,7 +39,8 @@ class Pace {
 };
 
 /// `at_work`, zero before and after: how many thread blocks have steps to begin, times 2³², and how
-/// many these have begun, all together less than 2³².
+/// many these have begun, all together less than 2³². One that starts late, for want of a free
+/// multiprocessor, counts as being at the mean: else the others would wait until it has caught up.
 class Pacer {
  public:
   __device__ Pacer(unsigned long long* at_work, int lead) : at_work_(at_work), lead_(lead) {}
@@ -48,16 +49,16 @@ class Pacer {
   __device__ void run(Pace& pace) const {
     constexpr unsigned long long kOne = 1ULL << 32;
     constexpr unsigned int kNap = 100;  // ns
-    unsigned long long told = kOne;
+    const unsigned int start = mean(atomicAdd(at_work_, 0ULL));
+    unsigned long long told = kOne + start;
     unsigned long long all = atomicAdd(at_work_, told) + told;
     while (true) {
-      const auto mean = static_cast<unsigned int>(all) / static_cast<unsigned int>(all >> 32);
-      pace.allow(static_cast<int>(mean) + lead_);
+      pace.allow(static_cast<int>(mean(all) - start) + lead_);
       __nanosleep(kNap);
       const int begun = pace.begun();
       if (begun == Pace::kDone)
         break;
-      const unsigned long long more = begun - (told - kOne);
+      const unsigned long long more = kOne + start + begun - told;
       all = atomicAdd(at_work_, more) + more;
       told += more;
     }
@@ -65,6 +66,11 @@ class Pacer {
   }
 
  private:
+  __device__ static unsigned int mean(unsigned long long all) {
+    const auto blocks = static_cast<unsigned int>(all >> 32);
+    return blocks == 0 ? 0 : static_cast<unsigned int>(all) / blocks;
+  }
+
   unsigned long long* at_work_;
   int lead_;
 };
