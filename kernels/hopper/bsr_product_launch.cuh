@@ -4,7 +4,7 @@
 #include "kernels/hopper/bsr_product.cuh"
 #include "kernels/hopper/bsr_product_launch.h"
 #include "kernels/hopper/tensor_map.h"
-#include "kernels/hopper/tile_counter.h"
+#include "kernels/hopper/thread_block_counters.h"
 #include "kernels/launch.cuh"
 
 /// What queues a product, once for all types: the matrices as boxes for TMA, the tiling, the
@@ -152,7 +152,7 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
   const typename Config::Args args{
       .groups = groups,
       .order = tiling.order,
-      .counters = backend.stream.state->get<TileCounter>(backend.stream).tiles(),
+      .counters = backend.stream.state->get<ThreadBlockCounters>(backend.stream).tiles(),
       .nnzb = static_cast<int>(p.values.shape[0]),
       .width = static_cast<int>(p.out.shape[1]),
       .packed_in = bytes_of(packed.in),

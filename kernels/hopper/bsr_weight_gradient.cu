@@ -6,7 +6,7 @@
 #include "kernels/hopper/bsr_weight_gradient.cuh"
 #include "kernels/hopper/gradient_split.h"
 #include "kernels/hopper/tensor_map.h"
-#include "kernels/hopper/tile_counter.h"
+#include "kernels/hopper/thread_block_counters.h"
 #include "kernels/launch.cuh"
 #include "kernels/product_settings.h"
 
@@ -65,7 +65,7 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
   const std::int64_t tiles = split.whole + cut * split.splits;
   Tensor partial = Tensor::empty({cut * split.splits, 2, kGroups, kGroupElements}, DType::kFloat32,
                                  backend.stream);
-  const auto& counter = backend.stream.state->get<TileCounter>(backend.stream);
+  const auto& counters = backend.stream.state->get<ThreadBlockCounters>(backend.stream);
   const GradientParams params{
       .items = reinterpret_cast<const GradientItem*>(schedule.items.template data<std::int32_t>()),
       .whole = static_cast<int>(split.whole),
@@ -79,8 +79,8 @@ void launch(Cuda backend, const BsrWeightGradientArgs& args) {
       .partial = partial.data<float>(),
       // In tf32 the instructions bind.
       .lead = GradientSums<Config>::kAsync ? static_cast<int>(split.lead) : 0,
-      .draw = {counter.tiles()},
-      .at_work = counter.at_work()};
+      .draw = {counters.tiles()},
+      .at_work = counters.at_work()};
   const auto kernel = weight_gradient_kernel<Config>;
   cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    Config::kSharedBytes),

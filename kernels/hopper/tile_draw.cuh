@@ -5,7 +5,8 @@
 namespace hew::kernels::hopper {
 
 /// A thread block's way through the tiles of a kernel: its own number first, then whatever comes
-/// next, so that blocks with short tiles make more of them. `counters` are those of a TileCounter.
+/// next, so that blocks with short tiles make more of them. `counters` are those of a
+/// ThreadBlockCounters.
 struct TileDraw {
   int* counters;
 

@@ -1,4 +1,4 @@
-#include "kernels/hopper/tile_counter.h"
+#include "kernels/hopper/thread_block_counters.h"
 
 #include "core/cuda_device.h"
 
@@ -9,12 +9,12 @@ constexpr std::int64_t kBytes = 2 * sizeof(int) + sizeof(unsigned long long);
 
 }  // namespace
 
-TileCounter::TileCounter(const Stream& stream)
+ThreadBlockCounters::ThreadBlockCounters(const Stream& stream)
     : allocator_(stream.allocator), data_(allocator_->allocate(kBytes)) {
   cuda::zero(data_, kBytes, stream);
 }
 
-TileCounter::~TileCounter() {
+ThreadBlockCounters::~ThreadBlockCounters() {
   allocator_->release(data_, kBytes);
 }
 

@@ -7,14 +7,14 @@
 namespace hew::kernels::hopper {
 
 /// Counters in device memory for kernels whose thread blocks draw their tiles and keep pace with
-/// each other, zero before and after each: `stream.state->get<TileCounter>(stream)`, one for all
-/// kernels of a stream.
-class TileCounter {
+/// each other, zero before and after each: `stream.state->get<ThreadBlockCounters>(stream)`, one
+/// for all kernels of a stream.
+class ThreadBlockCounters {
  public:
-  explicit TileCounter(const Stream& stream);
-  TileCounter(const TileCounter&) = delete;
-  TileCounter& operator=(const TileCounter&) = delete;
-  ~TileCounter();
+  explicit ThreadBlockCounters(const Stream& stream);
+  ThreadBlockCounters(const ThreadBlockCounters&) = delete;
+  ThreadBlockCounters& operator=(const ThreadBlockCounters&) = delete;
+  ~ThreadBlockCounters();
 
   int* tiles() const { return static_cast<int*>(data_); }  // two of them
   unsigned long long* at_work() const { return static_cast<unsigned long long*>(data_) + 1; }
