@@ -161,14 +161,13 @@ void append(Lists& out, const Rows& rows, const Group& group) {
   out.parts.push_back(0);
 }
 
-// Appends a row in nearly equal parts, each with a group to itself.
+// Appends a row in nearly equal parts, each with a group to itself. A part has every count'th block:
+// it goes through the columns beside whole rows, and finds in the cache what they have loaded.
 void append_parts(Lists& out, const Rows& rows, std::int32_t row, std::int64_t count) {
-  const std::int64_t length = rows.length(row);
   for (std::int64_t part = 0; part < count; ++part) {
     out.rows.push_back(row);
     out.rows.insert(out.rows.end(), at(out.members - 1), -1);
-    const std::int64_t end = rows.begin[row] + length * (part + 1) / count;
-    for (std::int64_t i = rows.begin[row] + length * part / count; i < end; ++i) {
+    for (std::int64_t i = rows.begin[row] + part; i < rows.begin[row + 1]; i += count) {
       out.columns.push_back(rows.columns[i]);
       out.positions.push_back(rows.position == nullptr ? static_cast<std::int32_t>(i)
                                                        : rows.position[i]);
