@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/attention_geometry.cuh"
+#include "kernels/fast_math.cuh"
 #include "kernels/launch.cuh"
 #include "kernels/mma_tf32.cuh"
 #include "kernels/product_settings.h"
@@ -37,13 +38,6 @@ __device__ inline float4 rounded(const float4& x) {
 /// d += a·b; the elements of d and `left` are those of multiply_tf32(), in its order.
 __device__ inline void multiply(float (&d)[4], const float4& left, float b0, float b1) {
   multiply_tf32(d[0], d[1], d[2], d[3], left.x, left.y, left.z, left.w, b0, b1);
-}
-
-/// 2^x; below 2⁻¹²⁶ it is 0.
-__device__ inline float exp2_fast(float x) {
-  float y = 0;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
 }
 
 /// Over the four threads that share own rows.
