@@ -37,6 +37,16 @@ CUtensorMap output_map(const ConstView& out) {
                           /*tf32=*/false);
 }
 
+// What an ending joins with the output: rows of blocks that lie beside each other are not made at a
+// time.
+template <class Config>
+CUtensorMap given_map(const ConstView& given) {
+  if (!given)
+    return {};
+  return boxes_of<Config>(given.data, given.shape[0], given.shape[1], Config::kBufferTokens,
+                          /*tf32=*/false, fetched_bytes(Config::kBlock * Config::kElementBytes));
+}
+
 // A matrix of one row, below which boxes are zeros: few long rows, of which TMA takes one after the
 // other.
 template <class Config>
@@ -66,8 +76,8 @@ BsrProductMaps maps_of(const BsrProductCall& p) {
           .zeros = zeros_map<Config>(p.values),
           .out = output_map<Config>(p.out),
           .second_out = output_map<Config>(p.second_out),
-          .given = output_map<Config>(p.given),
-          .second_given = output_map<Config>(p.second_given)};
+          .given = given_map<Config>(p.given),
+          .second_given = given_map<Config>(p.second_given)};
 }
 
 // Matrices [tokens, width] that are moved.

@@ -80,10 +80,12 @@ CUtensorMap tensor_map(const BoxArgs& args) {
   return map;
 }
 
-int fetched_bytes(std::int64_t block_bytes, std::int64_t live, std::int64_t blocks) {
-  if (4 * live >= 3 * blocks)
-    return 256;
+int fetched_bytes(std::int64_t block_bytes) {
   return static_cast<int>(std::clamp<std::int64_t>(block_bytes, 64, 256));
+}
+
+int fetched_bytes(std::int64_t block_bytes, std::int64_t live, std::int64_t blocks) {
+  return 4 * live >= 3 * blocks ? 256 : fetched_bytes(block_bytes);
 }
 
 bool movable(const ConstView& matrix) {

@@ -28,9 +28,11 @@ struct BoxArgs {
 /// is never read.
 CUtensorMap tensor_map(const BoxArgs& args);
 
-/// BoxArgs::fetched_bytes for boxes that are `block_bytes` wide in a matrix of `blocks` columns of
-/// them. Where fewer than three in four are live, what lies beside a box is not read with it,
-/// beyond the 64 bytes that are the least.
+/// BoxArgs::fetched_bytes for boxes that are `block_bytes` wide, beside which nothing is to be
+/// read, beyond the 64 bytes that are the least.
+int fetched_bytes(std::int64_t block_bytes);
+/// The same in a matrix of `blocks` columns of them, all but a few of which are wanted where three
+/// in four are live.
 int fetched_bytes(std::int64_t block_bytes, std::int64_t live, std::int64_t blocks);
 
 /// Whether TMA can move a bf16 or float32 matrix: aligned base, rows a multiple of 16 bytes.
