@@ -133,7 +133,9 @@ std::int64_t tiles_of_pass(const BsrProductSize& size) {
 
 TileOrder order_of(const RowGroups& groups, const BsrProductSize& size, std::int64_t tokens) {
   const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
-  const std::int64_t run = tiles_of_pass(size) * 256 / tokens;
+  // The parts of a row come first in a pass, and read most of what the others read later.
+  const std::int64_t tiles = groups.cut_rows > 0 ? 1 : tiles_of_pass(size);
+  const std::int64_t run = tiles * 256 / tokens;
   // Of how many token tiles a pass follows the start of its longest tile for as long as that takes.
   const std::int64_t longest = groups.longest * size.multiprocessors;
   const std::int64_t wanted = ceil_div(longest, std::max<std::int64_t>(groups.steps, 1));
