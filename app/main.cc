@@ -42,11 +42,12 @@ namespace {
 // others wait this long before they speak, and are ended by then.
 constexpr std::chrono::seconds kLetRootSpeak{3};
 
-// The status of what CLI11 refuses, and of errors whose place is the command line.
+// The status of what CLI11 refuses, and of errors whose place is the command line or an option.
 constexpr int kUsage = 2;
 
 int fail(const dist::Communicator& comm, std::string_view message) {
-  const int code = message.starts_with("command line: ") ? kUsage : 1;
+  const bool usage = message.starts_with("command line: ") || message.starts_with("--");
+  const int code = usage ? kUsage : 1;
   if (comm.size() == 1) {
     fmt::print(stderr, "hew: {}\n", message);
     return code;

@@ -105,6 +105,8 @@ usage bench
 usage bench foo
 usage train --colour
 usage export run --format bsr-hdf5
+usage bench bsr --sparsity 2
+usage bench endings --tokens 0
 usage train recipe.yaml run.dir=new train.batch=none
 expect "bench bsr: matrices of 9223372036854775807 tokens, 3072 × 768, exceed the" \
   bench bsr --tokens 9223372036854775807 -o new.bin
