@@ -186,4 +186,13 @@ Pairs pairs_by_overlap(std::vector<Bundle>& bundles, std::int64_t width) {
   return pairs_of(PlaceSets(bundles, width));
 }
 
+std::int64_t windows(const BsrIndex& index, const Lines& lines, double item_blocks) {
+  const auto count = static_cast<double>(lines.live.size());
+  const auto width = static_cast<double>(lines.width);
+  const double density = static_cast<double>(index.nnzb) / (count * width);
+  const double area = kThreadBlocks * item_blocks / density;
+  const double side = std::max({std::sqrt(area), area / count, item_blocks / density});
+  return std::max<std::int64_t>(1, std::llround(width / side));
+}
+
 }  // namespace hew::kernels::hopper

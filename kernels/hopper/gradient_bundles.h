@@ -29,6 +29,14 @@ Lines lines_of(const BsrIndex& index, bool transposed);
 /// The part of a line in [begin, end).
 std::span<const Live> within(const std::vector<Live>& line, std::int64_t begin, std::int64_t end);
 
+/// Thread blocks of a GPU that are at work at a time, about.
+inline constexpr double kThreadBlocks = 132;
+
+/// Windows across the lines: as many lines as are worked on at a time, in items of so many blocks,
+/// shall be about as many as the places across that they need, so that both stay in the
+/// second-level cache.
+std::int64_t windows(const BsrIndex& index, const Lines& lines, double item_blocks);
+
 /// Lines of a bundle; −1 where there are fewer.
 constexpr std::size_t kMaxStacked = 4;
 using Stack = std::array<std::int32_t, kMaxStacked>;
