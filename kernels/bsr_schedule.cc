@@ -161,8 +161,9 @@ void append(Lists& out, const Rows& rows, const Group& group) {
   out.parts.push_back(0);
 }
 
-// Appends a row in nearly equal parts, each with a group to itself. A part has every count'th block:
-// it goes through the columns beside whole rows, and finds in the cache what they have loaded.
+// Appends a row in nearly equal parts, each with a group to itself. A part has every count'th
+// block: it goes through the columns beside whole rows, and finds in the cache what they have
+// loaded.
 void append_parts(Lists& out, const Rows& rows, std::int32_t row, std::int64_t count) {
   for (std::int64_t part = 0; part < count; ++part) {
     out.rows.push_back(row);
