@@ -1,5 +1,6 @@
 #include "tests/support/compare.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -9,20 +10,29 @@
 namespace hew::test {
 namespace {
 
-std::vector<double> widen(const Tensor& t) {
-  std::vector<double> out;
-  if (t.dtype() == DType::kFloat64)
-    return t.to_vector<double>();
-  if (t.dtype() == DType::kFloat32) {
-    for (const float x : t.to_vector<float>()) out.push_back(static_cast<double>(x));
-  } else if (t.dtype() == DType::kBFloat16) {
-    for (const BFloat16 x : t.to_vector<BFloat16>()) out.push_back(static_cast<float>(x));
-  } else if (t.dtype() == DType::kInt64) {
-    for (const std::int64_t x : t.to_vector<std::int64_t>()) out.push_back(static_cast<double>(x));
-  } else {
-    for (const std::int32_t x : t.to_vector<std::int32_t>()) out.push_back(x);
-  }
+// By way of Wide, to which T converts.
+template <class T, class Wide = T>
+std::vector<double> widen_as(const Tensor& t) {
+  const std::vector<T> values = t.to_vector<T>();
+  std::vector<double> out(values.size());
+  std::ranges::transform(values, out.begin(),
+                         [](T x) { return static_cast<double>(static_cast<Wide>(x)); });
   return out;
+}
+
+std::vector<double> widen(const Tensor& t) {
+  switch (t.dtype()) {
+    case DType::kFloat64:
+      return t.to_vector<double>();
+    case DType::kFloat32:
+      return widen_as<float>(t);
+    case DType::kBFloat16:
+      return widen_as<BFloat16, float>(t);
+    case DType::kInt64:
+      return widen_as<std::int64_t>(t);
+    default:
+      return widen_as<std::int32_t>(t);
+  }
 }
 
 }  // namespace
