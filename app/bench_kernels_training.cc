@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "app/bench_kernels_groups.h"
+#include "core/beside.h"
 #include "core/rng.h"
 #include "kernels/adamw.h"
 #include "kernels/blocks.h"
@@ -164,14 +165,30 @@ void bench_embedding(KernelTimer& timer) {
           kernels::embedding_forward(i, weights, y, y.stream());
         }};
       });
-  timer.time({.kernel = "embedding backward", .shape = shape, .bytes = id_bytes + rows + table},
-             [&] {
-               return KernelCall{[i = Tensor::from(ids, {m}, timer.stream()),
-                                  dy = timer.random({m, kWidth}),
-                                  dtable = timer.empty_sums({kVocabulary, kWidth})]() mutable {
-                 kernels::embedding_backward(i, dy, dtable, /*accumulate=*/false, dy.stream());
-               }};
-             });
+  // As training does: ids go into groups on a second queue.
+  timer.time(
+      {.kernel = "embedding forward, groups of ids beside it",
+       .shape = shape,
+       .bytes = id_bytes + rows + timer.bytes(static_cast<std::int64_t>(used.size()) * kWidth)},
+      [&] {
+        return KernelCall{[i = Tensor::from(ids, {m}, timer.stream()),
+                           weights = timer.random({kVocabulary, kWidth}),
+                           y = timer.empty({m, kWidth})]() mutable {
+          kernels::IdGroups groups;
+          Beside beside(y.stream());
+          groups = kernels::group_ids(i, kVocabulary, beside.stream());
+          kernels::embedding_forward(i, weights, y, y.stream());
+        }};
+      });
+  timer.time(
+      {.kernel = "embedding backward", .shape = shape, .bytes = id_bytes + rows + table}, [&] {
+        return KernelCall{[groups = kernels::group_ids(Tensor::from(ids, {m}, timer.stream()),
+                                                       kVocabulary, timer.stream()),
+                           dy = timer.random({m, kWidth}),
+                           dtable = timer.empty_sums({kVocabulary, kWidth})]() mutable {
+          kernels::embedding_backward(groups, dy, dtable, /*accumulate=*/false, dy.stream());
+        }};
+      });
 }
 
 void bench_cross_entropy(KernelTimer& timer) {

@@ -38,7 +38,7 @@ class StreamState {
   StreamState& operator=(const StreamState&) = delete;
   virtual ~StreamState() = default;
 
-  /// The stream's only T, made by T(stream) on the first call. T must not keep a Stream.
+  /// The stream's only T, made by T(stream) on the first call. T must not keep that Stream.
   template <class T>
   T& get(const Stream& stream) {
     const std::scoped_lock lock(mutex_);

@@ -33,9 +33,17 @@ void embedding_forward(Cpu /*backend*/, const ConstView& ids, const ConstView& t
   }
 }
 
+IdGroups group_ids(Cpu /*backend*/, const Tensor& ids, std::int64_t rows) {
+  IdGroups groups;
+  groups.ids = ids;
+  groups.rows = rows;
+  return groups;
+}
+
 template <class T>
-void embedding_backward(Cpu /*backend*/, const ConstView& ids, const ConstView& dy,
+void embedding_backward(Cpu /*backend*/, const IdGroups& groups, const ConstView& dy,
                         const View& dtable, bool accumulate) {
+  const ConstView ids = groups.ids;
   check_ids("embedding_backward", ids, dtable.shape[0]);
   const std::int64_t rows = dtable.shape[0];
   const std::int64_t width = dtable.shape[1];
@@ -56,7 +64,7 @@ void embedding_backward(Cpu /*backend*/, const ConstView& ids, const ConstView& 
 
 #define HEW_INSTANTIATE(T)                                                                  \
   template void embedding_forward<T>(Cpu, const ConstView&, const ConstView&, const View&); \
-  template void embedding_backward<T>(Cpu, const ConstView&, const ConstView&, const View&, bool);
+  template void embedding_backward<T>(Cpu, const IdGroups&, const ConstView&, const View&, bool);
 HEW_INSTANTIATE(float)
 HEW_INSTANTIATE(double)
 #undef HEW_INSTANTIATE

@@ -336,14 +336,15 @@ std::int32_t tile_of(std::int64_t count) {
 }
 
 template <int n, class T>
-void sum_runs(Cuda backend, const ConstView& ids, const ConstView& dy, const View& dtable,
+void sum_runs(Cuda backend, const IdGroups& groups, const ConstView& dy, const View& dtable,
               bool accumulate) {
   using D = OnDevice<T>;
   using A = Accumulator<T>;
   const std::int64_t rows = dtable.shape[0];
   const std::int64_t width = dtable.shape[1];
-  const std::int32_t tile = tile_of(ids.numel());
-  const std::int64_t tiles = ceil_div(ids.numel(), tile);
+  const std::int64_t count = groups.ids.numel();
+  const std::int32_t tile = tile_of(count);
+  const std::int64_t tiles = ceil_div(count, tile);
   const std::int64_t packs = ceil_div(width, n);
   const std::int64_t slabs = ceil_div(packs, kMostSumThreads);
   const std::int64_t threads = ceil_div(ceil_div(packs, slabs), kWarp) * kWarp;
@@ -352,14 +353,13 @@ void sum_runs(Cuda backend, const ConstView& ids, const ConstView& dy, const Vie
     return;
   Tensor pieces = Tensor::empty({2 * tiles, width}, kDTypeOf<A>, backend.stream);
   Tensor arrivals = Tensor::zeros({tiles, slabs}, DType::kInt32, backend.stream);
-  const IdGroups groups = group_ids(backend, ids, rows);
-  const RunSums<D, A> args{.entries = groups.entries(),
-                           .ranges = groups.ranges(),
+  const RunSums<D, A> args{.entries = entries_of(groups),
+                           .ranges = ranges_of(groups),
                            .dy = elements<T>(dy),
                            .dtable = elements<A>(dtable),
                            .pieces = pieces.data<A>(),
                            .arrivals = arrivals.data<std::int32_t>(),
-                           .count = static_cast<std::int32_t>(ids.numel()),
+                           .count = static_cast<std::int32_t>(count),
                            .tile = tile,
                            .tiles = static_cast<std::int32_t>(tiles),
                            .rows = static_cast<std::int32_t>(rows),
@@ -393,8 +393,8 @@ void embedding_forward(Cuda backend, const ConstView& ids, const ConstView& tabl
 }
 
 template <class T>
-void embedding_backward(Cuda backend, const ConstView& ids, const ConstView& dy, const View& dtable,
-                        bool accumulate) {
+void embedding_backward(Cuda backend, const IdGroups& groups, const ConstView& dy,
+                        const View& dtable, bool accumulate) {
   constexpr int kPack = kPackSize<OnDevice<T>>;
   constexpr int kPackOfSums = kPackSize<Accumulator<T>>;
   if (dtable.numel() == 0)
@@ -402,17 +402,17 @@ void embedding_backward(Cuda backend, const ConstView& ids, const ConstView& dy,
   const std::int64_t width = dtable.shape[1];
   const bool packs = packable(dy.data, dtable.data);
   if (packs && width % kPack == 0) {
-    sum_runs<kPack, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<kPack, T>(backend, groups, dy, dtable, accumulate);
   } else if (packs && width % kPackOfSums == 0) {
-    sum_runs<kPackOfSums, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<kPackOfSums, T>(backend, groups, dy, dtable, accumulate);
   } else {
-    sum_runs<1, T>(backend, ids, dy, dtable, accumulate);
+    sum_runs<1, T>(backend, groups, dy, dtable, accumulate);
   }
 }
 
 #define HEW_EMBEDDING(T)                                                                     \
   template void embedding_forward<T>(Cuda, const ConstView&, const ConstView&, const View&); \
-  template void embedding_backward<T>(Cuda, const ConstView&, const ConstView&, const View&, bool);
+  template void embedding_backward<T>(Cuda, const IdGroups&, const ConstView&, const View&, bool);
 HEW_EMBEDDING(float)
 HEW_EMBEDDING(double)
 HEW_EMBEDDING(BFloat16)

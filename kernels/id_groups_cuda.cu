@@ -183,28 +183,27 @@ __global__ void ranges_kernel(const IdEntry* entries, IdRange* ranges, std::int6
     ranges[id].end = static_cast<std::int32_t>(i + 1);
 }
 
-IdEntry* entries_of(Tensor& list) {
-  return reinterpret_cast<IdEntry*>(list.data<std::int32_t>());
+IdEntry* entries_in(Tensor& list) {
+  return static_cast<IdEntry*>(list.view().data);
 }
 
-// Sorted by id; a pass keeps the order of what has the same digit.
-Tensor sorted(Cuda backend, const ConstView& ids, std::int64_t rows) {
-  const std::int64_t count = ids.numel();
+// Sorts by id; a pass keeps the order of what has the same digit.
+void sort(Cuda backend, IdGroups& groups) {
+  const std::int64_t count = groups.ids.numel();
   const std::int64_t span = ceil_div(ceil_div(count, kBatch), kMostSpans) * kBatch;
   const auto spans = static_cast<unsigned int>(ceil_div(count, span));
-  auto list = [&] { return Tensor::empty({count, 2}, DType::kInt32, backend.stream); };
-  Tensor from = list();
-  Tensor to = list();
+  Tensor& from = groups.entries;
+  Tensor to = Tensor::empty(from.shape(), DType::kInt32, backend.stream);
   Tensor counts = Tensor::empty({spans, kDigits}, DType::kInt32, backend.stream);
-  const int bits = std::bit_width(static_cast<std::uint32_t>(rows));
+  const int bits = std::bit_width(static_cast<std::uint32_t>(groups.rows));
   for (int shift = 0; shift < bits; shift += kDigitBits) {
-    const Pass pass{.ids = shift == 0 ? ids.as<std::int32_t>() : nullptr,
-                    .from = entries_of(from),
-                    .to = entries_of(to),
+    const Pass pass{.ids = shift == 0 ? groups.ids.data<std::int32_t>() : nullptr,
+                    .from = entries_in(from),
+                    .to = entries_in(to),
                     .counts = reinterpret_cast<std::uint32_t*>(counts.data<std::int32_t>()),
                     .count = count,
                     .span = span,
-                    .rows = static_cast<std::uint32_t>(rows),
+                    .rows = static_cast<std::uint32_t>(groups.rows),
                     .shift = shift};
     if (shift == 0) {
       count_kernel<<<spans, kThreads, 0, native(backend)>>>(pass);
@@ -215,34 +214,28 @@ Tensor sorted(Cuda backend, const ConstView& ids, std::int64_t rows) {
     launch_dependent(backend, scatter_kernel, spans, kThreads, 0, pass);
     std::swap(from, to);
   }
-  return from;
+  groups.scratch = {to, counts};
 }
 
 }  // namespace
 
-const IdEntry* IdGroups::entries() const {
-  return reinterpret_cast<const IdEntry*>(list.data<std::int32_t>());
-}
-
-const IdRange* IdGroups::ranges() const {
-  return reinterpret_cast<const IdRange*>(table.data<std::int32_t>());
-}
-
-IdGroups group_ids(Cuda backend, const ConstView& ids, std::int64_t rows) {
+IdGroups group_ids(Cuda backend, const Tensor& ids, std::int64_t rows) {
   const std::int64_t count = ids.numel();
   constexpr std::int64_t kMost = 1 << 30;  // so that what is added to a place stays an int32
   require<ShapeError>(std::max(count, rows) <= kMost,
                       "[group_ids] got {} ids of {} rows, expected at most 2³⁰", count, rows);
   IdGroups groups;
+  groups.ids = ids;
+  groups.rows = rows;
   // First: nothing comes between the kernels.
-  groups.table = Tensor::zeros({rows + 1, 2}, DType::kInt32, backend.stream);
-  groups.list =
-      count > 0 ? sorted(backend, ids, rows) : Tensor::empty({0, 2}, DType::kInt32, backend.stream);
+  groups.ranges = Tensor::zeros({rows + 1, 2}, DType::kInt32, backend.stream);
+  groups.entries = Tensor::empty({count, 2}, DType::kInt32, backend.stream);
   if (count == 0)
     return groups;
+  sort(backend, groups);
   launch_dependent(backend, ranges_kernel, static_cast<unsigned int>(ceil_div(count, kThreads)),
-                   kThreads, 0, groups.entries(),
-                   reinterpret_cast<IdRange*>(groups.table.data<std::int32_t>()), count);
+                   kThreads, 0, entries_of(groups),
+                   static_cast<IdRange*>(groups.ranges.view().data), count);
   return groups;
 }
 

@@ -71,10 +71,14 @@ TEST_CASE("the gradient of a table may be added to what is there") {
   const Tensor ids = Tensor::from(std::vector<std::int32_t>{3, 1, 3}, {3}, stream);
   const Tensor dy = Tensor::from(std::vector<double>{1, 2, 4, 8, 16, 32}, {3, 2}, stream);
   Tensor dtable = Tensor::from(std::vector<double>{.5, .5, .5, .5, .5, .5, .5, .5}, {4, 2}, stream);
-  kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/true, stream);
+  const kernels::IdGroups groups = kernels::group_ids(ids, 4, stream);
+  kernels::embedding_backward(groups, dy, dtable, /*accumulate=*/true, stream);
   CHECK(dtable.to_vector<double>() == std::vector<double>{.5, .5, 4.5, 8.5, .5, .5, 17.5, 34.5});
-  kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, stream);
+  kernels::embedding_backward(groups, dy, dtable, /*accumulate=*/false, stream);
   CHECK(dtable.to_vector<double>() == std::vector<double>{0, 0, 4, 8, 0, 0, 17, 34});
+  CHECK_THROWS_AS(kernels::embedding_backward(kernels::group_ids(ids, 5, stream), dy, dtable,
+                                              /*accumulate=*/false, stream),
+                  ShapeError);
 }
 
 TEST_CASE("embedding does not depend on the number of threads") {

@@ -66,8 +66,9 @@ void add_known(const Tensor& ids, const Tensor& dy, Tensor& dtable, bool accumul
       std::fill_n(rows.begin() + static_cast<std::ptrdiff_t>(i * width), width, 0.0);
     }
   }
-  kernels::embedding_backward(Tensor::from(known, ids.shape(), cpu),
-                              Tensor::from(rows, dy.shape(), cpu), dtable, accumulate, cpu);
+  kernels::embedding_backward(
+      kernels::group_ids(Tensor::from(known, ids.shape(), cpu), dtable.size(0), cpu),
+      Tensor::from(rows, dy.shape(), cpu), dtable, accumulate, cpu);
 }
 
 struct Size {
@@ -138,11 +139,12 @@ TEST_CASE("the gradient of a table on a GPU is the CPU's sum, and nothing else i
         add_known(ids, dy.rows(1, size.count), wanted, /*accumulate=*/false);
         add_known(ids, dy.rows(1, size.count), added, /*accumulate=*/true);
 
-        const Tensor gpu_ids = test::to(ids, gpu);
+        const kernels::IdGroups groups =
+            kernels::group_ids(test::to(ids, gpu), size.vocabulary, gpu);
         const Tensor gpu_dy = test::to(test::rounded(dy, dtype), gpu).rows(1, size.count);
         Tensor surrounded = test::poisoned({size.vocabulary + 2, size.width}, sums, gpu);
         Tensor dtable = surrounded.rows(1, size.vocabulary);
-        kernels::embedding_backward(gpu_ids, gpu_dy, dtable, /*accumulate=*/false, gpu);
+        kernels::embedding_backward(groups, gpu_dy, dtable, /*accumulate=*/false, gpu);
         HEW_CHECK_CLOSE(dtable, wanted, 0);
         for (const std::int64_t row : {std::int64_t{0}, size.vocabulary + 1}) {
           const Tensor outside = test::on_cpu(surrounded).rows(row, 1);
@@ -151,7 +153,7 @@ TEST_CASE("the gradient of a table on a GPU is the CPU's sum, and nothing else i
           }
         }
         dtable.copy_from(test::to(test::rounded(before, sums), gpu));
-        kernels::embedding_backward(gpu_ids, gpu_dy, dtable, /*accumulate=*/true, gpu);
+        kernels::embedding_backward(groups, gpu_dy, dtable, /*accumulate=*/true, gpu);
         HEW_CHECK_CLOSE(dtable, added, 0);
       }
     }
@@ -168,7 +170,8 @@ TEST_CASE("the gradient of a table on a GPU is the same bits again") {
     std::vector<Tensor> tables;
     for (int i = 0; i < 2; ++i) {
       Tensor dtable = test::poisoned({503, 20}, DType::kFloat32, gpu);
-      kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, gpu);
+      kernels::embedding_backward(kernels::group_ids(ids, 503, gpu), dy, dtable,
+                                  /*accumulate=*/false, gpu);
       tables.push_back(test::on_cpu(dtable));
     }
     CHECK(test::same_bytes(tables[0], tables[1]));
@@ -182,10 +185,11 @@ TEST_CASE("the gradient of a table on a GPU adds few positions in their order, a
   const Tensor ids = random_ids(Ids::kUniform, 8009, vocabulary);
   const Tensor dy = test::random_tensor({8009, 5}, DType::kFloat32, cpu, 1);
   Tensor wanted = Tensor::empty({vocabulary, 5}, DType::kFloat32, cpu);
-  kernels::embedding_backward(ids, dy, wanted, /*accumulate=*/false, cpu);
+  kernels::embedding_backward(kernels::group_ids(ids, vocabulary, cpu), dy, wanted,
+                              /*accumulate=*/false, cpu);
   Tensor dtable = test::poisoned({vocabulary, 5}, DType::kFloat32, gpu);
-  kernels::embedding_backward(test::to(ids, gpu), test::to(dy, gpu), dtable, /*accumulate=*/false,
-                              gpu);
+  kernels::embedding_backward(kernels::group_ids(test::to(ids, gpu), vocabulary, gpu),
+                              test::to(dy, gpu), dtable, /*accumulate=*/false, gpu);
   CHECK(test::same_bytes(test::on_cpu(dtable), wanted));
 }
 
@@ -203,7 +207,8 @@ TEST_CASE("on a GPU an id that does not exist is a row of NaN, and left out of t
   }
   const Tensor dy = test::to(Tensor::from(std::vector<double>{1, 2, 4, 8, 16}, {5, 1}, cpu), gpu);
   Tensor dtable = test::poisoned({7, 1}, DType::kFloat64, gpu);
-  kernels::embedding_backward(ids, dy, dtable, /*accumulate=*/false, gpu);
+  kernels::embedding_backward(kernels::group_ids(ids, 7, gpu), dy, dtable, /*accumulate=*/false,
+                              gpu);
   CHECK(dtable.to_vector<double>() == std::vector<double>{8, 0, 17, 0, 0, 0, 0});
 }
 
