@@ -182,7 +182,10 @@ class Bench {
                        .work = work_of(product, shape.m, weight.pattern, dtype_),
                        .times = time_product(product, operands, weight, turns)});
     }
-    table_.add(cells);
+    std::optional<BsrLayerTimes> layer;
+    if (o_.dispatch && cells.size() == EnumNames<BsrProduct>::kTable.size())
+      layer = time_layer(operands, weight, turns);
+    table_.add(cells, layer);
   }
 
   BenchBsrOptions o_;

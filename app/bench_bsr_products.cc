@@ -211,6 +211,37 @@ BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const Bsr
   return times;
 }
 
+BsrLayerTimes time_layer(const BsrOperands& operands, const BsrWeight& weight,
+                         const BenchTurns& turns) {
+  const Stream& stream = operands.x.stream();
+  kernels::FoldedWeight folded;
+  const Body forward =
+      sides_of(BsrProduct::kForward, operands, weight, &folded).sparse(weight.pattern);
+  const Body input_gradient =
+      sides_of(BsrProduct::kInputGradient, operands, weight, &folded).sparse(weight.pattern);
+  const Body sparse = [&, dvalues = weight.dvalues]() mutable {
+    folded.drop();
+    forward();
+    Beside beside(stream);
+    kernels::bsr_weight_gradient({.dy = operands.dy,
+                                  .x = operands.x,
+                                  .index = weight.pattern.index(),
+                                  .dvalues = dvalues,
+                                  .beside = &beside},
+                                 stream);
+    input_gradient();
+  };
+  std::vector<Body> dense_products;
+  for (const BsrProduct product :
+       {BsrProduct::kForward, BsrProduct::kWeightGradient, BsrProduct::kInputGradient})
+    dense_products.push_back(sides_of(product, operands, weight).dense);
+  const Body dense = [&] {
+    for (const Body& product : dense_products) product();
+  };
+  const std::vector<double> seconds = median_seconds(std::vector{sparse, dense}, turns, stream);
+  return {.sparse = seconds[0], .dense = seconds[1]};
+}
+
 BsrRouteResults time_routes(BsrProduct product, const BsrOperands& operands,
                             const BsrWeight& weight, const BenchTurns& turns) {
   const Stream& stream = operands.x.stream();

@@ -66,6 +66,15 @@ double relative_error(const Tensor& result, Tensor reference);
 BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
                       const BenchTurns& turns);
 
+/// Seconds of forward, weight gradient and input gradient one after the other, as training has
+/// them: W is folded at most once, and copies out of a dense gradient go on beside what follows.
+struct BsrLayerTimes {
+  double sparse = 0;
+  double dense = 0;
+};
+BsrLayerTimes time_layer(const BsrOperands& operands, const BsrWeight& weight,
+                         const BenchTurns& turns);
+
 struct BsrRouteResults {
   kernels::BsrRouteTimes times;
   double error = 0;  // the greater of both ways, each against the dense product; NaN if any is

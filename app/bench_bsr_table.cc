@@ -47,15 +47,15 @@ void BsrTable::begin_shape(const BsrShape& shape) {
                      shape.name.empty() ? "" : shape.name + " · ", shape.m, shape.n, shape.k,
                      options_.dtype, options_.pattern == "random" ? "" : options_.pattern + " · ",
                      ceilings_.words,
-                     options_.dispatch ? " · W kept: without the time to fold W, of all three with "
-                                         "one fold"
+                     options_.dispatch ? " · as in training: without the time to fold W, of all "
+                                         "three together with one fold"
                                        : ""));
   print_(fmt::format("{:<16}{:>6}{:>10}{:>10}{:>10}{:>9}{:>11}{:>9}{:>9}{:>8}{:>9}{:>9}{}{}",
                      "product", "block", "sparsity", "ms", "dense ms", "speed-up", "roofline",
                      parse_device(options_.device).is_cpu() ? "GFLOP/s" : "TFLOP/s", "dense",
                      "of peak", "bound", "error",
                      options_.pattern == "random" ? "" : "  over uniform",
-                     options_.dispatch ? "   W kept ms speed-up" : ""));
+                     options_.dispatch ? " in training speed-up" : ""));
 }
 
 void BsrTable::note(const std::string& text) {
@@ -76,6 +76,7 @@ BsrTable::Line BsrTable::line_of(const BsrCell& cell) const {
           .dense_seconds = cell.times.dense,
           .uniform_seconds = cell.times.uniform,
           .kept_seconds = cell.times.kept,
+          .kept_dense_seconds = cell.times.dense,
           .flops = cell.work.flops,
           .dense_flops = 2 * static_cast<double>(shape.m) * static_cast<double>(shape.n) *
                          static_cast<double>(shape.k),
@@ -126,14 +127,13 @@ void BsrTable::print_row(const Line& line) {
       dense_rate * unit, 100 * dense_rate / ceilings_.flops, line.bound, line.error,
       line.uniform_seconds > 0 ? fmt::format("{:>13.2f}x", line.over_uniform()) : "",
       line.kept_seconds > 0 ? fmt::format("{:>12.4f}{:>8.2f}x", line.kept_seconds * 1e3,
-                                          line.dense_seconds / line.kept_seconds)
+                                          line.kept_dense_seconds / line.kept_seconds)
                             : "",
       line.error <= kMaxBsrError ? "" : "  WRONG"));
 }
 
-void BsrTable::add(const std::vector<BsrCell>& cells) {
+void BsrTable::add(const std::vector<BsrCell>& cells, const std::optional<BsrLayerTimes>& layer) {
   Line sum{.product = kSum};
-  double folding = 0;  // of W, the longest
   for (const BsrCell& cell : cells) {
     const Line line = line_of(cell);
     if (output_.is_open())
@@ -146,9 +146,6 @@ void BsrTable::add(const std::vector<BsrCell>& cells) {
     sum.sparse_seconds += line.sparse_seconds;
     sum.dense_seconds += line.dense_seconds;
     sum.uniform_seconds += line.uniform_seconds;
-    sum.kept_seconds += line.kept_seconds > 0 ? line.kept_seconds : line.sparse_seconds;
-    if (line.kept_seconds > 0)
-      folding = std::max(folding, line.sparse_seconds - line.kept_seconds);
     sum.flops += line.flops;
     sum.dense_flops += line.dense_flops;
     sum.roofline_seconds += line.roofline_seconds;
@@ -157,9 +154,10 @@ void BsrTable::add(const std::vector<BsrCell>& cells) {
   }
   if (cells.size() != EnumNames<BsrProduct>::kTable.size())
     return;
-  const bool folds = std::any_of(cells.begin(), cells.end(),
-                                 [](const BsrCell& cell) { return cell.times.kept > 0; });
-  sum.kept_seconds = folds ? sum.kept_seconds + folding : 0;
+  if (layer) {
+    sum.kept_seconds = layer->sparse;
+    sum.kept_dense_seconds = layer->dense;
+  }
   if (!options_.json)
     print_row(sum);
   lines_.push_back(sum);

@@ -13,7 +13,7 @@ namespace {
 class GroupsBeside {
  public:
   GroupsBeside(const Tensor& ids, std::int64_t rows, const Stream& stream) : beside_(stream) {
-    groups_ = kernels::group_ids(ids, rows, beside_.stream());
+    groups_ = kernels::group_ids(ids, rows, beside_.begin());
   }
   const kernels::IdGroups& get() {
     beside_.join();

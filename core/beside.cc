@@ -13,15 +13,6 @@ struct SideQueue {
 
 }  // namespace
 
-Beside::Beside(const Stream& stream) : main_(stream), side_(stream) {
-  if (stream.device.is_cpu())
-    return;
-  side_ = stream.state->get<SideQueue>(stream).stream;
-  done_ = std::make_unique<cuda::Mark>();
-  done_->record(main_);
-  done_->hold(side_);
-}
-
 Beside::~Beside() {
   try {
     join();
@@ -29,12 +20,24 @@ Beside::~Beside() {
   }
 }
 
+Stream Beside::begin() {
+  if (main_.device.is_cpu())
+    return main_;
+  Stream side = main_.state->get<SideQueue>(main_).stream;
+  if (mark_ == nullptr)
+    mark_ = std::make_unique<cuda::Mark>();
+  mark_->record(main_);
+  mark_->hold(side);
+  return side;
+}
+
 void Beside::join() {
-  if (done_ == nullptr)
-    return;
-  done_->record(side_);
-  done_->hold(main_);
-  done_ = nullptr;
+  if (mark_ != nullptr) {
+    mark_->record(main_.state->get<SideQueue>(main_).stream);
+    mark_->hold(main_);
+  }
+  mark_ = nullptr;
+  kept_.clear();
 }
 
 }  // namespace hew

@@ -1,32 +1,36 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "core/cuda_device.h"
+#include "core/tensor.h"
 
 namespace hew {
 
 /// Work that goes on beside a stream's, on a second queue of its device; on the CPU it is the
-/// stream's own. Tensors are allocated in the order of the first stream: those that the work reads
-/// or writes have to live until join(), as members declared before this one do.
+/// stream's own. Tensors are allocated in the order of the stream: what the work reads or writes
+/// has to live until join(), by keep() or as a member declared before this one.
 class Beside {
  public:
-  /// The work begins after what `stream` has been given so far.
-  explicit Beside(const Stream& stream);
+  explicit Beside(Stream stream) : main_(std::move(stream)) {}
   Beside(const Beside&) = delete;
   Beside& operator=(const Beside&) = delete;
   /// As join() does.
   ~Beside();
 
-  /// Where to queue the work.
-  const Stream& stream() const { return side_; }
-  /// After the last of it: what the first stream is given from here on comes after all of it.
+  /// Where to queue work: what comes there from here on comes after all that the stream has been
+  /// given so far.
+  Stream begin();
+  /// Until join().
+  void keep(Tensor tensor) { kept_.push_back(std::move(tensor)); }
+  /// What the stream is given from here on comes after all work.
   void join();
 
  private:
   Stream main_;
-  Stream side_;
-  std::unique_ptr<cuda::Mark> done_;  // null on the CPU and once joined
+  std::unique_ptr<cuda::Mark> mark_;  // null where no work may be under way
+  std::vector<Tensor> kept_;
 };
 
 }  // namespace hew

@@ -2,6 +2,7 @@
 
 #include <cstdint>
 
+#include "core/beside.h"
 #include "core/tensor.h"
 #include "kernels/activation.h"
 #include "kernels/dispatch.h"
@@ -75,6 +76,9 @@ struct BsrWeightGradientArgs {
   BsrIndex index;
   View dvalues;             // [nnzb, b, b]
   bool accumulate = false;  // add to what dvalues holds
+  // Where live blocks may be copied out of a dense gradient while the stream goes on; then dvalues
+  // is there once that has been joined. May be null.
+  Beside* beside = nullptr;
 };
 
 /// All views of one dtype, but dvalues and dbias of its accumulator; no output overlaps an input.

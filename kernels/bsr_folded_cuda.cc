@@ -65,9 +65,13 @@ void bsr_weight_gradient_folded(Cuda backend, const BsrWeightGradientArgs& args)
   const BsrIndex& index = args.index;
   Tensor dw = Tensor::empty({index.rows, index.cols}, args.dvalues.dtype, stream);
   linear_weight_gradient({.dy = args.dy, .x = args.x, .dw = dw}, stream);
+  const Stream copies = args.beside == nullptr ? stream : args.beside->begin();
   if (args.accumulate)
-    return accumulate_blocks(dw, index, args.dvalues, stream);
-  gather_blocks(dw, index, args.dvalues, stream);
+    accumulate_blocks(dw, index, args.dvalues, copies);
+  else
+    gather_blocks(dw, index, args.dvalues, copies);
+  if (args.beside != nullptr)
+    args.beside->keep(dw);
 }
 
 }  // namespace hew::kernels

@@ -47,19 +47,20 @@ HiddenGradient hidden_gradient(const Kept& kept, const Tensor& dy, bool needs_bi
 std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& needs) {
   std::vector<Tensor> out(needs.size());
   const auto [d, dbias] = hidden_gradient(kept, dy, needs[kUpBias]);
+  Beside beside(d.stream());
   const auto of_down = sparse_weight_gradients(dy, kept.h, *kept.down.pattern, needs,
-                                               {.values = kDown, .probe = kDownProbe});
+                                               {.values = kDown, .probe = kDownProbe}, beside);
   out[kDown] = of_down.values;
   out[kDownProbe] = of_down.probe;
   if (needs[kDownBias])
     out[kDownBias] = sum_of_tokens(dy);
   out[kUpBias] = dbias;
-  if (needs[kX])
-    out[kX] = kept.up.input_gradient(d);
   const auto of_up = sparse_weight_gradients(d, kept.x, *kept.up.pattern, needs,
-                                             {.values = kUp, .probe = kUpProbe});
+                                             {.values = kUp, .probe = kUpProbe}, beside);
   out[kUp] = of_up.values;
   out[kUpProbe] = of_up.probe;
+  if (needs[kX])
+    out[kX] = kept.up.input_gradient(d);
   return out;
 }
 

@@ -55,10 +55,10 @@ HiddenGradients hidden_gradients(const Kept& kept, const Tensor& dy) {
 
 // Gradients of a layer's values, probe and bias, which follow each other among the inputs.
 void layer_gradients(const Tensor& d, const ag::Saved& x, const KeptLayer& layer, Input values,
-                     ag::Needs& needs, std::vector<Tensor>& out) {
+                     ag::Needs& needs, Beside& beside, std::vector<Tensor>& out) {
   const std::size_t first = values;
-  const auto grads =
-      sparse_weight_gradients(d, x, *layer.pattern, needs, {.values = first, .probe = first + 1});
+  const auto grads = sparse_weight_gradients(d, x, *layer.pattern, needs,
+                                             {.values = first, .probe = first + 1}, beside);
   out[first] = grads.values;
   out[first + 1] = grads.probe;
   if (needs[first + 2])
@@ -68,15 +68,16 @@ void layer_gradients(const Tensor& d, const ag::Saved& x, const KeptLayer& layer
 std::vector<Tensor> gradients(const Kept& kept, const Tensor& dy, ag::Needs& needs) {
   std::vector<Tensor> out(needs.size());
   const HiddenGradients d = hidden_gradients(kept, dy);
-  layer_gradients(dy, kept.h, kept.down, kDown, needs, out);
+  Beside beside(dy.stream());
+  layer_gradients(dy, kept.h, kept.down, kDown, needs, beside, out);
+  layer_gradients(d.up, kept.x, kept.up, kUp, needs, beside, out);
+  layer_gradients(d.gate, kept.x, kept.gate, kGate, needs, beside, out);
   if (needs[kX]) {
     Tensor dx = kept.up.input_gradient(d.up);
     const Tensor through_gate = kept.gate.input_gradient(d.gate);
     kernels::add(dx, through_gate, dx, dx.stream());
     out[kX] = dx;
   }
-  layer_gradients(d.up, kept.x, kept.up, kUp, needs, out);
-  layer_gradients(d.gate, kept.x, kept.gate, kGate, needs, out);
   return out;
 }
 

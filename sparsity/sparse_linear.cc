@@ -71,12 +71,13 @@ ag::Variable sparse_linear(const SparseLinearArgs& args) {
                pre = out.pre](const Tensor& dy, ag::Needs& needs) {
     const auto [d, dbias] = through_activation(activation, pre, dy, /*needs_bias=*/needs[3]);
     std::vector<Tensor> grads(4);
-    if (needs[0])
-      grads[0] = kept.input_gradient(d);
+    Beside beside(d.stream());
     const auto of_weight =
-        sparse_weight_gradients(d, x, *kept.pattern, needs, {.values = 1, .probe = 2});
+        sparse_weight_gradients(d, x, *kept.pattern, needs, {.values = 1, .probe = 2}, beside);
     grads[1] = of_weight.values;
     grads[2] = of_weight.probe;
+    if (needs[0])
+      grads[0] = kept.input_gradient(d);
     grads[3] = dbias;
     return grads;
   };

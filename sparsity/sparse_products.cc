@@ -54,11 +54,15 @@ Tensor sum_of_tokens(const Tensor& d) {
   return sums;
 }
 
-Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern,
-                     ag::SumTarget to) {
-  kernels::bsr_weight_gradient(
-      {.dy = d, .x = x, .index = pattern.index(), .dvalues = to.sum, .accumulate = to.accumulate},
-      d.stream());
+Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern, ag::SumTarget to,
+                     Beside* beside) {
+  kernels::bsr_weight_gradient({.dy = d,
+                                .x = x,
+                                .index = pattern.index(),
+                                .dvalues = to.sum,
+                                .accumulate = to.accumulate,
+                                .beside = beside},
+                               d.stream());
   return to.sum;
 }
 
@@ -70,7 +74,7 @@ Tensor dense_gradient(const Tensor& d, const Tensor& x) {
 
 SparseWeightGradients sparse_weight_gradients(const Tensor& d, const ag::Saved& x,
                                               const BsrPattern& pattern, ag::Needs& needs,
-                                              const SparseWeightInputs& inputs) {
+                                              const SparseWeightInputs& inputs, Beside& beside) {
   SparseWeightGradients out;
   if (needs[inputs.probe])
     out.probe = dense_gradient(d, x.get());
@@ -80,7 +84,8 @@ SparseWeightGradients sparse_weight_gradients(const Tensor& d, const ag::Saved& 
                    ? gather(out.probe, pattern)
                    : live_gradient(d, x.get(), pattern,
                                    ag::sum_target(needs, inputs.values, values_shape(pattern),
-                                                  accumulator_of(d.dtype()), d.stream()));
+                                                  accumulator_of(d.dtype()), d.stream()),
+                                   &beside);
   return out;
 }
 

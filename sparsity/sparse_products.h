@@ -62,12 +62,14 @@ struct KeptLayer {
 /// Σ_m d[m, :] in the accumulator of d's dtype: the gradient of a bias.
 Tensor sum_of_tokens(const Tensor& d);
 
-/// dᵀ·x at the live blocks, into or onto `to`; and all of it [N, K].
-Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern, ag::SumTarget to);
+/// dᵀ·x at the live blocks, into or onto `to`, there once `beside` has been joined where there is
+/// one; and all of it [N, K].
+Tensor live_gradient(const Tensor& d, const Tensor& x, const BsrPattern& pattern, ag::SumTarget to,
+                     Beside* beside = nullptr);
 Tensor dense_gradient(const Tensor& d, const Tensor& x);
 
-/// Gradients of inputs `values` and `probe` of a rule; undefined where not needed. With a probe the
-/// live blocks are taken from its gradient.
+/// Gradients of inputs `values` and `probe` of a rule, there once `beside` has been joined;
+/// undefined where not needed. With a probe the live blocks are taken from its gradient.
 struct SparseWeightGradients {
   Tensor values;
   Tensor probe;
@@ -78,6 +80,6 @@ struct SparseWeightInputs {
 };
 SparseWeightGradients sparse_weight_gradients(const Tensor& d, const ag::Saved& x,
                                               const BsrPattern& pattern, ag::Needs& needs,
-                                              const SparseWeightInputs& inputs);
+                                              const SparseWeightInputs& inputs, Beside& beside);
 
 }  // namespace hew::sparsity

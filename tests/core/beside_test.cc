@@ -25,20 +25,22 @@ TEST_CASE("work beside a stream comes after what was queued before it and before
   std::iota(values.begin(), values.end(), 1.0F);
   const Tensor first = Tensor::from(values, {kCount}, stream);
   for (const bool by_destructor : {false, true}) {
-    Tensor from = first.clone();
     Tensor to = Tensor::zeros({kCount}, DType::kFloat32, stream);
-    std::vector<Tensor> chain{from};
+    std::vector<Tensor> chain{first.clone()};
     for (int i = 0; i < 20; ++i) chain.push_back(chain.back().clone());  // keeps the stream busy
     {
-      Tensor last = chain.back();
       Beside beside(stream);
-      for (int i = 0; i < 20; ++i) copy_on(beside.stream(), last, to);
+      const Stream side = beside.begin();
+      for (int i = 0; i < 20; ++i) copy_on(side, chain.back(), to);
+      beside.keep(chain.back());
+      chain.clear();
+      // All that is free may be this one's, and zero before the copies are made.
+      const Tensor other = Tensor::zeros({20 * kCount}, DType::kFloat32, stream);
       if (!by_destructor) {
         beside.join();
         beside.join();  // once more does nothing
       }
     }
-    for (Tensor& tensor : chain) tensor.fill_zero();
     Tensor after = Tensor::zeros({kCount}, DType::kFloat32, stream);
     copy_on(stream, to, after);
     to.fill_zero();
