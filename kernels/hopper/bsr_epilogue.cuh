@@ -342,13 +342,14 @@ class BsrEpilogue {
     }
   }
 
+  // Nothing of this product reads it again.
   __device__ static void store(const int (&features)[Config::kParts], int first_token,
                                std::uint32_t buffer, const CUtensorMap* map) {
 #pragma unroll
     for (int q = 0; q < Config::kPieces; ++q) {
       if (piece_feature(features, q) >= 0) {
         store_box(map, buffer + static_cast<std::uint32_t>(q * Config::kPieceBytes),
-                  piece_feature(features, q), first_token);
+                  piece_feature(features, q), first_token, drop_first());
       }
     }
     commit_stores();

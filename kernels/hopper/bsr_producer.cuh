@@ -197,7 +197,9 @@ class BsrProducer {
       load_run(input, packed_ + std::int64_t{step.column} * Config::kInputBytes,
                Config::kInputBytes, full);
     } else {
-      load_box(input, &maps_.in, full, step.column * Config::kBlock + depth, first_token);
+      // Other tiles of these tokens want it as well.
+      load_box(input, &maps_.in, full, step.column * Config::kBlock + depth, first_token,
+               drop_last());
     }
 #pragma unroll
     for (int s = 0; s < Config::kStrips; ++s) {

@@ -102,6 +102,21 @@ __device__ inline void cluster_barrier() {
 
 // TMA: boxes of a matrix, whose elements outside the matrix read as zeros and are not written.
 
+/// What the second-level cache drops last, or first, of what is moved.
+struct CachePolicy {
+  std::uint64_t bits;
+};
+__device__ inline CachePolicy drop_last() {
+  CachePolicy policy{};
+  asm("createpolicy.fractional.L2::evict_last.b64 %0, 1.0;" : "=l"(policy.bits));
+  return policy;
+}
+__device__ inline CachePolicy drop_first() {
+  CachePolicy policy{};
+  asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy.bits));
+  return policy;
+}
+
 /// Box with its first element in column x, row y.
 __device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier,
                                 int x, int y) {
@@ -109,6 +124,14 @@ __device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, std::u
       "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%3, %4}], [%2];" ::"r"(to),
       "l"(map), "r"(barrier), "r"(x), "r"(y)
+      : "memory");
+}
+__device__ inline void load_box(std::uint32_t to, const CUtensorMap* map, std::uint32_t barrier,
+                                int x, int y, CachePolicy policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".L2::cache_hint [%0], [%1, {%3, %4}], [%2], %5;" ::"r"(to),
+      "l"(map), "r"(barrier), "r"(x), "r"(y), "l"(policy.bits)
       : "memory");
 }
 /// The same to these places of each thread block of the cluster that has a bit in `blocks`; each
@@ -134,6 +157,14 @@ __device__ inline void store_box(const CUtensorMap* map, std::uint32_t from, int
   asm volatile(
       "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
       "r"(from), "r"(x), "r"(y)
+      : "memory");
+}
+__device__ inline void store_box(const CUtensorMap* map, std::uint32_t from, int x, int y,
+                                 CachePolicy policy) {
+  asm volatile(
+      "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group.L2::cache_hint "
+      "[%0, {%2, %3}], [%1], %4;" ::"l"(map),
+      "r"(from), "r"(x), "r"(y), "l"(policy.bits)
       : "memory");
 }
 __device__ inline void commit_stores() {
