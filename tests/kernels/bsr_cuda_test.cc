@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <type_traits>
 #include <vector>
 
 #include "kernels/bsr_routes.h"
@@ -119,21 +120,26 @@ std::vector<BlockPattern> large_patterns(std::int64_t b) {
 
 }  // namespace
 
-TEST_CASE("block-sparse products on a GPU agree with the CPU's for every block size") {
+// Cases of their own, so that a tool under which they are slow can run them side by side.
+template <std::size_t i>
+using TypeNumber = std::integral_constant<std::size_t, i>;
+
+TEST_CASE_TEMPLATE("block-sparse products on a GPU agree with the CPU's for every block size",
+                   Number, TypeNumber<0>, TypeNumber<1>, TypeNumber<2>, TypeNumber<3>) {
   // With small sizes one for every kernel, and both ends of those that take several.
   constexpr std::array<std::int64_t, 9> kSmall{8, 16, 24, 32, 40, 64, 96, 112, 128};
-  for (const Type& type : kTypes) {
-    CAPTURE(type.name());
-    for (std::int64_t b = 8; b <= 128; b += 8) {
-      CAPTURE(b);
-      if (small_sizes() && std::ranges::find(kSmall, b) == kSmall.end())
-        continue;
-      for (const Edge edge : {Edge::kWhole, Edge::kOdd, Edge::kMovable}) {
-        CAPTURE(static_cast<int>(edge));
-        for (const BlockPattern& pattern : patterns(b, edge)) {
-          CAPTURE(pattern.nnzb());
-          check_all(Case(pattern, 70, type));
-        }
+  constexpr Type kType = kTypes[Number::value];
+  static_assert(kTypes.size() == 4);
+  CAPTURE(kType.name());
+  for (std::int64_t b = 8; b <= 128; b += 8) {
+    CAPTURE(b);
+    if (small_sizes() && std::ranges::find(kSmall, b) == kSmall.end())
+      continue;
+    for (const Edge edge : {Edge::kWhole, Edge::kOdd, Edge::kMovable}) {
+      CAPTURE(static_cast<int>(edge));
+      for (const BlockPattern& pattern : patterns(b, edge)) {
+        CAPTURE(pattern.nnzb());
+        check_all(Case(pattern, 70, kType));
       }
     }
   }
@@ -153,21 +159,23 @@ TEST_CASE("block-sparse products on a GPU take any number of tokens") {
   }
 }
 
-TEST_CASE("block-sparse products on a Hopper agree with the CPU's over many tiles") {
+template <std::int64_t b>
+using BlockSize = std::integral_constant<std::int64_t, b>;
+
+TEST_CASE_TEMPLATE("block-sparse products on a Hopper agree with the CPU's over many tiles", Block,
+                   BlockSize<16>, BlockSize<32>, BlockSize<64>, BlockSize<128>) {
+  constexpr std::int64_t b = Block::value;
+  CAPTURE(b);
   for (const Type& type : kHopperTypes) {
     CAPTURE(type.name());
-    for (const std::int64_t b : {16, 32, 64, 128}) {
-      CAPTURE(b);
-      for (const BlockPattern& pattern : large_patterns(b)) {
-        CAPTURE(pattern.nnzb());
-        check_all(Case(pattern, cut(1000, 300), type));
-      }
-      // Rows that end inside a tile's first 32 or 64 tokens, inside its last, and one behind a
-      // tile.
-      for (const std::int64_t tokens : {1, 40, 200, 513}) {
-        CAPTURE(tokens);
-        check_all(Case(large_patterns(b)[1], tokens, type));
-      }
+    for (const BlockPattern& pattern : large_patterns(b)) {
+      CAPTURE(pattern.nnzb());
+      check_all(Case(pattern, cut(1000, 300), type));
+    }
+    // Rows that end inside a tile's first 32 or 64 tokens, inside its last, and one behind a tile.
+    for (const std::int64_t tokens : {1, 40, 200, 513}) {
+      CAPTURE(tokens);
+      check_all(Case(large_patterns(b)[1], tokens, type));
     }
   }
 }
