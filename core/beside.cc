@@ -21,11 +21,11 @@ Beside::~Beside() {
 }
 
 Stream Beside::begin() {
+  join();
   if (main_.device.is_cpu())
     return main_;
   Stream side = main_.state->get<SideQueue>(main_).stream;
-  if (mark_ == nullptr)
-    mark_ = std::make_unique<cuda::Mark>();
+  mark_ = std::make_unique<cuda::Mark>();
   mark_->record(main_);
   mark_->hold(side);
   return side;

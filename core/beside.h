@@ -19,8 +19,8 @@ class Beside {
   /// As join() does.
   ~Beside();
 
-  /// Where to queue work: what comes there from here on comes after all that the stream has been
-  /// given so far.
+  /// Where to queue work, which comes after all that the stream has been given so far. Joins the
+  /// work before it, so that what that keeps does not add up.
   Stream begin();
   /// Until join().
   void keep(Tensor tensor) { kept_.push_back(std::move(tensor)); }

@@ -30,6 +30,7 @@ TEST_CASE("work beside a stream comes after what was queued before it and before
     for (int i = 0; i < 20; ++i) chain.push_back(chain.back().clone());  // keeps the stream busy
     {
       Beside beside(stream);
+      beside.begin();  // and once more, which joins what was begun
       const Stream side = beside.begin();
       for (int i = 0; i < 20; ++i) copy_on(side, chain.back(), to);
       beside.keep(chain.back());
