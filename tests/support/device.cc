@@ -9,32 +9,35 @@
 namespace hew::test {
 namespace {
 
+// By way of Wide, to which From converts.
+template <class To, class Wide, class From>
+std::vector<To> converted(const std::vector<From>& values) {
+  std::vector<To> out(values.size());
+  const auto count = std::ssize(values);
+#pragma omp parallel for schedule(static)
+  for (std::ptrdiff_t i = 0; i < count; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    out[at] = static_cast<To>(static_cast<Wide>(values[at]));
+  }
+  return out;
+}
+
 std::vector<double> wide_values(const Tensor& tensor) {
   if (tensor.dtype() == DType::kFloat64)
     return tensor.to_vector<double>();
-  std::vector<double> out;
-  out.reserve(static_cast<std::size_t>(tensor.numel()));
-  if (tensor.dtype() == DType::kFloat32) {
-    for (const float x : tensor.to_vector<float>()) out.push_back(static_cast<double>(x));
-  } else {
-    require<DtypeError>(tensor.dtype() == DType::kBFloat16, "[rounded] {}",
-                        name_of(tensor.dtype()));
-    for (const BFloat16 x : tensor.to_vector<BFloat16>()) {
-      out.push_back(static_cast<double>(static_cast<float>(x)));
-    }
-  }
-  return out;
+  if (tensor.dtype() == DType::kFloat32)
+    return converted<double, float>(tensor.to_vector<float>());
+  require<DtypeError>(tensor.dtype() == DType::kBFloat16, "[rounded] {}", name_of(tensor.dtype()));
+  return converted<double, float>(tensor.to_vector<BFloat16>());
 }
 
 // Of the shape of `like`, and on its stream.
 Tensor rounded_to(DType dtype, const std::vector<double>& wide, const Tensor& like) {
   if (dtype == DType::kFloat64)
     return Tensor::from(wide, like.shape(), like.stream());
-  const std::vector<float> narrow(wide.begin(), wide.end());
   if (dtype == DType::kFloat32)
-    return Tensor::from(narrow, like.shape(), like.stream());
-  const std::vector<BFloat16> narrower(narrow.begin(), narrow.end());
-  return Tensor::from(narrower, like.shape(), like.stream());
+    return Tensor::from(converted<float, float>(wide), like.shape(), like.stream());
+  return Tensor::from(converted<BFloat16, float>(wide), like.shape(), like.stream());
 }
 
 template <class T>
