@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numbers>
 
 namespace hew::sparsity {
@@ -49,6 +50,35 @@ bool refreshes_at(const SparsityRule& rule, std::int64_t step) {
   if (rule.every == 0 || step < begin || step > end)
     return false;
   return step == end || (step - begin) % rule.every == 0;
+}
+
+std::int64_t selected_at(const SparsityRule& rule, std::int64_t step) {
+  if (selects_every_step(rule))
+    return rule.freeze_scores_at ? std::min(step, rule.freeze_scores_at->step) : step;
+  const std::int64_t begin = rule.schedule.begin.step;
+  const std::int64_t end = rule.schedule.end.step;
+  if (rule.every == 0 || step < begin)
+    return 0;
+  return step >= end ? end : step - (step - begin) % rule.every;
+}
+
+std::int64_t next_change(const SparsityRule& rule, std::int64_t step) {
+  constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+  const std::int64_t begin = rule.schedule.begin.step;
+  const std::int64_t end = rule.schedule.end.step;
+  if (selects_every_step(rule)) {
+    const std::int64_t freeze = rule.freeze_scores_at ? rule.freeze_scores_at->step : kNever;
+    if (step >= freeze)
+      return kNever;
+    return std::min(step < begin ? begin : step < end ? step + 1 : kNever, freeze);
+  }
+  if (rule.every == 0 || step > end)
+    return kNever;
+  if (step < begin)
+    return begin;
+  if (refreshes_at(rule, step))
+    return step + 1;
+  return step + std::min(rule.every - (step - begin) % rule.every, end - step);
 }
 
 double sharpness_at(const Sharpness& sharpness, std::int64_t step) {

@@ -18,6 +18,14 @@ double sparsity_at(const SparsitySchedule& schedule, std::int64_t step);
 /// mask) nowhere.
 bool refreshes_at(const SparsityRule& rule, std::int64_t step);
 
+/// The step whose wanted sparsity the mask of `step` has: the last refresh, 0 before the first;
+/// where masks are selected anew in every forward `step` itself, until the scores freeze.
+std::int64_t selected_at(const SparsityRule& rule, std::int64_t step);
+
+/// A step after `step` until which the wanted sparsity of selected_at(), refreshes_at() and whether
+/// scores are frozen stay as they are; the largest number if none of them changes any more.
+std::int64_t next_change(const SparsityRule& rule, std::int64_t step);
+
 /// β at `step`.
 double sharpness_at(const Sharpness& sharpness, std::int64_t step);
 

@@ -4,7 +4,9 @@
 #include <array>
 #include <iterator>
 #include <limits>
+#include <map>
 #include <set>
+#include <tuple>
 #include <vector>
 
 #include "core/error.h"
@@ -39,22 +41,59 @@ std::vector<ParameterRow> linear_rows(const SparseModel& parts,
   return linear;
 }
 
+WeightCost cost_at(const Recipe& recipe, const SparseModel& parts, const ParameterRow& row,
+                   std::int64_t step) {
+  WeightCost cost = dense_cost(recipe.model, row.name, row.shape[0], row.shape[1]);
+  if (row.target == nullptr)
+    return cost;
+  const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
+  cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, selected_at(rule, step))) /
+                 static_cast<double>(row.grid.blocks());
+  const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
+  cost.dense_gradient =
+      selects_every_step(rule) ? !frozen : grows_at(rule, step) && refreshes_at(rule, step);
+  return cost;
+}
+
 double flops_at(const Recipe& recipe, const SparseModel& parts,
                 const std::vector<ParameterRow>& linear, std::int64_t step) {
   std::vector<WeightCost> costs;
-  for (const ParameterRow& row : linear) {
-    WeightCost cost = dense_cost(recipe.model, row.name, row.shape[0], row.shape[1]);
-    if (row.target != nullptr) {
-      const sparsity::SparsityRule& rule = parts.sparsifier->rules()[row.target->rule];
-      cost.density = static_cast<double>(wanted_live(*parts.sparsifier, row, step)) /
-                     static_cast<double>(row.grid.blocks());
-      const bool frozen = rule.freeze_scores_at && step >= rule.freeze_scores_at->step;
-      cost.dense_gradient =
-          selects_every_step(rule) ? !frozen : grows_at(rule, step) && refreshes_at(rule, step);
-    }
-    costs.push_back(cost);
-  }
+  for (const ParameterRow& row : linear) costs.push_back(cost_at(recipe, parts, row, step));
   return step_flops(recipe.model, recipe.train.batch, costs);
+}
+
+// A weight's FLOPs over all steps of the run.
+double run_flops_of(const Recipe& recipe, const SparseModel& parts, const ParameterRow& row) {
+  const std::int64_t steps = recipe.train.steps;
+  double flops = 0;
+  std::int64_t next = 0;
+  for (std::int64_t step = 0; step < steps; step = next) {
+    next = row.target == nullptr
+               ? steps
+               : std::min(next_change(parts.sparsifier->rules()[row.target->rule], step), steps);
+    flops += static_cast<double>(next - step) *
+             weight_flops(recipe.train.batch, cost_at(recipe, parts, row, step));
+  }
+  return flops;
+}
+
+double run_flops(const Recipe& recipe, const SparseModel& parts,
+                 const std::vector<ParameterRow>& linear) {
+  double flops = static_cast<double>(recipe.train.steps) *
+                 step_flops(recipe.model, recipe.train.batch, /*weights=*/{});
+  using Kind = std::tuple<std::int64_t, std::int64_t, std::int64_t, bool, std::size_t>;
+  std::map<Kind, double> known;  // of one weight of a kind
+  const std::size_t no_rule = parts.sparsifier->rules().size();
+  for (const ParameterRow& row : linear) {
+    const WeightCost cost = dense_cost(recipe.model, row.name, row.shape[0], row.shape[1]);
+    const auto [kind, fresh] =
+        known.try_emplace({cost.out_features, cost.in_features, cost.rows, cost.input_gradient,
+                           row.target == nullptr ? no_rule : row.target->rule});
+    if (fresh)
+      kind->second = run_flops_of(recipe, parts, row);
+    flops += kind->second;
+  }
+  return flops;
 }
 
 std::string layer_table(const Recipe& recipe, const SparseModel& parts,
@@ -119,10 +158,7 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream,
   std::int64_t elements = 0;
   for (const ParameterRow& row : rows) elements += row.shape.numel();
   const std::vector<ParameterRow> linear = linear_rows(parts, rows);
-  double total = 0;
-  for (std::int64_t step = 0; step < recipe.train.steps; ++step) {
-    total += flops_at(recipe, parts, linear, step);
-  }
+  const double total = run_flops(recipe, parts, linear);
   const std::int64_t last = recipe.train.steps - 1;
   text += fmt::format("\nparameters        {} in full\n", elements);
   auto memory = [&](std::int64_t step) {

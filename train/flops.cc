@@ -16,19 +16,21 @@ WeightCost dense_cost(const layers::ModelConfig& model, std::string_view name,
   return cost;
 }
 
+double weight_flops(std::int64_t samples, const WeightCost& weight) {
+  const double product = 2 * (static_cast<double>(samples) * static_cast<double>(weight.rows)) *
+                         static_cast<double>(weight.out_features) *
+                         static_cast<double>(weight.in_features);
+  return (weight.input_gradient ? 2 : 1) * product * weight.density +  // y and dx
+         product * (weight.dense_gradient ? 1 : weight.density);       // dw
+}
+
 double step_flops(const layers::ModelConfig& model, std::int64_t samples,
                   std::span<const WeightCost> weights) {
   const auto batch = static_cast<double>(samples);
   const auto context = static_cast<double>(model.context);
   const double tokens = batch * context;
   double flops = 0;
-  for (const WeightCost& weight : weights) {
-    const double product = 2 * (batch * static_cast<double>(weight.rows)) *
-                           static_cast<double>(weight.out_features) *
-                           static_cast<double>(weight.in_features);
-    flops += (weight.input_gradient ? 2 : 1) * product * weight.density;  // y and dx
-    flops += product * (weight.dense_gradient ? 1 : weight.density);      // dw
-  }
+  for (const WeightCost& weight : weights) flops += weight_flops(samples, weight);
   constexpr double kAttentionProducts = 2 + 5;
   const double pairs = model.reads_images() ? context * context : context * (context + 1) / 2;
   flops += static_cast<double>(model.layers) * kAttentionProducts * 2 * batch * pairs *

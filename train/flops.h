@@ -24,11 +24,15 @@ struct WeightCost {
 WeightCost dense_cost(const layers::ModelConfig& model, std::string_view name,
                       std::int64_t out_features, std::int64_t in_features);
 
+/// 2·M·N·K·density for each of the two or three products of a weight in a step over `samples` full
+/// windows or images, M = samples · rows.
+double weight_flops(std::int64_t samples, const WeightCost& weight);
+
 /// Floating-point operations of one training step over `samples` full windows or images, as they
-/// are really computed, 2 for a multiply-add: 2·M·N·K·density for each of the two or three products
-/// of a weight, M = samples · rows; attention over T(T + 1)/2 pairs if causal, else T², 2 products
-/// forward and 5 backward (scores are computed anew); the tied head, if it is one. Norms,
-/// activations, the softmax and the optimizer are not counted (below 1 % at real sizes).
+/// are really computed, 2 for a multiply-add: weight_flops(); attention over T(T + 1)/2 pairs if
+/// causal, else T², 2 products forward and 5 backward (scores are computed anew); the tied head, if
+/// it is one. Norms, activations, the softmax and the optimizer are not counted (below 1 % at real
+/// sizes).
 double step_flops(const layers::ModelConfig& model, std::int64_t samples,
                   std::span<const WeightCost> weights);
 

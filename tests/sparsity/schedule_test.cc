@@ -2,6 +2,12 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
+#include <limits>
+#include <optional>
+#include <tuple>
+#include <vector>
+
 namespace hew::sparsity {
 namespace {
 
@@ -54,6 +60,44 @@ TEST_CASE("refreshes come at i0, every `every` steps, and always at i1") {
   SparsityRule still = rule(ScheduleKind::kConstant);
   still.every = 0;
   CHECK_FALSE(refreshes_at(still, 10));
+}
+
+TEST_CASE("between two changes a mask's sparsity, refreshes and frozen scores stay the same") {
+  std::vector<SparsityRule> rules;
+  for (const std::int64_t every : {0, 1, 7, 20, 1000}) {
+    rules.push_back(rule(ScheduleKind::kCubic));
+    rules.back().every = every;
+  }
+  for (const Score score : {Score::kLearned, Score::kSoftMagnitude}) {
+    for (const std::optional<StepMark>& freeze :
+         {std::optional<StepMark>{}, std::optional(StepMark::at(0)), std::optional(StepMark::at(5)),
+          std::optional(StepMark::at(20)), std::optional(StepMark::at(47))}) {
+      rules.push_back(rule(ScheduleKind::kLinear));
+      rules.back().score = score;
+      rules.back().freeze_scores_at = freeze;
+    }
+  }
+  for (const SparsityRule& r : rules) {
+    const auto state = [&r](std::int64_t step) {
+      const bool selects = selects_every_step(r);
+      return std::tuple(sparsity_at(r.schedule, selected_at(r, step)),
+                        !selects && refreshes_at(r, step),
+                        selects && r.freeze_scores_at && step >= r.freeze_scores_at->step);
+    };
+    double live = sparsity_at(r.schedule, 0);  // as a run goes through its steps
+    for (std::int64_t step = 0; step < 60; ++step) {
+      const bool selects = selects_every_step(r);
+      const std::int64_t until = r.freeze_scores_at ? r.freeze_scores_at->step : 1000;
+      if (selects ? step <= until : refreshes_at(r, step))
+        live = sparsity_at(r.schedule, step);
+      CHECK(sparsity_at(r.schedule, selected_at(r, step)) == live);
+      const std::int64_t next = next_change(r, step);
+      REQUIRE(next > step);
+      for (std::int64_t later = step; later < std::min<std::int64_t>(next, 60); ++later)
+        CHECK(state(later) == state(step));
+    }
+    CHECK(next_change(r, 59) == std::numeric_limits<std::int64_t>::max());
+  }
 }
 
 TEST_CASE("the swap fraction falls along a cosine and ends at i1") {

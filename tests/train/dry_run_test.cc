@@ -76,6 +76,31 @@ TEST_CASE("FLOPs of a step fall with the density of what is sparse") {
         fmt::format("FLOPs a step {} at step 0, {} at the last", expected(1), expected(kLive)));
 }
 
+TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the last refresh") {
+  const std::vector<std::string> overrides{"train.steps=200", "sparsity.0.every=30",
+                                           "sparsity.0.schedule.begin=10",
+                                           "sparsity.0.schedule.end=90"};
+  const double tokens = 8.0 * 128;
+  const double mlp = 2 * 4 * 2.0 * 256 * 1024;  // of one product
+  const double rest = 6 * (4 * 4.0 * 256 * 256 + 1024.0 * 256) + 4 * 14 * 64.5 * 256;
+  double flops = 0;
+  double live = 256;
+  for (int step = 0; step < 200; ++step) {
+    const bool refreshes = step == 10 || step == 40 || step == 70 || step == 90;
+    if (refreshes) {
+      const double left = 1 - (step - 10) / 80.0;
+      live = 256 - std::round(256 * 0.8 * (1 - left * left * left));
+    }
+    const bool grows = refreshes && step < 90;
+    flops += tokens * (rest + mlp * (live / 256 * (grows ? 2 : 3) + (grows ? 1 : 0)));
+  }
+  CHECK(line_of(report_of("gpt-tiny-blast", overrides), "FLOPs of the run")
+            .starts_with(fmt::format("FLOPs of the run {:.4e} over 200 steps", flops)));
+  // Steps between refreshes are not gone through one by one.
+  CHECK_FALSE(report_of("gpt-tiny-blast", {"train.steps=1000000000000", "sparsity.0.every=100000"})
+                  .empty());
+}
+
 TEST_CASE("the memory of a run on a GPU is what nvidia-smi shows there, within 3 %") {
   struct Case {
     std::string recipe;
