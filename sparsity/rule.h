@@ -58,6 +58,13 @@ struct Sharpness {
   friend bool operator==(const Sharpness&, const Sharpness&) = default;
 };
 
+/// Where in a recipe something was written, such as `recipe.yaml:31: sparsity.0.match`, for
+/// messages: no part of what it says, so that all are equal.
+struct Origin {
+  std::string text;
+  friend bool operator==(const Origin& /*a*/, const Origin& /*b*/) { return true; }
+};
+
 /// One entry of a recipe's `sparsity` list, every slot filled, every step resolved.
 struct SparsityRule {
   std::vector<std::string> match;  // globs over parameter names; the first rule that fits wins
@@ -78,6 +85,7 @@ struct SparsityRule {
   Sharpness sharpness;                       // of score: soft_magnitude
   std::int64_t keep_dense_first = 0;         // transformer blocks at either end left dense
   std::int64_t keep_dense_last = 0;
+  Origin match_origin;  // of `match`; empty if unknown
   friend bool operator==(const SparsityRule&, const SparsityRule&) = default;
 };
 

@@ -79,7 +79,9 @@ Sparsifier::Sparsifier(std::vector<SparsityRule> rules, const std::vector<Linear
     }
   }
   for (std::size_t i = 0; i < rules_.size(); ++i) {
-    require<ConfigError>(used[i], "sparsity.{}: no linear weight is matched first by '{}'", i,
+    const std::string& origin = rules_[i].match_origin.text;
+    require<ConfigError>(used[i], "{}: no linear weight is matched first by '{}'",
+                         origin.empty() ? fmt::format("sparsity.{}.match", i) : origin,
                          fmt::join(rules_[i].match, "', '"));
   }
   build_pools();

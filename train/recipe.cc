@@ -116,7 +116,10 @@ Recipe parse_recipe(std::string_view text, std::string_view source_name,
   reader.fill(schema.recipe, "", recipe);
   recipe.sparsity.resize(tree.list_size());
   for (std::size_t i = 0; i < recipe.sparsity.size(); ++i) {
-    reader.fill(schema.rule, fmt::format("{}.{}.", kRuleList, i), recipe.sparsity[i]);
+    const std::string prefix = fmt::format("{}.{}.", kRuleList, i);
+    reader.fill(schema.rule, prefix, recipe.sparsity[i]);
+    const std::string match = prefix + "match";
+    recipe.sparsity[i].match_origin.text = origin_of(tree.place_of(match), match);
   }
   fit_to_images(recipe);
   resolve_steps(schema, recipe);

@@ -7,15 +7,22 @@
 
 namespace hew::train {
 
-void Problems::add(const Place& place, std::string_view key, std::string_view what) {
-  const bool in_file = place.override_key.empty();
+std::string origin_of(const Place& place, std::string_view key) {
   std::string text = place.source;
   if (place.line > 0)
     text += fmt::format(":{}", place.line);
-  if (!key.empty() && (in_file || key != place.override_key))
+  if (!key.empty() && (place.override_key.empty() || key != place.override_key))
     text += fmt::format(": {}", key);
+  return text;
+}
+
+void Problems::add(const Place& place, std::string_view key, std::string_view what) {
+  const bool in_file = place.override_key.empty();
+  std::string text = origin_of(place, key);
   text += fmt::format(": {}", what);
-  std::replace(text.begin(), text.end(), '\n', ' ');  // a value may hold one; a problem is one line
+  // A value may hold any character; a problem is one line.
+  std::ranges::replace_if(
+      text, [](char c) { return static_cast<unsigned char>(c) < ' '; }, ' ');
   problems_.push_back({in_file ? place.line : std::numeric_limits<int>::max(), std::move(text)});
 }
 

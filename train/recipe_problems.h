@@ -13,10 +13,13 @@ struct Place {
   std::string override_key;  // "optim.lr"; empty in a file
 };
 
+/// "recipe.yaml:12: optim.lr"; of an override what was written alone, if it names the key. `key`
+/// may be empty where the text has no key to blame.
+std::string origin_of(const Place& place, std::string_view key);
+
 /// Mistakes of one recipe, collected so that the user sees all of them at once.
 class Problems {
  public:
-  /// `key` may be empty where the text has no key to blame.
   void add(const Place& place, std::string_view key, std::string_view what);
   bool empty() const { return problems_.empty(); }
   /// Throws ConfigError, a line for each problem: those of the file by line, then those of

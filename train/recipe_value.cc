@@ -55,7 +55,8 @@ bool read_value(const YAML::Node& node, bool& out) {
 }
 
 bool read_value(const YAML::Node& node, std::string& out) {
-  if (!node.IsScalar())
+  // A name with a zero byte is cut there by the system.
+  if (!node.IsScalar() || node.Scalar().find('\0') != std::string::npos)
     return false;
   out = node.Scalar();
   return true;
@@ -64,7 +65,8 @@ bool read_value(const YAML::Node& node, std::string& out) {
 bool read_value(const YAML::Node& node, StringList& out) {
   StringList values;
   if (node.IsScalar()) {
-    values.push_back(node.Scalar());
+    if (!read_value(node, values.emplace_back()))
+      return false;
   } else if (node.IsSequence()) {
     for (const YAML::Node& item : node) {
       if (!read_value(item, values.emplace_back()))

@@ -52,7 +52,15 @@ TEST_CASE("rules select by name, the first that fits wins, and outer blocks can 
 
 TEST_CASE("a rule that selects nothing, and rules that share a top-k but differ, are errors") {
   Model model;
-  CHECK_THROWS_AS(Sparsifier({rule("blocks.*.attn.*")}, model.weights, 3, 1), ConfigError);
+  SparsityRule nothing = rule("blocks.*.attn.*");
+  CHECK_THROWS_WITH_AS(Sparsifier({nothing}, model.weights, 3, 1),
+                       "sparsity.0.match: no linear weight is matched first by 'blocks.*.attn.*'",
+                       ConfigError);
+  nothing.match_origin.text = "r.yaml:3: sparsity.0.match";
+  CHECK_THROWS_WITH_AS(
+      Sparsifier({nothing}, model.weights, 3, 1),
+      "r.yaml:3: sparsity.0.match: no linear weight is matched first by 'blocks.*.attn.*'",
+      ConfigError);
   CHECK_THROWS_AS(Sparsifier({rule("blocks.*"), rule("blocks.1.*")}, model.weights, 3, 1),
                   ConfigError);
   SparsityRule a = rule("blocks.*.up.weight");

@@ -86,6 +86,22 @@ TEST_CASE("defaults fill what the recipe leaves out, by family where they differ
   CHECK(llama.model.activation == hew::kernels::Activation::kSilu);
 }
 
+TEST_CASE("a text with a zero byte, which no file name can have, is refused in one line") {
+  CHECK(errors_of(replaced(kDense, "dir: runs/a", "dir: \"a\\0b\"")) ==
+        "r.yaml:2: run.dir: got 'a b', expected a text that is not empty");
+  CHECK(errors_of(replaced(kDense, "train: a.h5", "train: \"a\\0b\"")) ==
+        "r.yaml:10: data.train: got 'a b', expected a text or list of texts");
+}
+
+TEST_CASE("a rule knows where its `match` was written, which is no part of what it says") {
+  const SparsityRule rule = parse_recipe(kSparse, "r.yaml").sparsity.at(0);
+  CHECK(rule.match_origin.text == "r.yaml:17: sparsity.0.match");
+  const SparsityRule other =
+      parse_recipe(kSparse, "r.yaml", {"sparsity.0.match=blocks.*.mlp.*.weight"}).sparsity.at(0);
+  CHECK(other.match_origin.text == "command line: sparsity.0.match=blocks.*.mlp.*.weight");
+  CHECK(rule == other);
+}
+
 TEST_CASE("a method fills the slots, and the rule's own keys come first") {
   const SparsityRule blast = parse_recipe(kSparse, "r.yaml").sparsity.at(0);
   CHECK(blast.score == Score::kMagnitude);
