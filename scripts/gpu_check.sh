@@ -3,7 +3,7 @@
 #
 # Usage: scripts/gpu_check.sh [--architectures LIST] [--jobs N] [--filter REGEX] [--sanitize]
 #   --architectures  CMake's list (default 80-real;90a-real)
-#   --jobs           tests at a time (default 4)
+#   --jobs           tests at a time (default: processors)
 #   --filter         only tests whose name fits
 #   --sanitize       each test once more under compute-sanitizer (scripts/sanitize_cuda.sh)
 # The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 architectures="80-real;90a-real"
-jobs=4
+jobs=$(nproc)
 filter=.
 sanitize=
 while [[ $# -gt 0 ]]; do
@@ -31,7 +31,7 @@ cmake --preset cuda -DCMAKE_CUDA_ARCHITECTURES="$architectures" > build-cuda/con
   { tail -n 30 build-cuda/configure.log && exit 1; }
 cmake --build build-cuda
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
-ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --parallel "$jobs" \
+scripts/with_mps.sh ctest --test-dir build-cuda --label-regex cuda --tests-regex "$filter" --parallel "$jobs" \
   --output-on-failure --no-tests=error --output-junit ctest.xml || echo "ctest: something failed"
 
 failed_by_sanitizer=0

@@ -7,6 +7,7 @@
 #   --only PART,…         of tests,kernels,train,torch,attention,scaling (default all)
 #   --sizes SIZE,…        of 124m,774m,1558m (default all)
 #   --limit SECONDS       time of one command (default 540)
+#   --jobs N              tests at a time (default: processors)
 #   --work DIR            logs; a part that is left out keeps what it has there
 #                         (default build-cuda/report)
 #   --no-build            take build-cuda as it is
@@ -21,6 +22,7 @@ all_parts=tests,kernels,train,torch,attention,scaling
 parts=$all_parts
 sizes=124m,774m,1558m
 limit=540
+jobs=$(nproc)
 build="build-cuda"
 work=$build/report
 output=docs/results/gpu-report.md
@@ -30,7 +32,7 @@ hew_options=()
 python=${PYTHON:-python3}
 
 usage() {
-  sed -n '2,18s/^# \{0,1\}//p' "$0"
+  sed -n '2,19s/^# \{0,1\}//p' "$0"
 }
 stop() {
   echo "gpu_report: $1" >&2
@@ -41,6 +43,7 @@ while [[ $# -gt 0 ]]; do
     --only) parts=${2:?--only needs parts} && shift ;;
     --sizes) sizes=${2:?--sizes needs sizes} && shift ;;
     --limit) limit=${2:?--limit needs seconds} && shift ;;
+    --jobs) jobs=${2:?--jobs needs a number} && shift ;;
     --work) work=${2:?--work needs a folder} && shift ;;
     --no-build) build_first= ;;
     --torch-options) read -ra torch_options <<< "${2?--torch-options needs text}" && shift ;;
@@ -61,6 +64,7 @@ for size in ${sizes//,/ }; do
   [[ -f recipes/gpt2-$size-cuda.yaml ]] || stop "no size $size"
 done
 [[ $limit =~ ^[1-9][0-9]*$ ]] || stop "--limit $limit: expected seconds"
+[[ $jobs =~ ^[1-9][0-9]*$ ]] || stop "--jobs $jobs: expected a number"
 command -v "$python" > /dev/null || stop "no $python"
 
 mkdir -p "$work" "$(dirname "$output")"
@@ -125,8 +129,8 @@ describe > "$work/machine.txt" 2> "$work/machine.err"
 
 if chosen tests; then
   rm -f "$work/tests.xml"
-  item tests ctest --test-dir "$build" --label-regex cuda --output-on-failure \
-    --no-tests=error --output-junit "$(realpath --relative-to="$build" "$work")/tests.xml"
+  item tests scripts/with_mps.sh ctest --test-dir "$build" --label-regex cuda --parallel "$jobs" \
+    --output-on-failure --no-tests=error --output-junit "$(realpath --relative-to="$build" "$work")/tests.xml"
 fi
 if chosen kernels; then
   item kernels "$build/hew" bench kernels
