@@ -1,6 +1,7 @@
 #include "app/bench_bsr_products.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <functional>
 #include <limits>
@@ -215,13 +216,12 @@ BsrLayerTimes time_layer(const BsrOperands& operands, const BsrWeight& weight,
                          const BenchTurns& turns) {
   const Stream& stream = operands.x.stream();
   kernels::FoldedWeight folded;
-  const Body forward =
-      sides_of(BsrProduct::kForward, operands, weight, &folded).sparse(weight.pattern);
-  const Body input_gradient =
-      sides_of(BsrProduct::kInputGradient, operands, weight, &folded).sparse(weight.pattern);
-  const Body sparse = [&, dvalues = weight.dvalues]() mutable {
+  const std::array sides{forward(operands, weight, &folded), weight_gradient(operands, weight),
+                         input_gradient(operands, weight, &folded)};
+  const Body sparse = [&, first = sides[0].sparse(weight.pattern),
+                       last = sides[2].sparse(weight.pattern), dvalues = weight.dvalues]() mutable {
     folded.drop();
-    forward();
+    first();
     Beside beside(stream);
     kernels::bsr_weight_gradient({.dy = operands.dy,
                                   .x = operands.x,
@@ -229,17 +229,24 @@ BsrLayerTimes time_layer(const BsrOperands& operands, const BsrWeight& weight,
                                   .dvalues = dvalues,
                                   .beside = &beside},
                                  stream);
-    input_gradient();
+    last();
   };
-  std::vector<Body> dense_products;
-  for (const BsrProduct product :
-       {BsrProduct::kForward, BsrProduct::kWeightGradient, BsrProduct::kInputGradient})
-    dense_products.push_back(sides_of(product, operands, weight).dense);
   const Body dense = [&] {
-    for (const Body& product : dense_products) product();
+    for (const Sides& product : sides) product.dense();
   };
+  for (const Sides& product : sides) {
+    Tensor result = product.result;
+    kernels::fill(std::numeric_limits<double>::quiet_NaN(), result, stream);
+  }
+  sparse();
+  dense();
+  BsrLayerTimes times;
+  for (const Sides& product : sides)
+    times.error = worse(times.error, relative_error(product.result, product.reference()));
   const std::vector<double> seconds = median_seconds(std::vector{sparse, dense}, turns, stream);
-  return {.sparse = seconds[0], .dense = seconds[1]};
+  times.sparse = seconds[0];
+  times.dense = seconds[1];
+  return times;
 }
 
 BsrRouteResults time_routes(BsrProduct product, const BsrOperands& operands,

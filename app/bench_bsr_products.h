@@ -66,11 +66,12 @@ double relative_error(const Tensor& result, Tensor reference);
 BsrTimes time_product(BsrProduct product, const BsrOperands& operands, const BsrWeight& weight,
                       const BenchTurns& turns);
 
-/// Seconds of forward, weight gradient and input gradient one after the other, as training has
-/// them: W is folded at most once, and copies out of a dense gradient go on beside what follows.
+/// Forward, weight gradient and input gradient one after the other, as training has them: W is
+/// folded at most once, and copies out of a dense gradient go on beside what follows.
 struct BsrLayerTimes {
-  double sparse = 0;
+  double sparse = 0;  // seconds
   double dense = 0;
+  double error = 0;  // the greatest of the three results'; NaN if any is
 };
 BsrLayerTimes time_layer(const BsrOperands& operands, const BsrWeight& weight,
                          const BenchTurns& turns);

@@ -16,6 +16,7 @@ namespace hew {
 namespace {
 
 constexpr const char* kSum = "all three";
+constexpr const char* kLayer = "layer";
 
 double geometric_mean(const std::vector<double>& values) {
   double sum = 0;
@@ -47,15 +48,15 @@ void BsrTable::begin_shape(const BsrShape& shape) {
                      shape.name.empty() ? "" : shape.name + " · ", shape.m, shape.n, shape.k,
                      options_.dtype, options_.pattern == "random" ? "" : options_.pattern + " · ",
                      ceilings_.words,
-                     options_.dispatch ? " · as in training: without the time to fold W, of all "
-                                         "three together with one fold"
+                     options_.dispatch ? " · W kept: without the time to fold W · layer: as in "
+                                         "training, with one fold"
                                        : ""));
   print_(fmt::format("{:<16}{:>6}{:>10}{:>10}{:>10}{:>9}{:>11}{:>9}{:>9}{:>8}{:>9}{:>9}{}{}",
                      "product", "block", "sparsity", "ms", "dense ms", "speed-up", "roofline",
                      parse_device(options_.device).is_cpu() ? "GFLOP/s" : "TFLOP/s", "dense",
                      "of peak", "bound", "error",
                      options_.pattern == "random" ? "" : "  over uniform",
-                     options_.dispatch ? " in training speed-up" : ""));
+                     options_.dispatch ? "   W kept ms speed-up" : ""));
 }
 
 void BsrTable::note(const std::string& text) {
@@ -76,7 +77,6 @@ BsrTable::Line BsrTable::line_of(const BsrCell& cell) const {
           .dense_seconds = cell.times.dense,
           .uniform_seconds = cell.times.uniform,
           .kept_seconds = cell.times.kept,
-          .kept_dense_seconds = cell.times.dense,
           .flops = cell.work.flops,
           .dense_flops = 2 * static_cast<double>(shape.m) * static_cast<double>(shape.n) *
                          static_cast<double>(shape.k),
@@ -127,7 +127,7 @@ void BsrTable::print_row(const Line& line) {
       dense_rate * unit, 100 * dense_rate / ceilings_.flops, line.bound, line.error,
       line.uniform_seconds > 0 ? fmt::format("{:>13.2f}x", line.over_uniform()) : "",
       line.kept_seconds > 0 ? fmt::format("{:>12.4f}{:>8.2f}x", line.kept_seconds * 1e3,
-                                          line.kept_dense_seconds / line.kept_seconds)
+                                          line.dense_seconds / line.kept_seconds)
                             : "",
       line.error <= kMaxBsrError ? "" : "  WRONG"));
 }
@@ -154,10 +154,16 @@ void BsrTable::add(const std::vector<BsrCell>& cells, const std::optional<BsrLay
   }
   if (cells.size() != EnumNames<BsrProduct>::kTable.size())
     return;
-  if (layer) {
-    sum.kept_seconds = layer->sparse;
-    sum.kept_dense_seconds = layer->dense;
-  }
+  if (!options_.json)
+    print_row(sum);
+  lines_.push_back(sum);
+  if (!layer)
+    return;
+  sum.product = kLayer;
+  sum.sparse_seconds = layer->sparse;
+  sum.dense_seconds = layer->dense;
+  sum.uniform_seconds = 0;
+  sum.error = layer->error;
   if (!options_.json)
     print_row(sum);
   lines_.push_back(sum);
@@ -197,6 +203,7 @@ void BsrTable::finish() {
     products.reserve(EnumNames<BsrProduct>::kTable.size() + 1);
     for (const auto& entry : EnumNames<BsrProduct>::kTable) products.emplace_back(entry.second);
     products.emplace_back(kSum);
+    products.emplace_back(kLayer);
     for (const std::string& product : products) {
       for (const std::int64_t block : options_.blocks) {
         std::vector<Line> group;

@@ -45,7 +45,7 @@ class BsrTable {
 
   void begin_shape(const BsrShape& shape);
   void note(const std::string& text);
-  /// All products of one weight, and perhaps the times of all three together.
+  /// All products of one weight, and perhaps the layer that they make.
   void add(const std::vector<BsrCell>& cells, const std::optional<BsrLayerTimes>& layer);
   /// The geometric mean of each product and block size, and the worst cell. Throws Error if the
   /// result of a cell was wrong.
@@ -61,8 +61,7 @@ class BsrTable {
     double sparse_seconds = 0;
     double dense_seconds = 0;
     double uniform_seconds = 0;
-    double kept_seconds = 0;  // without the fold of W; of all three: together; 0: the same
-    double kept_dense_seconds = 0;
+    double kept_seconds = 0;  // without the fold of W; 0: the same
     double flops = 0;
     double dense_flops = 0;
     double roofline_seconds = 0;

@@ -67,6 +67,22 @@ TEST_CASE("a product is held against the dense one, and one wrong block or eleme
   CHECK_FALSE(time_product(BsrProduct::kForward, operands, weight, kOnce).error <= 1);
 }
 
+TEST_CASE("a layer is its three products, and one wrong block shows") {
+  const Stream cpu = make_cpu_stream();
+  RandomTensors random(cpu);
+  const BsrOperands operands({.m = 37, .n = 44, .k = 30}, DType::kFloat32, random);
+  const BsrWeight weight(BsrPatternKind::kRandom, {.rows = 44, .cols = 30, .block = 8}, 0.5, random,
+                         operands);
+  const BsrLayerTimes times = time_layer(operands, weight, kOnce);
+  CHECK(times.error < kRight);
+  CHECK(times.sparse > 0);
+  CHECK(times.dense > 0);
+  BsrWeight wrong = weight;
+  wrong.values = weight.values.clone();
+  wrong.values.rows(0, 1).fill_zero();
+  CHECK(time_layer(operands, wrong, kOnce).error > 1e-2);
+}
+
 TEST_CASE("an uneven pattern comes with a uniform one of as many blocks") {
   const Stream cpu = make_cpu_stream();
   RandomTensors random(cpu);

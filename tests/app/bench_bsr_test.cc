@@ -85,6 +85,18 @@ TEST_CASE("bench bsr --tokens takes several numbers, and the place of a known sh
   CHECK(refusal_of(options) == "--tokens 0: expected 1 or more");
 }
 
+TEST_CASE("bench bsr --dispatch times a layer beside its products") {
+  BenchBsrOptions options = small();
+  options.json = false;
+  options.dispatch = true;
+  const std::vector<std::string> lines = lines_of(options);
+  const std::size_t table = 2 + 2 * 2 * 5;
+  REQUIRE(lines.size() == table + 2 + 5 * 2);
+  CHECK(lines[5].starts_with("all three"));
+  CHECK(lines[6].starts_with("layer"));
+  CHECK(lines.back().starts_with("layer"));
+}
+
 TEST_CASE("bench bsr prints a table with the sum of the products, then means over the cells") {
   BenchBsrOptions options = small();
   options.json = false;
