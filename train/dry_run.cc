@@ -58,6 +58,7 @@ WeightCost cost_at(const Recipe& recipe, const SparseModel& parts, const Paramet
 double flops_at(const Recipe& recipe, const SparseModel& parts,
                 const std::vector<ParameterRow>& linear, std::int64_t step) {
   std::vector<WeightCost> costs;
+  costs.reserve(linear.size());
   for (const ParameterRow& row : linear) costs.push_back(cost_at(recipe, parts, row, step));
   return step_flops(recipe.model, recipe.train.batch, costs);
 }
