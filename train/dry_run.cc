@@ -182,6 +182,11 @@ std::string dry_run_report(Recipe recipe, int ranks, const Stream& stream,
   text += fmt::format(
       "FLOPs of the run  {:.4e} over {} steps, {:.3e} {}\n", total, recipe.train.steps,
       static_cast<double>(work.amount) * static_cast<double>(recipe.train.steps), work.unit);
+  const bool adds = std::ranges::any_of(recipe.sparsity, [](const sparsity::SparsityRule& rule) {
+    return rule.regrow == sparsity::Regrow::kUnion && rule.growth != sparsity::Growth::kNone;
+  });
+  if (adds)
+    text += "                  without the blocks that `regrow: union` adds to the schedule's\n";
   return text;
 }
 

@@ -96,6 +96,9 @@ TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the last re
   }
   CHECK(line_of(report_of("gpt-tiny-blast", overrides), "FLOPs of the run")
             .starts_with(fmt::format("FLOPs of the run {:.4e} over 200 steps", flops)));
+  const std::string words = "`regrow: union` adds";
+  CHECK(report_of("gpt-tiny-blast").find(words) != std::string::npos);
+  CHECK(report_of("gpt-tiny-blast", {"sparsity.0.regrow=swap"}).find(words) == std::string::npos);
   // Steps between refreshes are not gone through one by one.
   CHECK_FALSE(report_of("gpt-tiny-blast", {"train.steps=1000000000000", "sparsity.0.every=100000"})
                   .empty());
