@@ -31,7 +31,7 @@ TEST_CASE("bench kernels runs all kernels and prints a line for each") {
   for (const char* dtype : {"bf16", "tf32", "fp32"}) {
     const std::vector<std::string> lines =
         lines_of({.dtype = dtype, .repeat = 1, .scale = 1.0 / 4096});
-    REQUIRE(lines.size() == 2 + 102);  // in front: the device, and the copy
+    REQUIRE(lines.size() == 2 + 103);  // in front: the device, and the copy
     CHECK(lines[1].starts_with("copy "));
     for (std::size_t i = 1; i < lines.size(); ++i) {
       CHECK_MESSAGE(std::isfinite(milliseconds(lines[i])), lines[i]);
