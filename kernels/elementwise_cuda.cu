@@ -273,16 +273,15 @@ void sum_rows(Cuda backend, const D* x, ComputeType<D>* y, std::int64_t outer, s
   const std::int64_t chunk_rows =
       std::max(kMinRows, ceil_div(outer, few ? kFewChunks : kMaxChunks));
   const std::int64_t chunks = std::max<std::int64_t>(1, ceil_div(outer, chunk_rows));
-  const bool here = chunks > 1 && chunks <= kFewChunks && across <= Arrivals::kCounters;
+  const bool here = chunks > 1 && chunks <= kFewChunks;
   Tensor partial = Tensor::empty({chunks == 1 ? 0 : chunks, inner}, kDTypeOf<A>, backend.stream);
-  const SumRows<D> args{
-      .x = x,
-      .partial = chunks == 1 ? y : partial.data<A>(),
-      .y = y,
-      .outer = outer,
-      .inner = inner,
-      .chunk_rows = chunk_rows,
-      .arrivals = here ? backend.stream.state->get<Arrivals>(backend.stream).data() : nullptr};
+  const SumRows<D> args{.x = x,
+                        .partial = chunks == 1 ? y : partial.data<A>(),
+                        .y = y,
+                        .outer = outer,
+                        .inner = inner,
+                        .chunk_rows = chunk_rows,
+                        .arrivals = here ? arrivals_of(backend, across) : nullptr};
   const dim3 grid(static_cast<unsigned int>(across), static_cast<unsigned int>(chunks));
   const dim3 block(kWarp, kRowsAtOnce);
   if (packs)

@@ -352,13 +352,12 @@ void sum_runs(Cuda backend, const IdGroups& groups, const ConstView& dy, const V
   if (blocks == 0)
     return;
   Tensor pieces = Tensor::empty({2 * tiles, width}, kDTypeOf<A>, backend.stream);
-  Tensor arrivals = Tensor::zeros({tiles, slabs}, DType::kInt32, backend.stream);
   const RunSums<D, A> args{.entries = entries_of(groups),
                            .ranges = ranges_of(groups),
                            .dy = elements<T>(dy),
                            .dtable = elements<A>(dtable),
                            .pieces = pieces.data<A>(),
-                           .arrivals = arrivals.data<std::int32_t>(),
+                           .arrivals = arrivals_of(backend, tiles * slabs),
                            .count = static_cast<std::int32_t>(count),
                            .tile = tile,
                            .tiles = static_cast<std::int32_t>(tiles),
