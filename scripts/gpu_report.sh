@@ -14,7 +14,8 @@
 #   --torch-options TEXT  for tests/bench/gpt2_torch.py, such as "--attention cudnn"
 #   --hew-options TEXT    overrides of the recipes, such as "train.recompute=blocks"
 # PYTHON names the Python that has PyTorch (default python3). With train and torch both chosen, hew is
-# timed before and after PyTorch, and the slower of the two counts.
+# timed before and after PyTorch, and the slower of the two counts. Attention is timed with the cuDNN
+# that hew links, and with the one that PyTorch brings, where it brings one.
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit 1
 
@@ -32,7 +33,7 @@ hew_options=()
 python=${PYTHON:-python3}
 
 usage() {
-  sed -n '2,19s/^# \{0,1\}//p' "$0"
+  sed -n '2,20s/^# \{0,1\}//p' "$0"
 }
 stop() {
   echo "gpu_report: $1" >&2
@@ -110,6 +111,9 @@ END
     done
 }
 
+# The folder of PyTorch's own cuDNN; empty if it has none.
+torch_cudnn=$("$python" -c 'import nvidia.cudnn as it; print(it.__path__[0] + "/lib")' 2> /dev/null)
+
 gpus() {
   nvidia-smi --list-gpus 2> /dev/null | grep -c '^GPU'
 }
@@ -136,7 +140,12 @@ if chosen kernels; then
   item kernels "$build/hew" bench kernels
 fi
 if chosen attention; then
+  item attention-hew "$build/hew" bench kernels --only attention
   item attention "$python" tests/bench/attention_torch.py
+  if [[ -d $torch_cudnn ]]; then
+    item attention-hew-same env LD_LIBRARY_PATH="$torch_cudnn" \
+      "$build/hew" bench kernels --only attention
+  fi
 fi
 
 corpus=$work/random.bin

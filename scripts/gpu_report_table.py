@@ -153,24 +153,27 @@ def hew_attention_ms(text: str, head: int, tokens: int) -> float | None:
 
 
 def attention_rows(logs: Logs) -> list[str]:
-    theirs, ours = logs.item("attention"), logs.item("kernels")
+    theirs = logs.item("attention")
     best = [record for record in theirs.records if record.get("best")]
     if not best:
         words = theirs.words or "failed: no figures"
         return [row("attention, forward and backward", NOTHING, words, NOTHING, "1.0x")]
     rows = []
-    for record in best:
-        torch_ms = record["forward_backward_ms"]
-        hew_ms = hew_attention_ms(ours.text, record["head"], record["tokens"])
-        rows.append(
-            row(
-                f"attention, forward and backward, D={record['head']}, T={record['tokens']}",
-                f"{hew_ms:.3f} ms" if hew_ms else ours.words or "not reported",
-                f"{torch_ms:.3f} ms ({record['backend']})",
-                f"{torch_ms / hew_ms:.3f}x" if hew_ms else NOTHING,
-                "1.0x",
+    for name, words in {"attention-hew": "", "attention-hew-same": ", PyTorch's cuDNN"}.items():
+        ours = logs.item(name)
+        for record in best:
+            torch_ms = record["forward_backward_ms"]
+            hew_ms = hew_attention_ms(ours.text, record["head"], record["tokens"])
+            rows.append(
+                row(
+                    f"attention, forward and backward, D={record['head']}, T={record['tokens']}"
+                    + words,
+                    f"{hew_ms:.3f} ms" if hew_ms else ours.words or "not reported",
+                    f"{torch_ms:.3f} ms ({record['backend']})",
+                    f"{torch_ms / hew_ms:.3f}x" if hew_ms else NOTHING,
+                    "1.0x",
+                )
             )
-        )
     return rows
 
 

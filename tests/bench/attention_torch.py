@@ -2,9 +2,10 @@
 """Times PyTorch's scaled_dot_product_attention, forward and backward, causal, bf16, by backend.
 
 The number of tokens stays, so T=4096 means fewer sequences than T=1024. q, k, v and the gradient of
-the output are contiguous [B, T, H, D], transposed to [B, H, T, D] as in a model. The backends take
-turns within one loop, and each figure is the median between CUDA events. One JSON line a backend
-and shape, then one with the best of each shape ("best": true). `hew bench kernels` times the same.
+the output are contiguous [B, T, H, D], transposed to [B, H, T, D] as in a model. Each backend runs
+by itself, back to back, as `hew bench kernels --only attention` does (beside a slower one the GPU
+stays cooler, and its clock higher). Each figure is the median between CUDA events. One JSON line a
+backend and shape, then one with the best of each shape ("best": true).
 """
 
 import argparse
@@ -92,49 +93,46 @@ def make_passes(case: Case, backend: str) -> tuple[Callable[[], None], Callable[
     return forward, both
 
 
-def time_in_turns(
-    passes: dict[str, Callable[[], None]], warmup: int, repeats: int
-) -> dict[str, float]:
-    """Median milliseconds of each."""
+def median_ms(run: Callable[[], None], warmup: int, repeats: int) -> float:
     import torch
 
-    marks: dict[str, list[tuple[torch.cuda.Event, torch.cuda.Event]]] = {n: [] for n in passes}
+    marks: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
     for turn in range(warmup + repeats):
-        for name, run in passes.items():
-            start = torch.cuda.Event(enable_timing=True)
-            end = torch.cuda.Event(enable_timing=True)
-            start.record()
-            run()
-            end.record()
-            if turn >= warmup:
-                marks[name].append((start, end))
+        start = torch.cuda.Event(enable_timing=True)
+        end = torch.cuda.Event(enable_timing=True)
+        start.record()
+        run()
+        end.record()
+        if turn >= warmup:
+            marks.append((start, end))
     torch.cuda.synchronize()
-    return {n: statistics.median(a.elapsed_time(b) for a, b in m) for n, m in marks.items()}
+    return statistics.median(start.elapsed_time(end) for start, end in marks)
 
 
 def measure(case: Case, arguments: argparse.Namespace) -> list[dict[str, object]]:
     """A record for each backend that can do the case."""
-    forward, both = {}, {}
+    records = []
     for backend in arguments.backends:
         try:
-            forward[backend], both[backend] = make_passes(case, backend)
+            forward, both = make_passes(case, backend)
         except RuntimeError as error:
             print(f"attention_torch: {backend}: {case}: {error}", file=sys.stderr)
-    forward_ms = time_in_turns(forward, arguments.warmup, arguments.repeats)
-    both_ms = time_in_turns(both, arguments.warmup, arguments.repeats)
-    return [
-        {
-            "side": "torch",
-            "op": "attention",
-            **dataclasses.asdict(case),
-            "backend": backend,
-            "forward_ms": round(forward_ms[backend], 4),
-            "forward_backward_ms": round(both_ms[backend], 4),
-            "forward_tflops": round(case.tflop(2) / forward_ms[backend] * 1e3, 1),
-            "forward_backward_tflops": round(case.tflop(7) / both_ms[backend] * 1e3, 1),
-        }
-        for backend in both
-    ]
+            continue
+        forward_ms = median_ms(forward, arguments.warmup, arguments.repeats)
+        both_ms = median_ms(both, arguments.warmup, arguments.repeats)
+        records.append(
+            {
+                "side": "torch",
+                "op": "attention",
+                **dataclasses.asdict(case),
+                "backend": backend,
+                "forward_ms": round(forward_ms, 4),
+                "forward_backward_ms": round(both_ms, 4),
+                "forward_tflops": round(case.tflop(2) / forward_ms * 1e3, 1),
+                "forward_backward_tflops": round(case.tflop(7) / both_ms * 1e3, 1),
+            }
+        )
+    return records
 
 
 def main() -> int:
