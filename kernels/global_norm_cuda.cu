@@ -1,5 +1,6 @@
 #include <limits>
 
+#include "kernels/dependents.cuh"
 #include "kernels/global_norm.h"
 #include "kernels/launch.cuh"
 #include "kernels/reduce.cuh"
@@ -63,6 +64,7 @@ __global__ void __launch_bounds__(kThreads)
   } else {
     sum = chunk_squares<__nv_bfloat16>(e, begin, size);
   }
+  allow_next_kernel();
   sum = block_sum<kThreads>(sum);
   if (threadIdx.x == 0)
     partial[blockIdx.x] = sum;
@@ -76,11 +78,12 @@ __global__ void __launch_bounds__(kFinishThreads)
   if (threadIdx.x == 0)
     bad = count;
   __syncthreads();
+  await_kernel_before();
   const int lane = static_cast<int>(threadIdx.x) % kWarp;
   for (int i = static_cast<int>(threadIdx.x) / kWarp; i < count; i += kFinishThreads / kWarp) {
     const std::int64_t end = i + 1 < count ? entries[i + 1].first_chunk : chunks;
     double sum = 0;
-#pragma unroll 8
+#pragma unroll 16
     for (std::int64_t c = entries[i].first_chunk + lane; c < end; c += kWarp) sum += partial[c];
     sum = warp_sum(sum);
     if (lane == 0) {
@@ -130,10 +133,9 @@ void global_norm(Cuda backend, std::span<const ConstView> gradients, double max_
         entries_of<Entry>(table), count, partial.data<double>());
     check_launch("global_norm");
   }
-  finish_kernel<<<1, kFinishThreads, 0, native(backend)>>>(entries_of<Entry>(table), count, chunks,
-                                                           partial.data<double>(), max_norm,
-                                                           result.as<double>());
-  check_launch("global_norm");
+  launch_dependent(backend, finish_kernel, dim3(1), kFinishThreads, 0, entries_of<Entry>(table),
+                   count, chunks, static_cast<const double*>(partial.data<double>()), max_norm,
+                   result.as<double>());
 }
 
 }  // namespace hew::kernels
