@@ -115,8 +115,9 @@ std::int64_t find_split(const TextInputs& inputs, Documents documents, double fr
   const double wanted = fraction * total;
   const bool fits = by_document > 0 && tail >= 0.5 * wanted && tail <= 2 * wanted;
   const std::int64_t split = fits ? by_document : by_line;
-  require<ConfigError>(split > 0, "a held-out fraction of {} leaves a part of {} bytes empty",
-                       fraction, inputs.bytes());
+  require<ConfigError>(
+      split > 0, "{}: all text is one line of {} bytes; a held-out part begins where a line does",
+      inputs.path(0), inputs.bytes());
   return split;
 }
 

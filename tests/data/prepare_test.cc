@@ -78,7 +78,12 @@ TEST_CASE("the held-out part is the tail, cut between documents where that fits"
   CHECK(text_of(job.options.output) == "1\n2\n3\n4\n5\n6\n7\n8\n|");
   CHECK(text_of(job.options.valid_output) == "9\n0\n|");
   job.write("one line only\n");
-  CHECK_THROWS_AS(prepare_corpus(job.options), ConfigError);
+  const std::string path = job.scratch / "in.txt";
+  CHECK_THROWS_WITH_AS(
+      prepare_corpus(job.options),
+      (path + ": all text is one line of 14 bytes; a held-out part begins where a line does")
+          .c_str(),
+      ConfigError);
 }
 
 TEST_CASE("a long document is encoded as if at once") {
