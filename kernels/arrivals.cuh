@@ -23,9 +23,10 @@ class Arrivals {
   int* counters(std::int64_t count, const Stream& stream) {
     if (count > count_) {
       release();
-      count_ = std::max(count, kFewest);
-      data_ = allocator_->allocate(bytes());
-      cuda::zero(data_, bytes(), stream);
+      const std::int64_t grown = std::max(count, kFewest);
+      data_ = allocator_->allocate(bytes(grown));  // may throw
+      count_ = grown;
+      cuda::zero(data_, bytes(grown), stream);
     }
     return static_cast<int*>(data_);
   }
@@ -33,10 +34,12 @@ class Arrivals {
  private:
   static constexpr std::int64_t kFewest = 1024;
 
-  std::int64_t bytes() const { return count_ * static_cast<std::int64_t>(sizeof(int)); }
+  static std::int64_t bytes(std::int64_t count) {
+    return count * static_cast<std::int64_t>(sizeof(int));
+  }
   void release() {
     if (data_ != nullptr)
-      allocator_->release(data_, bytes());
+      allocator_->release(data_, bytes(count_));
     data_ = nullptr;
     count_ = 0;
   }
