@@ -57,9 +57,10 @@ std::int64_t selected_at(const SparsityRule& rule, std::int64_t step) {
     return rule.freeze_scores_at ? std::min(step, rule.freeze_scores_at->step) : step;
   const std::int64_t begin = rule.schedule.begin.step;
   const std::int64_t end = rule.schedule.end.step;
-  if (rule.every == 0 || step < begin)
+  const std::int64_t before = step - 1;
+  if (rule.every == 0 || before < begin)
     return 0;
-  return step >= end ? end : step - (step - begin) % rule.every;
+  return before >= end ? end : before - (before - begin) % rule.every;
 }
 
 std::int64_t next_change(const SparsityRule& rule, std::int64_t step) {

@@ -18,8 +18,9 @@ double sparsity_at(const SparsitySchedule& schedule, std::int64_t step);
 /// mask) nowhere.
 bool refreshes_at(const SparsityRule& rule, std::int64_t step);
 
-/// The step whose wanted sparsity the mask of `step` has: the last refresh, 0 before the first;
-/// where masks are selected anew in every forward `step` itself, until the scores freeze.
+/// The step whose wanted sparsity the mask has that `step` computes with: the last refresh before
+/// it, since its own comes after its products, and 0 until there has been one; where masks are
+/// selected anew in every forward `step` itself, until the scores freeze.
 std::int64_t selected_at(const SparsityRule& rule, std::int64_t step);
 
 /// A step after `step` until which the wanted sparsity of selected_at(), refreshes_at() and whether

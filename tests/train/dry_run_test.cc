@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "core/error.h"
+#include "tests/train/tiny_run.h"
 #include "train/memory_check.h"
 #include "train/stored_model.h"
+#include "train/trained_model.h"
 
 namespace hew::train {
 namespace {
@@ -76,7 +78,7 @@ TEST_CASE("FLOPs of a step fall with the density of what is sparse") {
         fmt::format("FLOPs a step {} at step 0, {} at the last", expected(1), expected(kLive)));
 }
 
-TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the last refresh") {
+TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the refresh before") {
   const std::vector<std::string> overrides{"train.steps=200", "sparsity.0.every=30",
                                            "sparsity.0.schedule.begin=10",
                                            "sparsity.0.schedule.end=90"};
@@ -87,12 +89,12 @@ TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the last re
   double live = 256;
   for (int step = 0; step < 200; ++step) {
     const bool refreshes = step == 10 || step == 40 || step == 70 || step == 90;
+    const bool grows = refreshes && step < 90;
+    flops += tokens * (rest + mlp * (live / 256 * (grows ? 2 : 3) + (grows ? 1 : 0)));
     if (refreshes) {
       const double left = 1 - (step - 10) / 80.0;
       live = 256 - std::round(256 * 0.8 * (1 - left * left * left));
     }
-    const bool grows = refreshes && step < 90;
-    flops += tokens * (rest + mlp * (live / 256 * (grows ? 2 : 3) + (grows ? 1 : 0)));
   }
   CHECK(line_of(report_of("gpt-tiny-blast", overrides), "FLOPs of the run")
             .starts_with(fmt::format("FLOPs of the run {:.4e} over 200 steps", flops)));
@@ -102,6 +104,25 @@ TEST_CASE("FLOPs of a run are those of its steps, whose masks are of the last re
   // Steps between refreshes are not gone through one by one.
   CHECK_FALSE(report_of("gpt-tiny-blast", {"train.steps=1000000000000", "sparsity.0.every=100000"})
                   .empty());
+}
+
+TEST_CASE("a run counts the FLOPs that its dry run expects") {
+  dist::LocalCommunicator alone;
+  const test::Scratch scratch;
+  const test::TinyRuns runs(scratch.path(), alone);
+  for (const std::string method : {"blast", "ema", "rigl", "supermask", "spartan"}) {
+    CAPTURE(method);
+    std::vector<std::string> overrides = test::sparsity_overrides(method);
+    if (method == "blast" || method == "ema")
+      overrides.emplace_back("sparsity.0.regrow=swap");
+    const Recipe recipe = runs.recipe(method, overrides);
+    const std::string expected =
+        line_of(dry_run_report(recipe, 1, make_cpu_stream()), "FLOPs of the run");
+    test::run_training(recipe, alone);
+    const double counted =
+        load_trained_model(runs.directory(method), make_cpu_stream()).progress.flops;
+    CHECK(expected.starts_with(fmt::format("FLOPs of the run {:.4e} over 100 steps", counted)));
+  }
 }
 
 TEST_CASE("the memory of a run on a GPU is what nvidia-smi shows there, within 3 %") {
