@@ -3,7 +3,7 @@
 #
 # Usage: scripts/gpu_check.sh [--architectures LIST] [--jobs N] [--filter REGEX] [--sanitize]
 #   --architectures  CMake's list (default 80-real;90a-real)
-#   --jobs           tests at a time (default: processors)
+#   --jobs           tests at a time (default: processors, at most 24)
 #   --filter         only tests whose name fits
 #   --sanitize       each test once more under compute-sanitizer (scripts/sanitize_cuda.sh)
 # The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
@@ -11,7 +11,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 architectures="80-real;90a-real"
-jobs=$(nproc)
+jobs=$(($(nproc) < 24 ? $(nproc) : 24)) # one GPU and one server of MPS have room for so many
 filter=.
 sanitize=
 while [[ $# -gt 0 ]]; do

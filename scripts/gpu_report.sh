@@ -7,7 +7,7 @@
 #   --only PART,…         of tests,kernels,train,torch,attention,scaling (default all)
 #   --sizes SIZE,…        of 124m,774m,1558m (default all)
 #   --limit SECONDS       time of one command (default 540)
-#   --jobs N              tests at a time (default: processors)
+#   --jobs N              tests at a time (default: processors, at most 24)
 #   --work DIR            logs; a part that is left out keeps what it has there
 #                         (default build-cuda/report)
 #   --no-build            take build-cuda as it is
@@ -23,7 +23,7 @@ all_parts=tests,kernels,train,torch,attention,scaling
 parts=$all_parts
 sizes=124m,774m,1558m
 limit=540
-jobs=$(nproc)
+jobs=$(($(nproc) < 24 ? $(nproc) : 24))
 build="build-cuda"
 work=$build/report
 output=docs/results/gpu-report.md
@@ -142,8 +142,10 @@ fi
 if chosen attention; then
   item attention-hew "$build/hew" bench kernels --only attention
   item attention "$python" tests/bench/attention_torch.py
+  clear_items attention-hew-same
   if [[ -d $torch_cudnn ]]; then
-    item attention-hew-same env LD_LIBRARY_PATH="$torch_cudnn" \
+    item attention-hew-same \
+      env LD_LIBRARY_PATH="$torch_cudnn${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}" \
       "$build/hew" bench kernels --only attention
   fi
 fi
