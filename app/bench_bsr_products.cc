@@ -7,6 +7,7 @@
 #include <limits>
 #include <vector>
 
+#include "core/beside.h"
 #include "kernels/bsr.h"
 #include "kernels/elementwise.h"
 #include "kernels/folded_weight.h"

@@ -2,10 +2,13 @@
 
 #include <cstdint>
 
-#include "core/beside.h"
 #include "core/tensor.h"
 #include "kernels/activation.h"
 #include "kernels/dispatch.h"
+
+namespace hew {
+class Beside;
+}
 
 namespace hew::kernels {
 

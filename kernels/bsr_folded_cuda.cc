@@ -1,5 +1,6 @@
 #include "kernels/bsr_folded_cuda.h"
 
+#include "core/beside.h"
 #include "kernels/blocks.h"
 #include "kernels/bsr_routes.h"
 #include "kernels/elementwise.h"

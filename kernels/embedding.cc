@@ -27,6 +27,7 @@ void embedding_forward(const ConstView& ids, const ConstView& table, const View&
 
 IdGroups group_ids(const Tensor& ids, std::int64_t rows, const Stream& stream) {
   require_dtype("group_ids", "ids", ids, DType::kInt32);
+  require<ShapeError>(rows > 0, "[group_ids] ids are of {} rows, expected at least one", rows);
   // Ids are ids: of the types to dispatch on, any one will do.
   IdGroups groups;
   dispatch("group_ids", ids.device(), stream, DType::kFloat64,

@@ -23,8 +23,8 @@ struct IdGroups {
   std::vector<Tensor> scratch;  // in use until the other two are made
 };
 
-/// Groups of the ids of a table of so many rows, at least one. On the CPU there is nothing to do.
-/// Throws DtypeError, and on a GPU ShapeError for more than 2³⁰ ids or rows.
+/// Groups of the ids of a table of so many rows. On the CPU there is nothing to do. Throws
+/// DtypeError, and ShapeError without rows, on a GPU also for more than 2³⁰ ids or rows.
 IdGroups group_ids(const Tensor& ids, std::int64_t rows, const Stream& stream);
 
 /// dtable[i, :] ← Σ over positions with id i of dy, in a fixed order; zero elsewhere. With

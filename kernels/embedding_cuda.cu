@@ -93,11 +93,11 @@ void embedding_backward(Cuda backend, const IdGroups& groups, const ConstView& d
   const std::int64_t width = dtable.shape[1];
   const bool packs = packable(dy.data, dtable.data);
   if (packs && width % kPack == 0) {
-    sum_runs<kPack, T>(backend, groups, dy, dtable, accumulate);
+    embedding::sum_runs<kPack, T>(backend, groups, dy, dtable, accumulate);
   } else if (packs && width % kPackOfSums == 0) {
-    sum_runs<kPackOfSums, T>(backend, groups, dy, dtable, accumulate);
+    embedding::sum_runs<kPackOfSums, T>(backend, groups, dy, dtable, accumulate);
   } else {
-    sum_runs<1, T>(backend, groups, dy, dtable, accumulate);
+    embedding::sum_runs<1, T>(backend, groups, dy, dtable, accumulate);
   }
 }
 

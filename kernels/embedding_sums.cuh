@@ -14,7 +14,7 @@
 /// The list is cut into tiles. A run of a tile's length at most belongs to the tile where it begins
 /// and goes straight to its row of the table. A longer one is cut into pieces of whole tiles, but
 /// for its ends; a piece belongs to its first tile, and the last one that is done adds them all up.
-namespace hew::kernels {
+namespace hew::kernels::embedding {
 
 constexpr int kMostSumThreads = 128;
 constexpr int kRing = 8;  // rows that a thread has under way
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(kMostSumThreads) run_sums_kernel(RunSums<D, A>
 
 // Long tiles leave few pieces, short ones fill the device. Only the count decides, so that the
 // order of sums is always the same.
-std::int32_t tile_of(std::int64_t count) {
+inline std::int32_t tile_of(std::int64_t count) {
   constexpr std::int64_t kMany = 1 << 17;
   return count < kMany ? 32 : 128;
 }
@@ -315,4 +315,4 @@ void sum_runs(Cuda backend, const IdGroups& groups, const ConstView& dy, const V
                    ring, args);
 }
 
-}  // namespace hew::kernels
+}  // namespace hew::kernels::embedding

@@ -2,6 +2,7 @@
 
 #include "autograd/linear_gradients.h"
 #include "autograd/variable.h"
+#include "core/beside.h"
 #include "kernels/activation.h"
 #include "sparsity/pattern.h"
 

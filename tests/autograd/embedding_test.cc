@@ -79,6 +79,7 @@ TEST_CASE("the gradient of a table may be added to what is there") {
   CHECK_THROWS_AS(kernels::embedding_backward(kernels::group_ids(ids, 5, stream), dy, dtable,
                                               /*accumulate=*/false, stream),
                   ShapeError);
+  CHECK_THROWS_AS(kernels::group_ids(ids, 0, stream), ShapeError);
 }
 
 TEST_CASE("embedding does not depend on the number of threads") {
