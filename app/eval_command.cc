@@ -1,5 +1,6 @@
 #include "app/eval_command.h"
 
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -83,6 +84,9 @@ void print_images(const EvalArguments& arguments, const train::TrainedModel& tra
 }
 
 void run_loss(const EvalArguments& arguments, const AppContext& context) {
+  require<ConfigError>(
+      arguments.dump_logits.empty() || !std::filesystem::exists(arguments.dump_logits),
+      "--dump-logits {}: exists already", arguments.dump_logits);
   const RankDevice device(parse_device(arguments.device), context.comm);
   const Stream& stream = device.stream();
   const train::TrainedModel trained = open_model(arguments.run, context, stream);
@@ -103,7 +107,7 @@ void run_loss(const EvalArguments& arguments, const AppContext& context) {
   }
   nlohmann::ordered_json object{{"file", trained.file}, {"step", trained.progress.steps}};
   object.update(numbers_of(result));
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 }  // namespace

@@ -87,7 +87,7 @@ std::string report_images(const train::TrainedModel& trained, const ImageEvalOpt
     object.update(numbers_of(result));
     nlohmann::ordered_json& classes = object["worst_classes"] = nlohmann::ordered_json::array();
     for (const train::ClassAccuracy& one : worst) classes.push_back(json_of(one, names));
-    return object.dump();
+    return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
   }
   std::string text = fmt::format("{}  step {}\n{}\nworst classes", trained.file,
                                  trained.progress.steps, to_string(result));

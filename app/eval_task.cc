@@ -137,7 +137,7 @@ std::string report_task(const TaskArguments& arguments, const TaskItems& items,
         Json object{
             {"file", trained.file}, {"step", trained.progress.steps}, {"task", arguments.name}};
         add_to(object, result);
-        return object.dump();
+        return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
       },
       items);
 }

@@ -119,7 +119,7 @@ void print_json(const train::TrainedModel& trained) {
   } else {
     object["vocab"] = trained.recipe.model.vocab;
   }
-  fmt::print("{}\n", object.dump());
+  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
 }
 
 void print_weight(const train::WeightInspection& w, std::size_t name_width) {

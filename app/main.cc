@@ -3,13 +3,16 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
+#include <cstdio>
 #include <exception>
 #include <new>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -122,6 +125,11 @@ int run(int argc, char** argv, const AppContext& context) {
     require_threads_that_start();
     require_known_command(app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
     app.parse(argc, argv);
+    // Training goes on without a terminal; whoever asks for a text must not take none for one.
+    const bool written = trains(argc, argv) || std::fflush(stdout) == 0;
+    const int reason = errno;
+    require<DataError>(written, "standard output: cannot write: {}",
+                       std::generic_category().message(reason));
     return 0;
   } catch (const CLI::ParseError& error) {
     const int code = context.root() ? app.exit(error) : error.get_exit_code();

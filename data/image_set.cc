@@ -211,6 +211,10 @@ Opened open_image_set(std::span<const std::string> patterns) {
       const auto name = std::ranges::find_if_not(classes, is_utf8);
       require<DataError>(name == classes.end(), "{}: the name of class {} is not UTF-8", path,
                          name - classes.begin());
+      const auto broken = std::ranges::find_if(
+          classes, [](const std::string& c) { return c.find('\n') != std::string::npos; });
+      require<DataError>(broken == classes.end(), "{}: the name of class {} has a line end", path,
+                         broken - classes.begin());
     }
   }
   return join(std::move(parts), patterns.front());

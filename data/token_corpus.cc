@@ -97,4 +97,9 @@ void TokenCorpus::require_tokenizer(const std::string& sha256) const {
                      info_.tokenizer_kind, info_.tokenizer_sha256, sha256);
 }
 
+void TokenCorpus::require_windows(std::int64_t context) const {
+  require<DataError>(size() > context, "{}: {} tokens, one window needs {}", path(), size(),
+                     context + 1);
+}
+
 }  // namespace hew

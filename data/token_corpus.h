@@ -34,6 +34,8 @@ class TokenCorpus {
   std::unique_ptr<Tokenizer> tokenizer() const;
   /// Throws DataError unless the corpus was made with the tokenizer of this hash, or does not know.
   void require_tokenizer(const std::string& sha256) const;
+  /// Throws DataError if there are fewer tokens than one window of `context` needs with its target.
+  void require_windows(std::int64_t context) const;
 
  private:
   struct Shard {

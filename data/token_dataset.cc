@@ -12,8 +12,7 @@ namespace hew {
 TokenDataset::TokenDataset(std::shared_ptr<const TokenCorpus> corpus, std::int64_t context)
     : corpus_(std::move(corpus)), context_(context) {
   require<ConfigError>(context_ > 0, "[dataset] context {}, expected at least 1", context_);
-  require<DataError>(corpus_->size() > context_, "{}: {} tokens, one window needs {}",
-                     corpus_->path(), corpus_->size(), context_ + 1);
+  corpus_->require_windows(context_);
 }
 
 void TokenDataset::window(std::int64_t index, std::span<std::int32_t> out) const {

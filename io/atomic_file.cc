@@ -84,6 +84,9 @@ AtomicFile::AtomicFile(std::filesystem::path path)
   require<DataError>(path_.has_filename(), "'{}' does not name a file", path_.string());
   require<DataError>(!std::filesystem::is_directory(path_, ignored),
                      "{}: cannot write: a folder has this name", path_.string());
+  require<DataError>(
+      !std::filesystem::exists(path_, ignored) || std::filesystem::is_regular_file(path_, ignored),
+      "{}: cannot write: this is no regular file", path_.string());
   ::unlink(temporary_.c_str());  // left by a killed process that had this pid
   file_ = FileDescriptor(::open(temporary_.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC,
                                 S_IRUSR | S_IWUSR | S_IRGRP | S_IWGRP | S_IROTH | S_IWOTH));

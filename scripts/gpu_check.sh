@@ -6,7 +6,7 @@
 #   --jobs           tests at a time (default: processors, at most 24)
 #   --filter         only tests whose name fits
 #   --sanitize       each test once more under compute-sanitizer (scripts/sanitize_cuda.sh)
-# The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed.
+# The last line is `N passed, N failed, N skipped`; the status is 1 if anything failed or nothing ran.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -46,6 +46,7 @@ import xml.etree.ElementTree as tree
 suite = tree.parse(sys.argv[1]).getroot()
 total, failed, skipped = (int(suite.get(key, 0)) for key in ("tests", "failures", "skipped"))
 failed += int(sys.argv[2])
-print(f"{total - int(suite.get('failures', 0)) - skipped} passed, {failed} failed, {skipped} skipped")
-sys.exit(failed > 0)
+passed = total - int(suite.get("failures", 0)) - skipped
+print(f"{passed} passed, {failed} failed, {skipped} skipped")
+sys.exit(failed > 0 or passed == 0)
 PYTHON

@@ -52,7 +52,7 @@ std::string description_of(const TrainedModel& trained) {
       {"recipe", to_yaml(trained.recipe)}};
   if (!trained.data.classes.empty())
     object["classes"] = trained.data.classes;
-  return object.dump();
+  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
 }
 
 BsrRecord record_of(const sparsity::LinearWeight& weight, DType dtype) {

@@ -33,6 +33,8 @@ TextWorkload::TextWorkload(Recipe& recipe, dist::Communicator& comm, const Strea
   record_.tokenizer = tokenizer_of(*train_);
   if (valid_ && !record_.tokenizer.sha256.empty())
     valid_->require_tokenizer(record_.tokenizer.sha256);
+  if (valid_)
+    valid_->require_windows(recipe.model.context);  // or an evaluation would find out
   dataset_ = std::make_shared<const TokenDataset>(train_, recipe.model.context);
 }
 

@@ -136,6 +136,22 @@ expect "--task" eval run --limit 3
 expect "--limit" eval run --task lambada --data bad.jsonl --limit 0
 expect "--dump-logits excludes --task" \
   eval run --task lambada --data bad.jsonl --dump-logits new.h5
+expect "--dump-logits recipe.yaml: exists already" \
+  eval run --data corpus.h5 --dump-logits recipe.yaml
+printf 'a' > letter.txt
+"$hew" data tokenize letter.txt --tokenizer bytes -o letter.h5 > /dev/null
+expect "letter.h5: 2 tokens, one window needs 9" \
+  train recipe.yaml run.dir=never data.valid=letter.h5
+mkfifo pipe
+expect "pipe: cannot write: this is no regular file" \
+  data tokenize letter.txt --tokenizer bytes --force -o pipe
+for words in "data info corpus.h5" "inspect run --json"; do
+  # shellcheck disable=SC2086
+  if "$hew" $words > /dev/full 2> stderr || ! grep -q "standard output: cannot write: No space" stderr; then
+    echo "FAILED: hew $words on a full disk:" && cat stderr
+    failures=$((failures + 1))
+  fi
+done
 expect ".h5: holds no tokenizer; name it by --tokenizer" \
   eval zeros --task wikitext2 --data file.txt
 expect "has a vocabulary of 9, the bytes tokenizer one of 257" \
