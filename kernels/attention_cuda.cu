@@ -129,9 +129,13 @@ void attention_forward(Cuda backend, const AttentionForward& args) {
                                     .y = elements<T>(args.y),
                                     .lse = elements<A>(args.lse)};
   rows::by_columns(args.q.shape[3], [&](auto columns) {
-    rows::launch<A>(backend, "attention", rows::forward_kernel<D, columns.value>,
-                    rows::shared_bytes<A, columns.value>(/*own_arrays=*/1), at, g, g.queries,
-                    g.heads);
+    const attention::Launch launch{
+        .name = "attention",
+        .shared_bytes = rows::shared_bytes<A, columns.value>(/*own_arrays=*/1),
+        .count = g.queries,
+        .rows = rows::kBlockRows<A>,
+        .heads = g.batch * g.heads};
+    launch.run(backend, rows::forward_kernel<D, columns.value>, at, g);
   });
 }
 
@@ -153,16 +157,20 @@ void attention_backward(Cuda backend, const AttentionBackward& args) {
                                      .dk = elements<T>(args.dk),
                                      .dv = elements<T>(args.dv)};
   if (delta.numel() > 0) {
-    rows::delta_kernel<<<grid_for(backend, delta.numel(), rows::kWarps), rows::kThreads, 0,
-                         native(backend)>>>(elements<T>(args.y), at.dy, delta.data<A>(), g);
+    rows::delta_kernel<<<grid_for(backend, delta.numel(), attention::kWarps), attention::kThreads,
+                         0, native(backend)>>>(elements<T>(args.y), at.dy, delta.data<A>(), g);
     check_launch("attention_backward");
   }
   rows::by_columns(args.q.shape[3], [&](auto columns) {
-    constexpr std::size_t kBytes = rows::shared_bytes<A, columns.value>(/*own_arrays=*/2);
-    rows::launch<A>(backend, "attention_backward", rows::query_gradients_kernel<D, columns.value>,
-                    kBytes, at, g, g.queries, g.heads);
-    rows::launch<A>(backend, "attention_backward", rows::key_gradients_kernel<D, columns.value>,
-                    kBytes, at, g, g.keys, g.key_heads);
+    attention::Launch launch{.name = "attention_backward",
+                             .shared_bytes = rows::shared_bytes<A, columns.value>(/*own_arrays=*/2),
+                             .count = g.queries,
+                             .rows = rows::kBlockRows<A>,
+                             .heads = g.batch * g.heads};
+    launch.run(backend, rows::query_gradients_kernel<D, columns.value>, at, g);
+    launch.count = g.keys;
+    launch.heads = g.batch * g.key_heads;
+    launch.run(backend, rows::key_gradients_kernel<D, columns.value>, at, g);
   });
 }
 

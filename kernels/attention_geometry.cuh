@@ -1,8 +1,21 @@
 #pragma once
 
 #include "kernels/attention_sizes.h"
+#include "kernels/launch.cuh"
+#include "kernels/reduce.cuh"
 
 namespace hew::kernels::attention {
+
+// Of a thread block.
+inline constexpr int kWarps = 4;
+inline constexpr int kThreads = kWarps * kWarp;
+
+__device__ inline int lane_index() {
+  return static_cast<int>(threadIdx.x) % kWarp;
+}
+__device__ inline int warp_index() {
+  return static_cast<int>(threadIdx.x) / kWarp;
+}
 
 /// Sizes of one call on a GPU, and where its rows lie; options.scale > 0.
 struct Geometry : AttentionSizes {
@@ -42,6 +55,31 @@ struct Place {
   std::int64_t batch;
   std::int64_t head;
   std::int64_t begin;
+};
+
+/// A kernel with one thread block for every `rows` of `count` rows of each of `heads` heads, which
+/// is told how many these are a head.
+struct Launch {
+  const char* name;
+  std::size_t shared_bytes;
+  std::int64_t count;
+  std::int64_t rows;
+  std::int64_t heads;  // of all samples
+
+  template <class Pointers>
+  void run(Cuda backend, void (*kernel)(Pointers, Geometry, std::int64_t), const Pointers& at,
+           const Geometry& g) const {
+    const std::int64_t tiles = ceil_div(count, rows);
+    const std::int64_t blocks = tiles * heads;
+    if (blocks == 0)
+      return;
+    cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                     static_cast<int>(shared_bytes)),
+                "cudaFuncSetAttribute");
+    kernel<<<static_cast<unsigned int>(blocks), kThreads, shared_bytes, native(backend)>>>(at, g,
+                                                                                           tiles);
+    check_launch(name);
+  }
 };
 
 }  // namespace hew::kernels::attention

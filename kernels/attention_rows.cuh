@@ -13,8 +13,6 @@
 /// order.
 namespace hew::kernels::attention::rows {
 
-constexpr int kWarps = 4;
-constexpr int kThreads = kWarps * kWarp;
 constexpr int kTileRows = kWarp;  // a row a lane
 constexpr int kMaxColumns = 8;    // head widths up to 32·kMaxColumns
 
@@ -34,13 +32,6 @@ inline constexpr int kPitch = kWidth<columns> + 1;
 template <class A, int columns>
 constexpr std::size_t shared_bytes(int own_arrays) {
   return (own_arrays * kBlockRows<A> * kWidth<columns> + kTileRows * kPitch<columns>)*sizeof(A);
-}
-
-__device__ inline int lane_index() {
-  return static_cast<int>(threadIdx.x) % kWarp;
-}
-__device__ inline int warp_index() {
-  return static_cast<int>(threadIdx.x) / kWarp;
 }
 
 // to[row, column] ← from[row·stride + column] for row < rows and column < width, 0 elsewhere in
@@ -123,24 +114,6 @@ void by_columns(std::int64_t width, const Body& body) {
   if (width <= 4 * kWarp)
     return body(std::integral_constant<int, 4>{});
   return body(std::integral_constant<int, kMaxColumns>{});
-}
-
-// One block for every kBlockRows rows of every head; a kernel is given `pointers`, sizes and the
-// number of such blocks a head.
-template <class A, class Pointers>
-void launch(Cuda backend, const char* name, void (*kernel)(Pointers, Geometry, std::int64_t),
-            std::size_t bytes, const Pointers& pointers, const Geometry& g, std::int64_t rows,
-            std::int64_t heads) {
-  const std::int64_t tiles = ceil_div(rows, kBlockRows<A>);
-  const std::int64_t blocks = g.batch * heads * tiles;
-  if (blocks == 0)
-    return;
-  cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                   static_cast<int>(bytes)),
-              "cudaFuncSetAttribute");
-  kernel<<<static_cast<unsigned int>(blocks), kThreads, bytes, native(backend)>>>(pointers, g,
-                                                                                  tiles);
-  check_launch(name);
 }
 
 }  // namespace hew::kernels::attention::rows

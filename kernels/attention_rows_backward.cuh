@@ -1,7 +1,5 @@
 #pragma once
 
-#include <array>
-
 #include "kernels/attention_rows.cuh"
 
 namespace hew::kernels::attention::rows {

@@ -19,17 +19,8 @@
 /// neighbours with one access everywhere, and scores become a left operand where they are.
 namespace hew::kernels::attention {
 
-inline constexpr int kWarps = 4;
-inline constexpr int kThreads = kWarps * kWarp;
 inline constexpr int kBand = 16;  // rows of a left operand
 inline constexpr int kStep = 16;  // columns of two mma, of which a thread holds four
-
-__device__ inline int lane_index() {
-  return static_cast<int>(threadIdx.x) % kWarp;
-}
-__device__ inline int warp_index() {
-  return static_cast<int>(threadIdx.x) / kWarp;
-}
 
 __device__ inline float4 rounded(const float4& x) {
   return {round_to_tf32(x.x), round_to_tf32(x.y), round_to_tf32(x.z), round_to_tf32(x.w)};
@@ -255,30 +246,5 @@ inline bool allows_tf32(Cuda backend, const Geometry& g) {
   return backend.stream.state->get<ProductSettings>(backend.stream).tf32 && g.width % 8 == 0 &&
          g.width <= kMaxWidth && g.queries <= kMaxRows && g.keys <= kMaxRows;
 }
-
-/// A kernel with one thread block for every `rows` of `count` rows of each of `heads` heads, which
-/// is told how many these are a head.
-struct Launch {
-  const char* name;
-  std::size_t shared_bytes;
-  std::int64_t count;
-  std::int64_t rows;
-  std::int64_t heads;  // of all samples
-
-  template <class Pointers>
-  void run(Cuda backend, void (*kernel)(Pointers, Geometry, std::int64_t), const Pointers& at,
-           const Geometry& g) const {
-    const std::int64_t tiles = ceil_div(count, rows);
-    const std::int64_t blocks = tiles * heads;
-    if (blocks == 0)
-      return;
-    cuda::check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                     static_cast<int>(shared_bytes)),
-                "cudaFuncSetAttribute");
-    kernel<<<static_cast<unsigned int>(blocks), kThreads, shared_bytes, native(backend)>>>(at, g,
-                                                                                           tiles);
-    check_launch(name);
-  }
-};
 
 }  // namespace hew::kernels::attention
