@@ -14,6 +14,7 @@
 #include "core/error.h"
 #include "io/safetensors.h"
 #include "train/evaluation.h"
+#include "train/json_line.h"
 
 namespace hew {
 namespace {
@@ -107,7 +108,7 @@ void run_loss(const EvalArguments& arguments, const AppContext& context) {
   }
   nlohmann::ordered_json object{{"file", trained.file}, {"step", trained.progress.steps}};
   object.update(numbers_of(result));
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", train::json_line(object));
 }
 
 }  // namespace

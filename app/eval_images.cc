@@ -7,6 +7,7 @@
 #include "io/safetensors.h"
 #include "layers/vision_transformer.h"
 #include "train/image_evaluation.h"
+#include "train/json_line.h"
 
 namespace hew {
 namespace {
@@ -87,7 +88,7 @@ std::string report_images(const train::TrainedModel& trained, const ImageEvalOpt
     object.update(numbers_of(result));
     nlohmann::ordered_json& classes = object["worst_classes"] = nlohmann::ordered_json::array();
     for (const train::ClassAccuracy& one : worst) classes.push_back(json_of(one, names));
-    return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    return train::json_line(object);
   }
   std::string text = fmt::format("{}  step {}\n{}\nworst classes", trained.file,
                                  trained.progress.steps, to_string(result));

@@ -8,6 +8,7 @@
 #include "app/number_checks.h"
 #include "app/tokenizer_options.h"
 #include "core/error.h"
+#include "train/json_line.h"
 #include "train/tasks.h"
 
 namespace hew {
@@ -137,7 +138,7 @@ std::string report_task(const TaskArguments& arguments, const TaskItems& items,
         Json object{
             {"file", trained.file}, {"step", trained.progress.steps}, {"task", arguments.name}};
         add_to(object, result);
-        return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+        return train::json_line(object);
       },
       items);
 }

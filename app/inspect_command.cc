@@ -15,6 +15,7 @@
 #include "data/image_codec.h"
 #include "io/atomic_file.h"
 #include "train/inspection.h"
+#include "train/json_line.h"
 #include "train/mask_picture.h"
 
 namespace hew {
@@ -119,7 +120,7 @@ void print_json(const train::TrainedModel& trained) {
   } else {
     object["vocab"] = trained.recipe.model.vocab;
   }
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", train::json_line(object));
 }
 
 void print_weight(const train::WeightInspection& w, std::size_t name_width) {

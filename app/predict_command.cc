@@ -10,6 +10,7 @@
 #include "app/number_checks.h"
 #include "app/open_model.h"
 #include "data/image_codec.h"
+#include "train/json_line.h"
 #include "train/prediction.h"
 
 namespace hew {
@@ -30,7 +31,7 @@ void print_json(const std::string& path, const std::vector<train::ClassProbabili
     list.push_back({{"class", c.label}, {"name", c.name}, {"probability", c.probability}});
   }
   const nlohmann::ordered_json object{{"image", path}, {"classes", list}};
-  fmt::print("{}\n", object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  fmt::print("{}\n", train::json_line(object));
 }
 
 void print_text(const std::string& path, const std::vector<train::ClassProbability>& classes) {

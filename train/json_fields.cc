@@ -2,6 +2,7 @@
 
 #include "core/error.h"
 #include "io/atomic_file.h"
+#include "train/json_line.h"
 
 namespace hew::train {
 
@@ -60,10 +61,8 @@ JsonFields JsonFields::object(const std::string& key) const {
 }
 
 void JsonFields::refuse(const std::string& key, const std::string& expected) const {
-  constexpr auto kReplace = json::error_handler_t::replace;
-  const std::string got = object_.contains(key)
-                              ? "got " + object_.at(key).dump(-1, ' ', false, kReplace)
-                              : std::string("missing");
+  const std::string got =
+      object_.contains(key) ? "got " + json_line(object_.at(key)) : std::string("missing");
   throw DataError(fmt::format("{}{}: {}, expected {}", place_, key, got, expected));
 }
 

@@ -7,6 +7,7 @@
 #include "io/bsr_file.h"
 #include "kernels/elementwise.h"
 #include "train/bsr_record.h"
+#include "train/json_line.h"
 
 namespace hew::train {
 namespace {
@@ -52,7 +53,7 @@ std::string description_of(const TrainedModel& trained) {
       {"recipe", to_yaml(trained.recipe)}};
   if (!trained.data.classes.empty())
     object["classes"] = trained.data.classes;
-  return object.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return json_line(object);
 }
 
 BsrRecord record_of(const sparsity::LinearWeight& weight, DType dtype) {
