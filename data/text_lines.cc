@@ -116,7 +116,8 @@ std::int64_t find_split(const TextInputs& inputs, Documents documents, double fr
   const bool fits = by_document > 0 && tail >= 0.5 * wanted && tail <= 2 * wanted;
   const std::int64_t split = fits ? by_document : by_line;
   require<ConfigError>(
-      split > 0, "{}: all text is one line of {} bytes; a held-out part begins where a line does",
+      split > 0,
+      "{}: all text is fewer than two lines, {} bytes; a held-out part begins where a line does",
       inputs.path(0), inputs.bytes());
   return split;
 }

@@ -35,7 +35,8 @@ int sync_folder(const std::filesystem::path& path);
 /// A file that appears under its name complete or not at all. Bytes go to `<path>.tmp.<pid>`;
 /// commit() syncs them, renames onto `path` and syncs the folder. Until then, and after any
 /// failure, an older file at `path` is untouched; without commit() the temporary file is removed.
-/// One writer a path at a time. All functions throw DataError naming `path` and the reason.
+/// One writer a path at a time. What is at `path` and no regular file stays. All functions throw
+/// DataError naming `path` and the reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::filesystem::path path);

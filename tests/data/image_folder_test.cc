@@ -104,6 +104,8 @@ TEST_CASE("folders that are no set are refused") {
   std::filesystem::create_directory(scratch / "b\xff");
   test::write_bytes(scratch / "b\xff/one.png", png_of_colour(4, 4, 1, 1, 1));
   CHECK(error(scratch.path()) == scratch.path().string() + ": the name of class 1 is not UTF-8");
+  std::filesystem::rename(scratch / "b\xff", scratch / "b\nc");
+  CHECK(error(scratch.path()) == scratch.path().string() + ": the name of class 1 has a line end");
   std::filesystem::remove_all(scratch.path());
   std::filesystem::create_directory(scratch.path());
   test::write_bytes(scratch / "one.png", png_of_colour(4, 4, 1, 1, 1));

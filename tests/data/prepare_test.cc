@@ -81,7 +81,8 @@ TEST_CASE("the held-out part is the tail, cut between documents where that fits"
   const std::string path = job.scratch / "in.txt";
   CHECK_THROWS_WITH_AS(
       prepare_corpus(job.options),
-      (path + ": all text is one line of 14 bytes; a held-out part begins where a line does")
+      (path +
+       ": all text is fewer than two lines, 14 bytes; a held-out part begins where a line does")
           .c_str(),
       ConfigError);
 }
