@@ -22,9 +22,9 @@ using Ints = std::vector<std::int32_t>;
 constexpr std::int64_t kTileHeight = 128;  // rows that two warpgroups make
 constexpr std::int64_t kTallHeight = 256;
 constexpr std::int64_t kTallBlock = 32;
-// Tall tiles win where the output is at most so wide: in 18 of 20 measured cells, by up to 32 %. Of
-// wider ones they lose 18 of 20, by up to 21 %, for a reason that bytes and rows do not tell.
-constexpr std::int64_t kTallWidth = 3072;
+// Tall tiles win where the output is at most so wide, in 10 of 12 measured cells, by up to 31 %. Of
+// wider ones they lose 23 of 28, by up to 36 %, for a reason that bytes and rows do not tell.
+constexpr std::int64_t kTallWidth = 2048;
 constexpr std::int64_t kMaxMembers = kTileHeight / 16;
 // Words of bits that the search for partners may look at, about; and rows at each step at least.
 constexpr std::int64_t kSearchWords = std::int64_t{1} << 19;
@@ -227,27 +227,14 @@ Lists lists_of(const Rows& rows, std::int64_t members, std::int64_t block) {
   return sorted(out);
 }
 
-// Live blocks, and dead ones that share 64 rows of a step with one.
-std::int64_t loaded_blocks(const Lists& lists, std::int64_t block) {
-  const auto strip = at(std::max<std::int64_t>(1, kStripHeight / block));
-  std::int64_t loaded = 0;
-  for (std::size_t i = 0; i < lists.positions.size(); i += strip) {
-    const auto positions = std::span(lists.positions).subspan(i, strip);
-    if (std::ranges::any_of(positions, [](std::int32_t p) { return p >= 0; }))
-      loaded += static_cast<std::int64_t>(strip);
-  }
-  return loaded;
-}
-
 // The groups without pointers.
-RowGroups sizes_of(const Lists& lists, std::int64_t block) {
+RowGroups sizes_of(const Lists& lists) {
   RowGroups groups{.members = lists.members};
   groups.groups = lists.groups();
   groups.steps = static_cast<std::int64_t>(lists.columns.size());
   groups.cut_rows = lists.cut_rows;
   groups.most_parts = lists.most_parts;
   groups.longest = lists.groups() > 0 ? lists.begin[1] : 0;
-  groups.loaded = loaded_blocks(lists, block);
   while (groups.long_groups < groups.groups) {
     const std::int64_t end = lists.begin[at(groups.long_groups + 1)];
     if (2 * (end - groups.long_steps) * groups.groups <= 3 * groups.steps)
@@ -313,7 +300,7 @@ BsrPlan::BsrPlan(const BsrIndex& host, const Stream& stream) {
   if (!items.empty())
     std::memcpy(words_.data(), items.data(), items.size() * sizeof(items.front()));
   auto placed = [&](const Lists& lists) {
-    Placed out{.groups = sizes_of(lists, host.block)};
+    Placed out{.groups = sizes_of(lists)};
     out.rows = add(lists.rows);
     out.begin = add(lists.begin);
     out.columns = add(lists.columns);

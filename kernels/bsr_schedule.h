@@ -39,7 +39,6 @@ struct RowGroups {
   std::int64_t longest = 0;      // steps of the first group
   std::int64_t long_groups = 0;  // the first ones, of more than 1.5 times the mean
   std::int64_t long_steps = 0;   // theirs
-  std::int64_t loaded = 0;       // blocks of all steps, with dead ones beside a live one in 64 rows
   std::int64_t cut_rows = 0;
   std::int64_t most_parts = 0;              // of a cut row
   const std::int32_t* rows = nullptr;       // [groups, members]; −1 fills up

@@ -12,7 +12,6 @@ namespace hew::kernels::hopper {
 struct BsrProductMaps {
   CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
-  CUtensorMap zeros;   // boxes of kPartBytes, zeros but for the first row
   // [tokens, width], boxes [kBufferTokens, kRow]; which there are, BsrEnding says.
   CUtensorMap out;
   CUtensorMap second_out;
@@ -25,7 +24,6 @@ struct BsrProductArgs {
   RowGroups groups;
   TileOrder order;
   int* counters;
-  int nnzb;
   int width;
   const std::uint8_t* packed_in;      // by pack_tokens(), or null: boxes
   const std::uint8_t* packed_values;  // by pack_blocks(), or null: boxes
@@ -88,6 +86,11 @@ struct BsrConfig {
   static constexpr int kStripBytes = kStrip * kRowBytes;
   static constexpr int kPartBytes = kStripBytes / kParts;
   static constexpr int kStageBytes = kInputBytes + kStrips * kStripBytes;
+  static constexpr int kMemberBytes = kStrips * kStripBytes / kMembers;  // of a stage
+  /// The member that a part of a strip belongs to.
+  __device__ static constexpr int member(int strip, int part) {
+    return (strip * kStrip + part * kBox) / kBlock;
+  }
 
   // Output passes through buffers [kBufferTokens, 64 features], of pieces [kBufferTokens, kRow].
   static constexpr int kBufferTokens = 128 / kElementBytes;

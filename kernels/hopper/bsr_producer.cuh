@@ -27,38 +27,47 @@ struct BsrShared {
 };
 
 /// A step of a group in each lane.
-template <int members>
+template <class Config>
 struct BsrStep {
+  static constexpr int kMembers = Config::kMembers;
+
   int column = 0;
-  int positions[members] = {};
+  int positions[kMembers] = {};
+  int live = 0;    // bit m: member m has a block there
+  int dead = 0;    // bit m: member m has none, but another one of its strip has
+  int strips = 0;  // bit s: a member of strip s has a block
 
   __device__ void load(const RowGroups& groups, int step) {
     column = __ldg(groups.columns + step);
-    if constexpr (members % 4 == 0) {
+    if constexpr (kMembers % 4 == 0) {
 #pragma unroll
-      for (int m = 0; m < members; m += 4) {
-        const auto* from = reinterpret_cast<const int4*>(groups.positions + step * members + m);
+      for (int m = 0; m < kMembers; m += 4) {
+        const auto* from = reinterpret_cast<const int4*>(groups.positions + step * kMembers + m);
         const int4 p = __ldg(from);
         positions[m] = p.x;
         positions[m + 1] = p.y;
         positions[m + 2] = p.z;
         positions[m + 3] = p.w;
       }
-    } else if constexpr (members == 2) {
+    } else if constexpr (kMembers == 2) {
       const int2 p = __ldg(reinterpret_cast<const int2*>(groups.positions) + step);
       positions[0] = p.x;
       positions[1] = p.y;
     } else {
       positions[0] = __ldg(groups.positions + step);
     }
-  }
-  /// Lane `lane`'s, in all lanes.
-  __device__ BsrStep of(int lane) const {
-    BsrStep out;
-    out.column = __shfl_sync(~0U, column, lane);
 #pragma unroll
-    for (int m = 0; m < members; ++m) out.positions[m] = __shfl_sync(~0U, positions[m], lane);
-    return out;
+    for (int m = 0; m < kMembers; ++m) live |= positions[m] >= 0 ? 1 << m : 0;
+#pragma unroll
+    for (int s = 0; s < Config::kStrips; ++s) {
+      int members = 0;
+#pragma unroll
+      for (int p = 0; p < Config::kParts; ++p) members |= 1 << Config::member(s, p);
+      if ((live & members) != 0) {
+        strips |= 1 << s;
+        dead |= members & ~live;
+      }
+    }
   }
 };
 
@@ -98,7 +107,7 @@ class BsrProducer {
 
  private:
   using Position = typename Ring<Config::kStages>::Position;
-  static constexpr int kMembers = Config::kMembers;
+  using Step = BsrStep<Config>;
 
   // What loaders have to know of a tile.
   struct Work {
@@ -121,8 +130,8 @@ class BsrProducer {
       tile.first_token = at.token_tile * Config::kTokens;
       tile.stages = steps * Config::kStagesPerBlock;
 #pragma unroll
-      for (int m = 0; m < kMembers; ++m)
-        tile.rows[m] = __ldg(args_.groups.rows + at.group * kMembers + m);
+      for (int m = 0; m < Config::kMembers; ++m)
+        tile.rows[m] = __ldg(args_.groups.rows + at.group * Config::kMembers + m);
       if (Config::kCuts && args_.groups.parts != nullptr)
         tile.part = __ldg(args_.groups.parts + at.group);
     }
@@ -159,99 +168,123 @@ class BsrProducer {
     static_assert(Config::kLoaders == 1 || kStages == 1, "a step is a stage");
     for (int first = 0; first < work.steps; first += kWarpSize) {
       const int n = min(kWarpSize, work.steps - first);
-      BsrStep<kMembers> mine;
+      Step mine;
       if (lane_ < n)
         mine.load(args_.groups, work.first_step + first + lane_);
       for (int j = static_cast<int>((own_ - at_.count) % Config::kLoaders); j < n;
            j += Config::kLoaders) {
-        const BsrStep<kMembers> step = mine.of(j);
         for (int part = 0; part < kStages; ++part) {
           const Position at{at_.count + static_cast<std::uint32_t>(j * kStages + part)};
           ring_.acquire(at);
-          if (elected())
-            load_stage(step, part * Config::kDepth, work.first_token, at);
+          load_stage(mine, j, work.first_step + first + j, part * Config::kDepth, work.first_token,
+                     at);
         }
       }
       at_.count += static_cast<std::uint32_t>(n * kStages);
     }
   }
 
-  // One stage, from this depth of the blocks on.
-  __device__ void load_stage(const BsrStep<kMembers>& step, int depth, int first_token,
+  // One stage by the whole warp: step `number`, which lane `of` holds, from this depth of the
+  // blocks on.
+  __device__ void load_stage(const Step& mine, int of, int number, int depth, int first_token,
                              Position at) {
     const std::uint32_t full = ring_.full_barrier(at);
     const std::uint32_t input = stages_ + at.stage() * Config::kStageBytes;
-    int live = 0;
-    int bytes = Config::kInputBytes;
+    const std::uint32_t parts = input + Config::kInputBytes;
+    const int column = __shfl_sync(~0U, mine.column, of);
+    const int live = __shfl_sync(~0U, mine.live, of);
+    const int strips = __shfl_sync(~0U, mine.strips, of);
+    if constexpr (Config::kParts > 1)
+      clear(__shfl_sync(~0U, mine.dead, of), live, parts, at);
+    int positions[Config::kMembers] = {};
+    if constexpr (Config::kParts == 1) {
 #pragma unroll
-    for (int s = 0; s < Config::kStrips; ++s) {
-      if (is_live(step, s)) {
-        live |= 1 << s;
-        bytes += Config::kStripBytes;
-      }
+      for (int m = 0; m < Config::kMembers; ++m)
+        positions[m] = __shfl_sync(~0U, mine.positions[m], of);
     }
-    if constexpr (Config::kSkips)
-      shared_.live_strips[at.stage()] = live;
-    arrive_and_expect(full, bytes);
+    if (elected()) {
+      if constexpr (Config::kSkips)
+        shared_.live_strips[at.stage()] = strips;
+      arrive_and_expect(full, Config::kInputBytes + __popc(live) * Config::kMemberBytes);
+      load_input(column, depth, first_token, input, full);
+      if constexpr (Config::kParts == 1)
+        load_blocks(positions, depth, parts, full);
+      else
+        load_blocks(live, args_.groups.positions + number * Config::kMembers, depth, parts, full);
+    }
+  }
+
+  // Dead blocks beside live ones of their strips are multiplied as zeros. All lanes write them,
+  // where the stage does not hold them since an earlier turn: TMA would take as long as for live
+  // blocks.
+  __device__ void clear(int dead, int live, std::uint32_t parts, Position at) {
+    constexpr int kPieces = 16 * kWarpSize;
+    static_assert(Config::kStages / Config::kLoaders * Config::kMembers <= 32, "a bit for each");
+    const int shift = static_cast<int>(at.stage() / Config::kLoaders) * Config::kMembers;
+    const auto bits = [shift](int members) { return static_cast<std::uint32_t>(members) << shift; };
+    std::uint32_t uncleared = (bits(dead) & ~cleared_) >> shift;
+    cleared_ = (cleared_ & ~bits(live)) | bits(dead);
+    if (uncleared == 0)
+      return;
+    for (; uncleared != 0; uncleared &= uncleared - 1) {
+      const std::uint32_t part = parts + (__ffs(uncleared) - 1) * Config::kPartBytes + 16 * lane_;
+#pragma unroll
+      for (int i = 0; i < Config::kPartBytes; i += kPieces) store_zeros(part + i);
+    }
+    fence_for_async();
+    __syncwarp();
+  }
+
+  __device__ void load_input(int column, int depth, int first_token, std::uint32_t to,
+                             std::uint32_t full) {
     if (Config::kPacks && packed_ != nullptr) {
-      load_run(input, packed_ + std::int64_t{step.column} * Config::kInputBytes,
-               Config::kInputBytes, full);
+      load_run(to, packed_ + std::int64_t{column} * Config::kInputBytes, Config::kInputBytes, full);
     } else {
       // Other tiles of these tokens want it as well.
-      load_box(input, &maps_.in, full, step.column * Config::kBlock + depth, first_token,
-               drop_last());
+      hopper::load_box(to, &maps_.in, full, column * Config::kBlock + depth, first_token,
+                       drop_last());
     }
+  }
+
+  // Blocks of one or more strips each.
+  __device__ void load_blocks(const int (&positions)[Config::kMembers], int depth,
+                              std::uint32_t strips, std::uint32_t full) {
 #pragma unroll
     for (int s = 0; s < Config::kStrips; ++s) {
-      if ((live >> s & 1) != 0)
-        load_strip(step, s, depth, input + Config::kInputBytes + s * Config::kStripBytes, full);
-    }
-  }
-
-  // The member that a part of a strip belongs to.
-  __device__ static constexpr int member(int strip, int part) {
-    return (strip * Config::kStrip + part * Config::kBox) / Config::kBlock;
-  }
-
-  __device__ static bool is_live(const BsrStep<kMembers>& step, int strip) {
-    if constexpr (!Config::kSkips)
-      return true;
-    bool live = false;
-#pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) live |= step.positions[member(strip, p)] >= 0;
-    return live;
-  }
-
-  __device__ void load_strip(const BsrStep<kMembers>& step, int strip, int depth, std::uint32_t to,
-                             std::uint32_t full) {
-#pragma unroll
-    for (int p = 0; p < Config::kParts; ++p) {
-      const int position = step.positions[member(strip, p)];
-      const std::uint32_t box = to + p * Config::kPartBytes;
-      if constexpr (Config::kPacks) {
-        if (args_.packed_values != nullptr) {
-          load_packed(position, box, full);
-          continue;
-        }
+      const int position = positions[Config::member(s, 0)];
+      if (!Config::kSkips || position >= 0) {
+        load_box(strips + s * Config::kStripBytes, position, s * Config::kStrip % Config::kBlock,
+                 depth, full);
       }
-      // Beside a live block a dead one reads as zeros: from behind the values.
-      const int row = (position < 0 ? args_.nnzb : position) * Config::kBlock;
-      const int feature = (strip * Config::kStrip + p * Config::kBox) % Config::kBlock;
-      if constexpr (Config::kTransposed)
-        load_box(box, &maps_.values, full, feature, row + depth);
-      else
-        load_box(box, &maps_.values, full, depth, row + feature);
     }
   }
 
-  // A block that is a part of its own; zeros for a dead one.
-  __device__ void load_packed(int position, std::uint32_t to, std::uint32_t full) {
-    if (position < 0) {
-      load_box(to, &maps_.zeros, full, /*x=*/0, /*y=*/1);
-    } else {
-      load_run(to, args_.packed_values + std::int64_t{position} * Config::kPartBytes,
-               Config::kPartBytes, full);
+  // Live blocks, each a part of a strip.
+  __device__ void load_blocks(int live, const std::int32_t* positions, int depth,
+                              std::uint32_t parts, std::uint32_t full) {
+    const bool packed = Config::kPacks && args_.packed_values != nullptr;
+#pragma unroll 1
+    for (; live != 0; live &= live - 1) {
+      const int member = __ffs(live) - 1;
+      const int position = __ldg(positions + member);
+      const std::uint32_t to = parts + member * Config::kPartBytes;
+      if (packed) {
+        load_run(to, args_.packed_values + std::int64_t{position} * Config::kPartBytes,
+                 Config::kPartBytes, full);
+      } else {
+        load_box(to, position, /*feature=*/0, depth, full);
+      }
     }
+  }
+
+  // Of a block, from this feature and depth on.
+  __device__ void load_box(std::uint32_t to, int position, int feature, int depth,
+                           std::uint32_t full) {
+    const int row = position * Config::kBlock;
+    if constexpr (Config::kTransposed)
+      hopper::load_box(to, &maps_.values, full, feature, row + depth);
+    else
+      hopper::load_box(to, &maps_.values, full, depth, row + feature);
   }
 
   const BsrProductMaps& maps_;
@@ -264,6 +297,7 @@ class BsrProducer {
   int lane_;
   const std::uint8_t* packed_ = nullptr;  // of the tile's tokens
   Position at_;                           // all loaders' alike
+  std::uint32_t cleared_ = 0;             // kMembers bits a stage of this warp: what holds zeros
   typename Ring<kTilesAhead>::Position sent_;
 };
 

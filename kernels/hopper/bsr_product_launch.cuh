@@ -47,23 +47,6 @@ CUtensorMap given_map(const ConstView& given) {
                           /*tf32=*/false, fetched_bytes(Config::kBlock * Config::kElementBytes));
 }
 
-// A matrix of one row, below which boxes are zeros: few long rows, of which TMA takes one after the
-// other.
-template <class Config>
-CUtensorMap zeros_map(const ConstView& values) {
-  if constexpr (!Config::kPacks)
-    return {};
-  constexpr int kRowBytes = std::min(1024, Config::kPartBytes);
-  return tensor_map({.data = values.data,
-                     .dtype = DType::kFloat32,
-                     .rows = 1,
-                     .cols = kRowBytes / 4,
-                     .stride = kRowBytes,
-                     .box_rows = Config::kPartBytes / kRowBytes,
-                     .box_cols = kRowBytes / 4,
-                     .swizzle = Swizzle::kNone});
-}
-
 template <class Config>
 BsrProductMaps maps_of(const BsrProductCall& p) {
   const std::int64_t b = Config::kBlock;
@@ -73,7 +56,6 @@ BsrProductMaps maps_of(const BsrProductCall& p) {
                                  /*tf32=*/true, fetched),
           .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
                                      /*tf32=*/true),
-          .zeros = zeros_map<Config>(p.values),
           .out = output_map<Config>(p.out),
           .second_out = output_map<Config>(p.second_out),
           .given = given_map<Config>(p.given),
@@ -163,7 +145,6 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
       .groups = groups,
       .order = tiling.order,
       .counters = backend.stream.state->get<ThreadBlockCounters>(backend.stream).tiles(),
-      .nnzb = static_cast<int>(p.values.shape[0]),
       .width = static_cast<int>(p.out.shape[1]),
       .packed_in = bytes_of(packed.in),
       .packed_values = bytes_of(packed.values),

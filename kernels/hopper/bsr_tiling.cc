@@ -9,12 +9,9 @@ namespace {
 constexpr double kMemoryRate = 3.0e12;  // bytes a second, device memory of an H100
 constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared memory
 // Of products with b = 16 and 32, fitted to what they were measured at (docs/results/bsr-h100.md).
-// Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes;
-// as how many a row of a dead block counts, and a dead block beside packed ones.
+// Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes.
 constexpr double kRowRate = 1.05e11;
-constexpr double kDeadRow = 2.3;
-constexpr double kDeadBlock = 28;
-constexpr double kShortRowL2Rate = 8.4e12;  // bytes a second
+constexpr double kShortRowL2Rate = 9.0e12;  // bytes a second
 constexpr double kPackingRate = 2.9e12;     // read and written
 constexpr double kLaunch = 3e-6;            // s, of one more kernel
 constexpr double kExposed = 0.65;           // of the time for device memory, beside the loads
@@ -68,7 +65,6 @@ double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile t
   const std::int64_t token_tiles = ceil_div(size.tokens, tokens);
   const double moving = times(token_tiles * tokens, groups.steps);
   const double live = times(token_tiles, size.nnzb * size.block);
-  const double dead = times(token_tiles, groups.loaded - size.nnzb);
   double before = 0;
   const auto pack = [&](std::int64_t elements) {
     before += kLaunch + times(2 * elements, size.element_bytes) / kPackingRate;
@@ -82,9 +78,9 @@ double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile t
   }
   if (packs_values(packing)) {
     pack(size.nnzb * size.block * size.block);
-    rows += live * short_rows + dead * kDeadBlock;
+    rows += live * short_rows;
   } else {
-    rows += live + dead * static_cast<double>(size.block) * kDeadRow;
+    rows += live;
   }
   const double inside =
       std::max(rows / kRowRate, loaded_bytes(groups, size, tokens) / kShortRowL2Rate);

@@ -214,6 +214,9 @@ __device__ inline void give_registers() {
 __device__ inline void store_float(std::uint32_t address, float value) {
   asm volatile("st.shared.f32 [%0], %1;" ::"r"(address), "f"(value) : "memory");
 }
+__device__ inline void store_zeros(std::uint32_t address) {  // 16 bytes
+  asm volatile("st.shared.v4.b32 [%0], {%1, %1, %1, %1};" ::"r"(address), "r"(0) : "memory");
+}
 __device__ inline float load_float(std::uint32_t address) {
   float value = 0;
   asm volatile("ld.shared.f32 %0, [%1];" : "=f"(value) : "r"(address) : "memory");

@@ -49,7 +49,8 @@ BsrPacking packing_of(const Problem& p) {
 constexpr bool kForward = false;
 constexpr bool kInputGradient = true;
 
-// Milliseconds of a product with nothing, the blocks, the input and both packed; 0: not measured.
+// Milliseconds of a product with nothing, the blocks, the input and both packed, on an H100
+// (docs/results/bsr-h100.md).
 struct Measured {
   bool gradient;
   Size size;
@@ -58,80 +59,123 @@ struct Measured {
   std::int64_t element_bytes;
   double times[4];
 };
-// Those of an H100 that are nearest to each other.
 // clang-format off
 constexpr Measured kMeasured[] = {
-    {kForward, kVitUp, 16, 0.9, 2, {0.453, 0, 0.369, 0.302}},
-    {kForward, kVitUp, 16, 0.95, 2, {0.311, 0.283, 0.288, 0.260}},
-    {kForward, kVitDown, 16, 0.5, 2, {0.951, 0, 0.816, 0.662}},
-    {kForward, kVitDown, 16, 0.8, 2, {0.739, 0, 0.669, 0.556}},
-    {kForward, kVitDown, 16, 0.9, 2, {0.516, 0.421, 0.518, 0.445}},
-    {kForward, kVitDown, 16, 0.95, 2, {0.318, 0.273, 0.404, 0.374}},
-    {kForward, kGpt2Xl, 16, 0.95, 2, {0.354, 0, 0.268, 0.216}},
-    {kForward, kLlamaUp, 16, 0.5, 2, {3.569, 0, 2.195, 1.759}},
-    {kInputGradient, kVitUp, 16, 0.5, 2, {0.953, 0, 0.803, 0.658}},
-    {kInputGradient, kVitUp, 16, 0.8, 2, {0.746, 0, 0.665, 0.555}},
-    {kInputGradient, kVitUp, 16, 0.9, 2, {0.500, 0.409, 0.514, 0.440}},
-    {kInputGradient, kVitUp, 16, 0.95, 2, {0.317, 0.272, 0.405, 0.384}},
-    {kInputGradient, kVitDown, 16, 0.9, 2, {0.451, 0, 0.370, 0.301}},
-    {kInputGradient, kVitDown, 16, 0.95, 2, {0.308, 0.279, 0.290, 0.261}},
-    {kInputGradient, kGpt2Xl, 16, 0.5, 2, {1.396, 0, 0.981, 0.805}},
-    {kInputGradient, kGpt2Xl, 16, 0.8, 2, {1.027, 0, 0.761, 0.630}},
-    {kInputGradient, kGpt2Xl, 16, 0.9, 2, {0.683, 0, 0.546, 0.460}},
-    {kInputGradient, kGpt2Xl, 16, 0.95, 2, {0.424, 0, 0.385, 0.335}},
-    {kInputGradient, kLlamaUp, 16, 0.8, 2, {2.894, 0, 1.869, 1.520}},
-    {kInputGradient, kLlamaUp, 16, 0.9, 2, {1.870, 0, 1.231, 1.037}},
-    {kInputGradient, kLlamaUp, 16, 0.95, 2, {1.092, 0, 0.775, 0.665}},
-    {kForward, kVitUp, 32, 0.5, 2, {0.418, 0.356, 0.359, 0.351}},
-    {kForward, kVitUp, 32, 0.8, 2, {0.256, 0.228, 0.244, 0.231}},
-    {kForward, kVitUp, 32, 0.9, 2, {0.183, 0, 0.212, 0.210}},
-    {kForward, kVitUp, 32, 0.95, 2, {0.161, 0, 0.223, 0.229}},
-    {kForward, kVitDown, 32, 0.5, 2, {0.457, 0.381, 0.552, 0.532}},
-    {kForward, kVitDown, 32, 0.8, 2, {0.292, 0.254, 0.416, 0.411}},
-    {kForward, kVitDown, 32, 0.9, 2, {0.202, 0, 0.371, 0.367}},
-    {kForward, kVitDown, 32, 0.95, 2, {0.163, 0, 0.326, 0.329}},
-    {kForward, kGpt2Xl, 32, 0.5, 2, {0.552, 0, 0.452, 0.447}},
-    {kForward, kGpt2Xl, 32, 0.8, 2, {0.319, 0.275, 0.265, 0.265}},
-    {kForward, kGpt2Xl, 32, 0.9, 2, {0.199, 0.177, 0.177, 0.173}},
-    {kForward, kGpt2Xl, 32, 0.95, 2, {0.132, 0, 0.145, 0.143}},
-    {kForward, kLlamaUp, 32, 0.5, 2, {1.601, 0, 1.296, 1.292}},
-    {kForward, kLlamaUp, 32, 0.8, 2, {0.894, 0, 0.743, 0.737}},
-    {kForward, kLlamaUp, 32, 0.9, 2, {0.517, 0, 0.430, 0.426}},
-    {kForward, kLlamaUp, 32, 0.95, 2, {0.295, 0.261, 0.261, 0.256}},
-    {kForward, kLlamaDown, 32, 0.5, 2, {1.782, 0, 1.519, 1.496}},
-    {kForward, kLlamaDown, 32, 0.8, 2, {1.077, 0.905, 0.942, 0.940}},
-    {kForward, kLlamaDown, 32, 0.9, 2, {0.645, 0.544, 0.604, 0.600}},
-    {kForward, kLlamaDown, 32, 0.95, 2, {0.368, 0.327, 0.402, 0.400}},
-    {kInputGradient, kVitUp, 32, 0.5, 2, {0.457, 0.377, 0.552, 0.532}},
-    {kInputGradient, kVitUp, 32, 0.8, 2, {0.294, 0.255, 0.414, 0.409}},
-    {kInputGradient, kVitUp, 32, 0.9, 2, {0.219, 0, 0.379, 0.371}},
-    {kInputGradient, kVitUp, 32, 0.95, 2, {0.174, 0, 0.337, 0.338}},
-    {kInputGradient, kVitDown, 32, 0.5, 2, {0.413, 0.351, 0.352, 0.346}},
-    {kInputGradient, kVitDown, 32, 0.8, 2, {0.263, 0.233, 0.249, 0.228}},
-    {kInputGradient, kVitDown, 32, 0.9, 2, {0.186, 0, 0.215, 0.214}},
-    {kInputGradient, kVitDown, 32, 0.95, 2, {0.162, 0, 0.224, 0.224}},
-    {kInputGradient, kGpt2Xl, 32, 0.5, 2, {0.636, 0.521, 0.622, 0.614}},
-    {kInputGradient, kGpt2Xl, 32, 0.8, 2, {0.384, 0.327, 0.420, 0.419}},
-    {kInputGradient, kGpt2Xl, 32, 0.9, 2, {0.254, 0.228, 0.312, 0.310}},
-    {kInputGradient, kGpt2Xl, 32, 0.95, 2, {0.182, 0, 0.265, 0.262}},
-    {kInputGradient, kLlamaUp, 32, 0.5, 2, {1.781, 0, 1.520, 1.518}},
-    {kInputGradient, kLlamaUp, 32, 0.8, 2, {1.060, 0.891, 0.936, 0.933}},
-    {kInputGradient, kLlamaUp, 32, 0.9, 2, {0.630, 0.523, 0.602, 0.597}},
-    {kInputGradient, kLlamaUp, 32, 0.95, 2, {0.359, 0.320, 0.401, 0.398}},
-    {kInputGradient, kLlamaDown, 32, 0.5, 2, {1.593, 0, 1.299, 1.292}},
-    {kInputGradient, kLlamaDown, 32, 0.8, 2, {0.896, 0, 0.743, 0.739}},
-    {kInputGradient, kLlamaDown, 32, 0.9, 2, {0.516, 0, 0.427, 0.422}},
-    {kInputGradient, kLlamaDown, 32, 0.95, 2, {0.293, 0.259, 0.257, 0.254}},
-    {kForward, kLlamaUp, 16, 0.5, 4, {3.968, 0, 3.191, 2.946}},
-    {kInputGradient, kLlamaUp, 16, 0.5, 4, {4.242, 0, 3.678, 3.437}},
-    {kForward, kLlamaUp, 16, 0.95, 4, {1.053, 0, 0.883, 0.825}},
-    {kInputGradient, kLlamaUp, 16, 0.95, 4, {1.398, 0, 0, 1.182}},
+    {kForward, kVitUp, 16, 0.5, 2, {0.732, 0.641, 0.515, 0.510}},
+    {kForward, kVitUp, 16, 0.8, 2, {0.523, 0.485, 0.377, 0.365}},
+    {kForward, kVitUp, 16, 0.9, 2, {0.370, 0.352, 0.283, 0.270}},
+    {kForward, kVitUp, 16, 0.95, 2, {0.275, 0.266, 0.254, 0.246}},
+    {kForward, kVitDown, 16, 0.5, 2, {0.717, 0.617, 0.643, 0.646}},
+    {kForward, kVitDown, 16, 0.8, 2, {0.535, 0.495, 0.540, 0.538}},
+    {kForward, kVitDown, 16, 0.9, 2, {0.381, 0.363, 0.430, 0.432}},
+    {kForward, kVitDown, 16, 0.95, 2, {0.250, 0.246, 0.357, 0.359}},
+    {kForward, kGpt2Xl, 16, 0.5, 2, {0.989, 0.854, 0.649, 0.646}},
+    {kForward, kGpt2Xl, 16, 0.8, 2, {0.663, 0.616, 0.478, 0.468}},
+    {kForward, kGpt2Xl, 16, 0.9, 2, {0.433, 0.409, 0.298, 0.297}},
+    {kForward, kGpt2Xl, 16, 0.95, 2, {0.281, 0.269, 0.204, 0.204}},
+    {kForward, kLlamaUp, 16, 0.5, 2, {2.681, 2.318, 2.040, 2.121}},
+    {kForward, kLlamaUp, 16, 0.8, 2, {1.798, 1.648, 1.151, 1.144}},
+    {kForward, kLlamaUp, 16, 0.9, 2, {1.146, 1.072, 0.753, 0.734}},
+    {kForward, kLlamaUp, 16, 0.95, 2, {0.690, 0.654, 0.460, 0.469}},
+    {kForward, kLlamaDown, 16, 0.5, 2, {2.776, 2.354, 2.068, 2.150}},
+    {kForward, kLlamaDown, 16, 0.8, 2, {1.944, 1.806, 1.329, 1.340}},
+    {kForward, kLlamaDown, 16, 0.9, 2, {1.279, 1.203, 0.928, 0.918}},
+    {kForward, kLlamaDown, 16, 0.95, 2, {0.770, 0.731, 0.603, 0.606}},
+    {kInputGradient, kVitUp, 16, 0.5, 2, {0.714, 0.617, 0.654, 0.645}},
+    {kInputGradient, kVitUp, 16, 0.8, 2, {0.532, 0.493, 0.498, 0.492}},
+    {kInputGradient, kVitUp, 16, 0.9, 2, {0.374, 0.352, 0.405, 0.404}},
+    {kInputGradient, kVitUp, 16, 0.95, 2, {0.259, 0.254, 0.362, 0.365}},
+    {kInputGradient, kVitDown, 16, 0.5, 2, {0.733, 0.641, 0.537, 0.547}},
+    {kInputGradient, kVitDown, 16, 0.8, 2, {0.519, 0.480, 0.371, 0.374}},
+    {kInputGradient, kVitDown, 16, 0.9, 2, {0.366, 0.347, 0.281, 0.266}},
+    {kInputGradient, kVitDown, 16, 0.95, 2, {0.273, 0.261, 0.256, 0.247}},
+    {kInputGradient, kGpt2Xl, 16, 0.5, 2, {0.979, 0.887, 0.824, 0.864}},
+    {kInputGradient, kGpt2Xl, 16, 0.8, 2, {0.707, 0.654, 0.557, 0.563}},
+    {kInputGradient, kGpt2Xl, 16, 0.9, 2, {0.483, 0.458, 0.405, 0.408}},
+    {kInputGradient, kGpt2Xl, 16, 0.95, 2, {0.312, 0.302, 0.306, 0.306}},
+    {kInputGradient, kLlamaUp, 16, 0.5, 2, {2.776, 2.353, 2.156, 2.266}},
+    {kInputGradient, kLlamaUp, 16, 0.8, 2, {1.926, 1.777, 1.235, 1.225}},
+    {kInputGradient, kLlamaUp, 16, 0.9, 2, {1.270, 1.191, 0.836, 0.829}},
+    {kInputGradient, kLlamaUp, 16, 0.95, 2, {0.763, 0.726, 0.545, 0.564}},
+    {kInputGradient, kLlamaDown, 16, 0.5, 2, {2.656, 2.293, 2.109, 2.176}},
+    {kInputGradient, kLlamaDown, 16, 0.8, 2, {1.784, 1.635, 1.056, 1.114}},
+    {kInputGradient, kLlamaDown, 16, 0.9, 2, {1.142, 1.069, 0.667, 0.691}},
+    {kInputGradient, kLlamaDown, 16, 0.95, 2, {0.684, 0.650, 0.420, 0.427}},
+    {kForward, kVitUp, 32, 0.5, 2, {0.372, 0.334, 0.346, 0.348}},
+    {kForward, kVitUp, 32, 0.8, 2, {0.232, 0.218, 0.235, 0.237}},
+    {kForward, kVitUp, 32, 0.9, 2, {0.170, 0.163, 0.208, 0.210}},
+    {kForward, kVitUp, 32, 0.95, 2, {0.159, 0.161, 0.221, 0.222}},
+    {kForward, kGpt2Xl, 32, 0.5, 2, {0.483, 0.435, 0.392, 0.395}},
+    {kForward, kGpt2Xl, 32, 0.8, 2, {0.274, 0.256, 0.247, 0.246}},
+    {kForward, kGpt2Xl, 32, 0.9, 2, {0.177, 0.168, 0.174, 0.177}},
+    {kForward, kGpt2Xl, 32, 0.95, 2, {0.122, 0.119, 0.141, 0.143}},
+    {kForward, kLlamaUp, 32, 0.5, 2, {1.400, 1.253, 1.089, 1.126}},
+    {kForward, kLlamaUp, 32, 0.8, 2, {0.751, 0.691, 0.607, 0.612}},
+    {kForward, kLlamaUp, 32, 0.9, 2, {0.428, 0.399, 0.362, 0.383}},
+    {kForward, kLlamaUp, 32, 0.95, 2, {0.253, 0.240, 0.239, 0.241}},
+    {kForward, kLlamaDown, 32, 0.5, 2, {1.460, 1.303, 1.233, 1.277}},
+    {kForward, kLlamaDown, 32, 0.8, 2, {0.842, 0.779, 0.793, 0.810}},
+    {kForward, kLlamaDown, 32, 0.9, 2, {0.521, 0.490, 0.530, 0.538}},
+    {kForward, kLlamaDown, 32, 0.95, 2, {0.310, 0.303, 0.367, 0.372}},
+    {kInputGradient, kVitDown, 32, 0.5, 2, {0.369, 0.333, 0.340, 0.339}},
+    {kInputGradient, kVitDown, 32, 0.8, 2, {0.235, 0.221, 0.233, 0.233}},
+    {kInputGradient, kVitDown, 32, 0.9, 2, {0.171, 0.165, 0.211, 0.212}},
+    {kInputGradient, kVitDown, 32, 0.95, 2, {0.160, 0.162, 0.221, 0.222}},
+    {kInputGradient, kLlamaUp, 32, 0.5, 2, {1.455, 1.298, 1.250, 1.273}},
+    {kInputGradient, kLlamaUp, 32, 0.8, 2, {0.832, 0.769, 0.782, 0.800}},
+    {kInputGradient, kLlamaUp, 32, 0.9, 2, {0.498, 0.470, 0.521, 0.531}},
+    {kInputGradient, kLlamaUp, 32, 0.95, 2, {0.298, 0.285, 0.362, 0.368}},
+    {kInputGradient, kLlamaDown, 32, 0.5, 2, {1.397, 1.243, 1.096, 1.119}},
+    {kInputGradient, kLlamaDown, 32, 0.8, 2, {0.751, 0.688, 0.600, 0.615}},
+    {kInputGradient, kLlamaDown, 32, 0.9, 2, {0.428, 0.399, 0.359, 0.371}},
+    {kInputGradient, kLlamaDown, 32, 0.95, 2, {0.252, 0.240, 0.232, 0.241}},
+    {kForward, kVitUp, 16, 0.5, 4, {0.817, 0.749, 0.756, 0.762}},
+    {kForward, kVitUp, 16, 0.8, 4, {0.578, 0.558, 0.580, 0.596}},
+    {kForward, kVitUp, 16, 0.9, 4, {0.412, 0.399, 0.439, 0.445}},
+    {kForward, kVitUp, 16, 0.95, 4, {0.354, 0.353, 0.451, 0.458}},
+    {kForward, kVitDown, 16, 0.5, 4, {0.815, 0.725, 1.035, 1.037}},
+    {kForward, kVitDown, 16, 0.8, 4, {0.633, 0.590, 0.887, 0.878}},
+    {kForward, kVitDown, 16, 0.9, 4, {0.565, 0.546, 0.809, 0.805}},
+    {kForward, kVitDown, 16, 0.95, 4, {0.442, 0.438, 0.723, 0.726}},
+    {kForward, kGpt2Xl, 16, 0.5, 4, {1.106, 1.004, 0.930, 1.023}},
+    {kForward, kGpt2Xl, 16, 0.8, 4, {0.730, 0.687, 0.630, 0.666}},
+    {kForward, kGpt2Xl, 16, 0.9, 4, {0.481, 0.461, 0.441, 0.445}},
+    {kForward, kGpt2Xl, 16, 0.95, 4, {0.315, 0.306, 0.321, 0.329}},
+    {kForward, kLlamaUp, 16, 0.5, 4, {3.041, 2.760, 2.696, 2.713}},
+    {kForward, kLlamaUp, 16, 0.8, 4, {2.018, 1.887, 1.645, 1.643}},
+    {kForward, kLlamaUp, 16, 0.9, 4, {1.294, 1.232, 1.083, 1.093}},
+    {kForward, kLlamaUp, 16, 0.95, 4, {0.780, 0.749, 0.679, 0.679}},
+    {kForward, kLlamaDown, 16, 0.5, 4, {3.307, 2.968, 2.775, 2.847}},
+    {kForward, kLlamaDown, 16, 0.8, 4, {2.344, 2.229, 2.018, 2.049}},
+    {kForward, kLlamaDown, 16, 0.9, 4, {1.574, 1.547, 1.441, 1.464}},
+    {kForward, kLlamaDown, 16, 0.95, 4, {1.144, 1.130, 0.991, 1.000}},
+    {kInputGradient, kVitUp, 16, 0.5, 4, {0.817, 0.741, 1.075, 1.059}},
+    {kInputGradient, kVitUp, 16, 0.8, 4, {0.650, 0.613, 0.885, 0.883}},
+    {kInputGradient, kVitUp, 16, 0.9, 4, {0.559, 0.548, 0.810, 0.805}},
+    {kInputGradient, kVitUp, 16, 0.95, 4, {0.528, 0.527, 0.754, 0.758}},
+    {kInputGradient, kVitDown, 16, 0.5, 4, {0.825, 0.762, 0.813, 0.793}},
+    {kInputGradient, kVitDown, 16, 0.8, 4, {0.579, 0.549, 0.557, 0.555}},
+    {kInputGradient, kVitDown, 16, 0.9, 4, {0.409, 0.395, 0.438, 0.438}},
+    {kInputGradient, kVitDown, 16, 0.95, 4, {0.358, 0.359, 0.460, 0.463}},
+    {kInputGradient, kGpt2Xl, 16, 0.5, 4, {1.225, 1.113, 1.246, 1.259}},
+    {kInputGradient, kGpt2Xl, 16, 0.8, 4, {0.869, 0.836, 0.940, 0.946}},
+    {kInputGradient, kGpt2Xl, 16, 0.9, 4, {0.706, 0.708, 0.750, 0.746}},
+    {kInputGradient, kGpt2Xl, 16, 0.95, 4, {0.590, 0.587, 0.645, 0.640}},
+    {kInputGradient, kLlamaUp, 16, 0.5, 4, {3.370, 3.047, 2.854, 2.911}},
+    {kInputGradient, kLlamaUp, 16, 0.8, 4, {2.375, 2.266, 2.056, 2.108}},
+    {kInputGradient, kLlamaUp, 16, 0.9, 4, {1.607, 1.551, 1.465, 1.487}},
+    {kInputGradient, kLlamaUp, 16, 0.95, 4, {1.087, 1.076, 0.996, 1.009}},
+    {kInputGradient, kLlamaDown, 16, 0.5, 4, {3.127, 2.891, 2.801, 2.834}},
+    {kInputGradient, kLlamaDown, 16, 0.8, 4, {2.048, 1.926, 1.694, 1.722}},
+    {kInputGradient, kLlamaDown, 16, 0.9, 4, {1.309, 1.246, 1.087, 1.109}},
+    {kInputGradient, kLlamaDown, 16, 0.95, 4, {0.783, 0.754, 0.688, 0.690}},
 };
 // clang-format on
 
 }  // namespace
 
-TEST_CASE("what is packed was measured to be fastest") {
+TEST_CASE("what is packed was measured to be fastest, or near it") {
+  double losses = 0;
   for (const Measured& m : kMeasured) {
     CAPTURE(m.gradient);
     CAPTURE(m.size.tokens);
@@ -142,10 +186,12 @@ TEST_CASE("what is packed was measured to be fastest") {
     const BsrPacking packing = packing_of({m.size.tokens, m.size.rows, m.size.cols, m.block,
                                            1 - m.sparsity, m.element_bytes, m.gradient});
     CAPTURE(name_of(packing));
-    double least = m.times[0];
-    for (const double time : m.times) least = time > 0 ? std::min(least, time) : least;
-    CHECK(m.times[static_cast<std::size_t>(packing)] <= 1.03 * least);
+    const double least = *std::ranges::min_element(m.times);
+    const double time = m.times[static_cast<std::size_t>(packing)];
+    CHECK(time <= 1.15 * least);
+    losses += time / least - 1;
   }
+  CHECK(losses / static_cast<double>(std::size(kMeasured)) < 0.011);
 }
 
 TEST_CASE("the input is packed where its tiles are loaded for many rows of blocks") {
@@ -170,7 +216,7 @@ TEST_CASE("tiles are tall where the output is narrow, or where it is asked for")
     for (const bool gradient : {false, true}) {
       for (const double density : {0.05, 0.5}) {
         const Problem problem{s.tokens, s.rows, s.cols, 32, density, 2, gradient};
-        const bool narrow = (gradient ? s.cols : s.rows) <= 3072;
+        const bool narrow = (gradient ? s.cols : s.rows) <= 2048;
         CHECK(tiling_of(problem).tile == (narrow ? BsrTile::kTall : BsrTile::kTogether));
         const BsrTiling tall = tiling_of(problem, /*tall=*/true);
         CHECK(tall.tile == BsrTile::kTall);
