@@ -272,6 +272,12 @@ void RankOptimizer::convert(const std::string& name,
   change_whole(name, [&](optim::Optimizer& whole) { whole.convert(name, change); });
 }
 
+std::int64_t RankOptimizer::state_bytes() const {
+  std::int64_t bytes = 0;
+  for (const auto& [key, tensor] : inner_->state()) bytes += tensor.nbytes();
+  return bytes;
+}
+
 std::vector<std::string> RankOptimizer::state_names() const {
   std::vector<std::string> out;
   for (const auto& [key, tensor] : inner_->state()) out.push_back(key);

@@ -38,7 +38,7 @@ class SlicedNorm {
 /// The optimizer of one rank of many. Sharded (ZeRO stage 1: Rajbhandari et al. 2020, section 5.1)
 /// it keeps moments of its slice of every parameter only (dist/slices.h), updates that, and gathers
 /// the others' slices of the values; else it is the recipe's optimizer itself. Checkpoints are the
-/// same either way. All functions but steps() and state_names() are collective.
+/// same either way. All functions but steps(), state_bytes() and state_names() are collective.
 class RankOptimizer {
  public:
   /// Sharded where the recipe says so and there are several ranks. `comm` must outlive it;
@@ -51,6 +51,8 @@ class RankOptimizer {
 
   bool sharded() const { return sharded_; }
   std::int64_t steps() const { return inner_->steps(); }
+  /// Of this rank: moments, and since when each is counted.
+  std::int64_t state_bytes() const;
 
   /// Norm of the averaged gradients; of those, own slices suffice.
   SlicedNorm gradient_norm(double max_norm);

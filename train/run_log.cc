@@ -57,6 +57,7 @@ void RunLog::step(const StepRecord& record, bool milestone) {
                    {fmt::format("{}_per_second", work.unit), line.rate},
                    {"step_seconds", per_step},
                    {"bytes_reduced", record.bytes_reduced},
+                   {"optimizer_bytes", record.optimizer_bytes},
                    {"flops", progress.flops}});
   begin(progress.steps);
 }

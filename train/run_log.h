@@ -22,8 +22,9 @@ struct StepRecord {
   const Recipe& recipe;
   const Progress& progress;
   const KnownOutcome& outcome;
-  double sparsity = 0;             // of the weights under a rule, now
-  std::int64_t bytes_reduced = 0;  // over the network, so far
+  double sparsity = 0;               // of the weights under a rule, now
+  std::int64_t bytes_reduced = 0;    // over the network, so far
+  std::int64_t optimizer_bytes = 0;  // of rank 0, now
 };
 
 /// What it says of a mask refresh beside the masks.

@@ -267,7 +267,8 @@ void Trainer::log_step(bool stop) {
              .progress = progress_,
              .outcome = known_,
              .sparsity = sparsity_now(),
-             .bytes_reduced = reducer_.bytes_reduced()},
+             .bytes_reduced = reducer_.bytes_reduced(),
+             .optimizer_bytes = milestone ? optimizer_->state_bytes() : 0},
             milestone);
 }
 

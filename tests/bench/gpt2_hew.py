@@ -8,7 +8,7 @@ checkpoint.
     tokens_per_second   of all GPUs: the median of the logged rates, the first ones left out
     device_gib          the most that nvidia-smi showed as used on one GPU, from start to end; of
                         those in CUDA_VISIBLE_DEVICES, where that is set
-    optimizer_bytes     of one rank, where the metrics say it
+    optimizer_bytes     of one rank: moments
     step_bytes          that one rank hands over to be reduced in a step
     valid_loss          with --until-eval: of the first evaluation
 """
@@ -139,7 +139,10 @@ def of_kind(records: list[dict[str, object]], kind: str) -> list[dict[str, objec
 
 
 def end(process: subprocess.Popen, gpus: int) -> None:
-    """mpirun passes SIGTERM on and then kills its ranks; hew alone would write a checkpoint."""
+    """mpirun passes SIGTERM on and then kills its ranks; hew alone would write a checkpoint.
+
+    Ranks give back a GPU's memory some time after mpirun has ended: the next run must not see it.
+    """
     if process.poll() is not None:
         return
     if gpus == 1:
@@ -151,6 +154,21 @@ def end(process: subprocess.Popen, gpus: int) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    deadline = time.monotonic() + 60
+    while in_session(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+
+
+def in_session(session: int) -> bool:
+    """Whether one of its processes still has to end."""
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue  # it has ended
+        if int(words[3]) == session and words[0] != "Z":
+            return True
+    return False
 
 
 def run(arguments: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, object]]:
@@ -160,7 +178,11 @@ def run(arguments: argparse.Namespace, folder: pathlib.Path) -> list[dict[str, o
     log = folder / "log"
     with log.open("w") as output:
         process = subprocess.Popen(
-            command, stdout=output, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL
+            command,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
         )
         try:
             while True:
@@ -211,7 +233,7 @@ def report(arguments: argparse.Namespace, records: list[dict], peak_gib: float |
                 "step_ms": round(step_ms, 3),
                 "loss": records[-1]["loss"],
                 "device_gib": peak_gib,
-                "optimizer_bytes": records[-1].get("optimizer_bytes"),
+                "optimizer_bytes": records[-1]["optimizer_bytes"],
                 "step_bytes": step_bytes(records),
                 "valid_loss": evaluations[0]["loss"] if evaluations else None,
                 "overrides": arguments.overrides,
