@@ -16,6 +16,7 @@
 #include "data/text_lines.h"
 #include "io/atomic_file.h"
 #include "io/hdf5.h"
+#include "io/sha256.h"
 
 namespace hew {
 namespace {
@@ -181,6 +182,20 @@ Opened open_folder(const std::string& folder) {
 
 std::vector<std::uint8_t> ImageSet::encoded(std::int64_t /*i*/) const {
   return {};
+}
+
+std::string digest_of(const ImageSet& images) {
+  constexpr std::int64_t kRead = 16;
+  const std::int64_t size = images.size();
+  std::vector<std::int64_t> labels;
+  for (std::int64_t i = 0; i < size; ++i) labels.push_back(images.label(i));
+  Sha256 sha;
+  sha.update(std::as_bytes(std::span(labels)));
+  for (std::int64_t k = 0; k < std::min(kRead, size); ++k) {
+    const DecodedImage image = images.read((size - 1) * k / (kRead - 1));
+    sha.update(std::as_bytes(std::span(image.pixels)));
+  }
+  return sha.hex();
 }
 
 std::string class_name(const std::vector<std::string>& names, std::int64_t label) {

@@ -5,6 +5,7 @@
 
 #include "core/error.h"
 #include "data/path_pattern.h"
+#include "io/sha256.h"
 
 namespace hew {
 namespace {
@@ -95,6 +96,22 @@ void TokenCorpus::require_tokenizer(const std::string& sha256) const {
   require<DataError>(info_.tokenizer_sha256.empty() || info_.tokenizer_sha256 == sha256,
                      "{}: made with tokenizer {} {:.12}, the model's is {:.12}", path(),
                      info_.tokenizer_kind, info_.tokenizer_sha256, sha256);
+}
+
+std::string TokenCorpus::digest() const {
+  constexpr std::int64_t kStretches = 64;
+  constexpr std::int64_t kLongest = 1024;  // tokens
+  const std::int64_t length = std::min(size(), kLongest);
+  const std::int64_t last = size() - length;  // where the last one begins
+  Sha256 sha;
+  const std::string count = std::to_string(size());
+  sha.update(std::as_bytes(std::span(count)));
+  std::vector<std::int32_t> tokens(static_cast<std::size_t>(length));
+  for (std::int64_t i = 0; i < kStretches; ++i) {
+    read(last * i / (kStretches - 1), tokens);
+    sha.update(std::as_bytes(std::span(tokens)));
+  }
+  return sha.hex();
 }
 
 void TokenCorpus::require_windows(std::int64_t context) const {

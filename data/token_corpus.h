@@ -34,6 +34,9 @@ class TokenCorpus {
   std::unique_ptr<Tokenizer> tokenizer() const;
   /// Throws DataError unless the corpus was made with the tokenizer of this hash, or does not know.
   void require_tokenizer(const std::string& sha256) const;
+  /// SHA-256, in hex, of how many tokens there are and of 64 stretches of them, which lie evenly:
+  /// what tells one corpus from another without reading all of it.
+  std::string digest() const;
   /// Throws DataError if there are fewer tokens than one window of `context` needs with its target.
   void require_windows(std::int64_t context) const;
 

@@ -15,6 +15,7 @@ constexpr const char* kKind = "hew-checkpoint";
 constexpr int kVersion = 1;
 constexpr const char* kProductChoices = "product_choices";
 constexpr const char* kBsrRoutes = "bsr_routes";
+constexpr const char* kDataDigest = "data_digest";
 constexpr const char* kClassNames = "class_names";
 
 std::string weight_path(const std::string& name) {
@@ -80,6 +81,7 @@ void save_checkpoint(const std::filesystem::path& path, const CheckpointSource& 
   }
   write_progress(writer, source.progress);
   write_tokenizer(writer, source.data.tokenizer);
+  write_text(writer, kDataDigest, source.data.digest);
   if (!source.product_choices.empty())
     write_text(writer, kProductChoices, source.product_choices);
   if (!source.bsr_routes.empty())
@@ -134,7 +136,8 @@ DataRecord Checkpoint::data() const {
   const auto bytes = reader_.read_vector<std::uint8_t>("tokenizer/blob");
   DataRecord data{.tokenizer = {.kind = reader_.attribute_string("/tokenizer", "kind"),
                                 .blob = std::string(bytes.begin(), bytes.end()),
-                                .sha256 = reader_.attribute_string("/tokenizer", "sha256")}};
+                                .sha256 = reader_.attribute_string("/tokenizer", "sha256")},
+                  .digest = text(kDataDigest)};
   const std::string classes = text(kClassNames);
   if (classes.empty())
     return data;

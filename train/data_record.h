@@ -12,10 +12,11 @@ struct TokenizerRecord {
   std::string sha256;
 };
 
-/// What must be known of the training data to use a model.
+/// What must be known of the training data to use a model, or to go on with its training.
 struct DataRecord {
   TokenizerRecord tokenizer = {};         // of text
   std::vector<std::string> classes = {};  // of images: the name of each label
+  std::string digest = {};                // TokenCorpus::digest(), digest_of(); empty: not known
 };
 
 }  // namespace hew::train

@@ -31,7 +31,7 @@ ImageWorkload::ImageWorkload(Recipe& recipe, dist::Communicator& comm, const Str
       label_smoothing_(recipe.train.label_smoothing) {
   recipe.model.classes = resolve_classes(recipe, *loading_.images);
   loading_.classes = recipe.model.classes;
-  record_.classes = loading_.images->classes();
+  record_ = {.classes = loading_.images->classes(), .digest = digest_of(*loading_.images)};
   if (!evaluation_.images)
     return;
   require<DataError>(evaluation_.images->classes() == record_.classes,
@@ -47,6 +47,9 @@ ImageWorkload::ImageWorkload(Recipe& recipe, dist::Communicator& comm, const Str
 void ImageWorkload::require_record(const DataRecord& saved) const {
   require<DataError>(saved.classes == record_.classes,
                      "{}: its classes are not those that the run was trained on",
+                     loading_.images->path());
+  require<DataError>(saved.digest.empty() || saved.digest == record_.digest,
+                     "{}: its images are not those that the run was trained on",
                      loading_.images->path());
 }
 

@@ -30,7 +30,7 @@ TextWorkload::TextWorkload(Recipe& recipe, dist::Communicator& comm, const Strea
       train_(open_corpus(recipe.data.train, recipe.model.vocab)) {
   recipe.model.vocab = resolve_vocab(recipe, train_->info());
   valid_ = open_corpus(recipe.data.valid, recipe.model.vocab);
-  record_.tokenizer = tokenizer_of(*train_);
+  record_ = {.tokenizer = tokenizer_of(*train_), .digest = train_->digest()};
   if (valid_ && !record_.tokenizer.sha256.empty())
     valid_->require_tokenizer(record_.tokenizer.sha256);
   if (valid_)
@@ -41,6 +41,8 @@ TextWorkload::TextWorkload(Recipe& recipe, dist::Communicator& comm, const Strea
 void TextWorkload::require_record(const DataRecord& saved) const {
   if (!saved.tokenizer.sha256.empty())
     train_->require_tokenizer(saved.tokenizer.sha256);
+  require<DataError>(saved.digest.empty() || saved.digest == record_.digest,
+                     "{}: its tokens are not those that the run was trained on", train_->path());
 }
 
 void TextWorkload::start(std::uint64_t seed, std::int64_t position) {

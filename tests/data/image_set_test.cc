@@ -193,6 +193,23 @@ TEST_CASE("several sets are one after another, if their classes are the same") {
             idx + ": its classes are not those of"));
 }
 
+TEST_CASE("a digest tells sets of images apart by number, labels and pixels") {
+  const Scratch scratch;
+  const auto digest_of_idx = [&](std::uint32_t count, std::uint32_t size) {
+    return digest_of(*open_image_set(test::write_idx_pair(scratch.path(), count, size, size)));
+  };
+  const std::string digest = digest_of_idx(40, 3);
+  CHECK(digest.size() == 64);
+  CHECK(digest_of_idx(40, 3) == digest);
+  CHECK(digest_of_idx(39, 3) != digest);
+  CHECK(digest_of_idx(40, 4) != digest);
+  const auto of_record = [&](const std::string& label) {
+    test::write_bytes(scratch / "a.bin", cifar_record(label));
+    return digest_of(*open_image_set(scratch / "a.bin"));
+  };
+  CHECK(of_record("\5") != of_record("\6"));
+}
+
 TEST_CASE("sets of images are told from corpora") {
   const Scratch scratch;
   CHECK(names_image_set(test::write_idx_pair(scratch.path(), 2, 3, 3)));

@@ -144,6 +144,27 @@ TEST_CASE("shards are one stream") {
             "nano.bin: made with another tokenizer"));
 }
 
+TEST_CASE("a digest tells corpora apart, however they are cut into shards") {
+  const test::Scratch scratch;
+  const auto digest_of = [&](std::vector<std::string> texts) {
+    std::vector<std::string> paths;
+    for (const std::string& text : texts) {
+      paths.push_back(scratch / (std::to_string(paths.size()) + ".h5"));
+      std::filesystem::remove(paths.back());
+      write_text(paths.back(), text);
+    }
+    return TokenCorpus::open(paths).digest();
+  };
+  const std::string long_text(5000, 'a');
+  const std::string digest = digest_of({long_text, "b"});
+  CHECK(digest.size() == 64);
+  CHECK(digest_of({long_text, "b"}) == digest);
+  CHECK(digest_of({long_text, "c"}) != digest);                  // in the last token
+  CHECK(digest_of({"b" + long_text.substr(1), "b"}) != digest);  // in the first one
+  CHECK(digest_of({long_text + "a", "b"}) != digest);
+  CHECK(digest_of({"a"}) != digest_of({"a", "a"}));
+}
+
 TEST_CASE("files that are missing or damaged are named") {
   const test::Scratch scratch;
   const auto path = [&](const std::string& name) { return (scratch / name).string(); };

@@ -133,6 +133,19 @@ TEST_CASE_FIXTURE(Fixture, "a recipe that does not fit the checkpoint names the 
   CHECK(read_bytes(checkpoint(20)) == before);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a resume does not take another corpus for the run's") {
+  train_20_steps();
+  const std::string before = read_bytes(checkpoint(20));
+  const std::string train = read_bytes(scratch / "train.h5");
+  write_bytes(scratch / "train.h5", read_bytes(scratch / "valid.h5"));
+  CHECK(contains(error_of([&] { run_training(recipe, alone, {.resume = true}); }),
+                 "train.h5: its tokens are not those that the run was trained on"));
+  CHECK(read_bytes(checkpoint(20)) == before);
+  write_bytes(scratch / "train.h5", train);
+  run_training(recipe, alone, {.resume = true});
+  CHECK(losses_of(runs.directory("run")).size() == 30);
+}
+
 TEST_CASE_FIXTURE(Fixture, "a run may be lengthened") {
   train_20_steps();
   recipe.train.steps = 40;

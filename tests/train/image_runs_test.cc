@@ -5,6 +5,7 @@
 #include <cmath>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <regex>
 
 #include "core/error.h"
 #include "optim/make_optimizer.h"
@@ -192,6 +193,22 @@ TEST_CASE_FIXTURE(Fixture, "images that cannot be used are named before anything
   CHECK(refusal({"model.classes=2"}).find("model.classes: 2, but") == 0);
   CHECK(refusal({"data.train=/none/at/all"}).find("/none/at/all") != std::string::npos);
   CHECK(refusal({"train.eval_batches=0", "model.classes=5"}) == "");  // more than there are
+}
+
+TEST_CASE_FIXTURE(Fixture, "a resume does not take other images for the run's") {
+  const train::Recipe recipe = runs.recipe("run", {"train.steps=8"});
+  run_training(recipe, alone, {.stop_after = 2});
+  const std::string labels =
+      std::regex_replace(runs.train_path(), std::regex("images-idx3"), "labels-idx1");
+  std::string bytes = read_bytes(labels);
+  std::swap(bytes.back(), bytes[bytes.size() - 2]);
+  REQUIRE(bytes != read_bytes(labels));
+  write_bytes(labels, bytes);
+  const auto resume = [&] { run_training(recipe, alone, {.resume = true}); };
+  CHECK_THROWS_WITH_AS(
+      resume(),
+      (runs.train_path() + ": its images are not those that the run was trained on").c_str(),
+      DataError);
 }
 
 TEST_CASE_FIXTURE(Fixture, "what a ViT's recipe gets wrong is said at its key") {
