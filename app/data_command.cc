@@ -55,7 +55,7 @@ void print_info(const std::string& path) {
     fmt::print("sha256         {}\n", info.tokenizer_sha256);
 }
 
-void add_tokenize(CLI::App& data) {
+void add_tokenize(CLI::App& data, const AppContext& context) {
   CLI::App* command = data.add_subcommand("tokenize", "Turn text files into a corpus of tokens");
   const auto options = std::make_shared<PrepareOptions>();
   TokenizerChoice& tokenizer = options->tokenizer;
@@ -77,7 +77,10 @@ void add_tokenize(CLI::App& data) {
                       "Train a SentencePiece model with so many pieces, on the training part");
   command->add_option("--model-type", tokenizer.model_type, "Of that model: unigram or bpe");
   command->add_option("--save-model", tokenizer.save_model, "Keep that model as a file too");
-  command->callback([options] { tokenize(*options); });
+  command->callback([options, &context] {
+    if (context.root())
+      tokenize(*options);
+  });
 }
 
 struct BatchesArguments {
@@ -87,7 +90,8 @@ struct BatchesArguments {
 };
 
 void write_batches(const BatchesArguments& arguments, const AppContext& context) {
-  require<ConfigError>(context.comm.size() == 1, "command line: data batches runs on one rank");
+  if (!context.root())
+    return;
   require<ConfigError>(
       arguments.words.size() >= 2 && arguments.words.back().find('=') == std::string::npos,
       "command line: hew data batches RECIPE.yaml [key=value …] --steps N OUT.bin");
@@ -97,7 +101,7 @@ void write_batches(const BatchesArguments& arguments, const AppContext& context)
   require<ConfigError>(arguments.force || !std::filesystem::exists(arguments.words.back()),
                        "{}: exists already; --force overwrites it", arguments.words.back());
   train::write_batches(train::load_recipe(choice.path, choice.overrides), arguments.steps,
-                       arguments.words.back());
+                       arguments.words.back(), train::StopSignal());
 }
 
 void add_batches(CLI::App& data, const AppContext& context) {
@@ -120,8 +124,8 @@ void add_batches(CLI::App& data, const AppContext& context) {
 void add_data_commands(CLI::App& app, const AppContext& context) {
   CLI::App* data = app.add_subcommand("data", "Prepare corpora and images, and look at them");
   data->require_subcommand(1);
-  add_tokenize(*data);
-  add_images_command(*data);
+  add_tokenize(*data, context);
+  add_images_command(*data, context);
   add_batches(*data, context);
   CLI::App* info =
       data->add_subcommand("info", "Print what a corpus or a set of images says of itself");
@@ -129,7 +133,10 @@ void add_data_commands(CLI::App& app, const AppContext& context) {
   info->add_option("corpus", *path,
                    "A sealed HDF5 corpus, an llm.c or nanoGPT .bin, or a set of images")
       ->required();
-  info->callback([path] { print_info(*path); });
+  info->callback([path, &context] {
+    if (context.root())
+      print_info(*path);
+  });
 }
 
 }  // namespace hew

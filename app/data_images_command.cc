@@ -18,7 +18,7 @@ void pack(const ImagePackOptions& options) {
 
 }  // namespace
 
-void add_images_command(CLI::App& data) {
+void add_images_command(CLI::App& data, const AppContext& context) {
   CLI::App* command =
       data.add_subcommand("images", "Pack labelled images into one file, checking each of them");
   const auto options = std::make_shared<ImagePackOptions>();
@@ -39,7 +39,10 @@ void add_images_command(CLI::App& data) {
   command->add_option("--classes", options->classes_file,
                       "A text file with the names of the classes, one a line");
   command->add_flag("--force", options->force, "Overwrite an output that exists");
-  command->callback([options] { pack(*options); });
+  command->callback([options, &context] {
+    if (context.root())
+      pack(*options);
+  });
 }
 
 void print_image_info(const std::string& path) {

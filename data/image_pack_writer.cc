@@ -45,9 +45,12 @@ std::vector<std::string> read_classes(const std::string& path, const ImageSet& i
       line.pop_back();
     require<DataError>(!line.empty(), "{}:{}: no name", path, names.size() + 1);
     require<DataError>(is_utf8(line), "{}:{}: not UTF-8", path, names.size() + 1);
+    require<DataError>(std::ranges::find(names, line) == names.end(), "{}:{}: {} a second time",
+                       path, names.size() + 1, line);
     names.push_back(line);
   }
-  require<DataError>(names.size() >= images.classes().size(),
+  const bool too_many = images.format() == "folder" && names.size() > images.classes().size();
+  require<DataError>(names.size() >= images.classes().size() && !too_many,
                      "{}: {} names, the images have {} classes", path, names.size(),
                      images.classes().size());
   return names;

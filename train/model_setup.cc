@@ -67,15 +67,23 @@ void settle_masks(const SparseModel& parts, std::int64_t steps) {
 
 Checkpoint open_newest_checkpoint(const RunDirectory& directory,
                                   std::vector<std::string>& reports) {
+  std::vector<std::string> broken;
   for (const std::filesystem::path& path : directory.checkpoints()) {
     try {
-      return Checkpoint(path);
+      Checkpoint checkpoint(path);
+      const std::int64_t steps = checkpoint.progress().steps;
+      require<DataError>(directory.checkpoint(steps) == path, "{}: is the checkpoint of step {}",
+                         path.string(), steps);
+      for (const std::string& why : broken)
+        reports.push_back(fmt::format("{}; using the one before it", why));
+      return checkpoint;
     } catch (const DataError& error) {
-      reports.push_back(fmt::format("{}; using the one before it", error.what()));
+      broken.emplace_back(error.what());
     }
   }
-  throw DataError(fmt::format("{}: no {}checkpoint to load", directory.root().string(),
-                              reports.empty() ? "" : "whole "));
+  require<DataError>(!broken.empty(), "{}: no checkpoint to load", directory.root().string());
+  throw DataError(fmt::format("{}: no whole checkpoint to load: {}", directory.root().string(),
+                              fmt::join(broken, "; ")));
 }
 
 }  // namespace hew::train

@@ -88,6 +88,7 @@ TEST_CASE("classes can be given names") {
     return test::data_error_of([&] { write_image_pack(options); });
   };
   CHECK(has(error("a\nb\n"), "names.txt: 2 names, the images have 3 classes"));
+  CHECK(has(error("a\nb\nc\nb\n"), "names.txt:4: b a second time"));
   CHECK(has(error("a\n\nb\n"), "names.txt:2: no name"));
   options.classes_file = scratch / "nothing";
   CHECK(has(test::data_error_of([&] { write_image_pack(options); }), "nothing: cannot be read"));
@@ -104,6 +105,11 @@ TEST_CASE("files stay as they are, or become pixels or JPEG files of a size") {
   }
   ImagePackOptions options = options_for(scratch, folder);
   const auto folder_set = open_image_set(folder);
+  options.classes_file = scratch / "names.txt";
+  test::write_bytes(options.classes_file, "cat\ndog\nbird\n");
+  CHECK(has(test::data_error_of([&] { write_image_pack(options); }),
+            "names.txt: 3 names, the images have 2 classes"));
+  options.classes_file.clear();
   CHECK(write_image_pack(options).encoding == "files");
   check_same(*open_image_set(options.output), *folder_set);
 

@@ -93,6 +93,18 @@ TEST_CASE_FIXTURE(Fixture, "a broken newest checkpoint is reported and the one b
   CHECK(losses_of(runs.directory("run")).size() == 30);
 }
 
+TEST_CASE_FIXTURE(Fixture, "a checkpoint under the name of another step is reported as broken") {
+  train_20_steps();
+  std::filesystem::copy_file(checkpoint(10), checkpoint(25));
+  std::vector<std::string> reports;
+  const train::Checkpoint used =
+      train::open_newest_checkpoint(train::RunDirectory(runs.directory("run")), reports);
+  CHECK(used.progress().steps == 20);
+  REQUIRE(reports.size() == 1);
+  CHECK(reports.front() ==
+        checkpoint(25).string() + ": is the checkpoint of step 10; using the one before it");
+}
+
 TEST_CASE_FIXTURE(Fixture, "without a whole checkpoint a resume is one clear error") {
   train_20_steps();
   flip_a_bit(checkpoint(20));
@@ -100,6 +112,8 @@ TEST_CASE_FIXTURE(Fixture, "without a whole checkpoint a resume is one clear err
   const std::string text = error_of([&] { run_training(recipe, alone, {.resume = true}); });
   CHECK(contains(text, runs.directory("run").string()));
   CHECK(contains(text, "no whole checkpoint"));
+  CHECK(contains(text, checkpoint(20).string() + ": "));
+  CHECK(contains(text, checkpoint(10).string() + ": "));
 }
 
 TEST_CASE("class names that are no list of texts are one error that names the checkpoint") {
