@@ -96,7 +96,11 @@ cudaEvent_t event_of(void* event) {
 
 int device_count() {
   int count = 0;
-  return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+  const cudaError_t error = cudaGetDeviceCount(&count);
+  if (error == cudaErrorNoDevice || error == cudaErrorInsufficientDriver)
+    return 0;
+  check(error, "cudaGetDeviceCount");
+  return count;
 }
 
 Stream make_stream(int index) {

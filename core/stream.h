@@ -76,7 +76,8 @@ Stream make_stream(Device device);
 /// (cuda::Mark).
 Stream side_stream(const Stream& stream);
 
-/// GPUs that this process can use; 0 in a build without CUDA.
+/// GPUs that this process can use; 0 in a build without CUDA and on a machine without a driver.
+/// Throws BackendError where CUDA cannot say.
 int cuda_device_count();
 
 /// Returns once everything queued on `stream` is done; throws what it failed with, and what the

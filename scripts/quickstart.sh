@@ -70,7 +70,14 @@ $hew data info corpora/bible-valid.h5
 # will do.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 hew_train() {
-  OMP_NUM_THREADS=1 mpirun -n $ranks --oversubscribe --bind-to none $hew train "$@"
+  OMP_NUM_THREADS=1 mpirun -n $ranks --oversubscribe --bind-to none $hew train "$@" &
+  local job=$! status=0
+  # SIGUSR1 reaches the ranks, which write a checkpoint; bash alone would leave them behind.
+  # shellcheck disable=SC2064
+  trap "kill -USR1 $job; wait $job; exit 143" TERM INT
+  wait $job || status=$?
+  trap - TERM INT
+  return $status
 }
 
 steps_of() {

@@ -14,18 +14,21 @@ fi
 folder=$(mktemp -d)
 started=
 clean_up() {
-  [[ -z $started ]] || echo quit | nvidia-cuda-mps-control > /dev/null 2>&1
+  [[ -z $started ]] || echo quit | server > /dev/null 2>&1
   rm -rf "$folder"
 }
 trap clean_up EXIT
 trap 'exit 143' TERM
 trap 'exit 130' INT
-export CUDA_MPS_PIPE_DIRECTORY=$folder/pipe CUDA_MPS_LOG_DIRECTORY=$folder/log
-mkdir "$CUDA_MPS_PIPE_DIRECTORY" "$CUDA_MPS_LOG_DIRECTORY"
-if command -v nvidia-cuda-mps-control > /dev/null && nvidia-cuda-mps-control -d > /dev/null 2>&1; then
+pipe=$folder/pipe log=$folder/log
+mkdir "$pipe" "$log"
+server() {
+  CUDA_MPS_PIPE_DIRECTORY=$pipe CUDA_MPS_LOG_DIRECTORY=$log nvidia-cuda-mps-control "$@"
+}
+if command -v nvidia-cuda-mps-control > /dev/null && server -d > /dev/null 2>&1; then
   started=yes
+  export CUDA_MPS_PIPE_DIRECTORY=$pipe CUDA_MPS_LOG_DIRECTORY=$log
 else
   echo "with_mps: no server of MPS here, programs take turns" >&2
-  unset CUDA_MPS_PIPE_DIRECTORY CUDA_MPS_LOG_DIRECTORY
 fi
 "$@"
