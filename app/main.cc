@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -150,6 +151,8 @@ int run(int argc, char** argv, const AppContext& context) {
 }  // namespace hew
 
 int main(int argc, char** argv) {
+  // A closed pipe and a file over its limit are errors of the write, which end no run in silence.
+  for (const int number : {SIGPIPE, SIGXFSZ}) std::signal(number, SIG_IGN);
   try {
     // Before MPI starts threads, so that they inherit the blocked signals.
     std::optional<hew::train::StopSignal> stop_signal;

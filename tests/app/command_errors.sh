@@ -184,6 +184,19 @@ if (ulimit -v 1500000 && "$hew" --version > stdout 2> stderr); then
     failures=$((failures + 1))
   fi
 fi
+# A reader that is gone takes no more lines; the run goes on, and its log has all of them.
+"$hew" train recipe.yaml run.dir=unheard train.steps=300 2> stderr | true
+if [[ ${PIPESTATUS[0]} -ne 0 || ! -e unheard/checkpoints/step-00000300.h5 ]] ||
+  ! grep -q "^step 300/300 " unheard/train.log; then
+  echo "FAILED: a run whose output nobody reads: $(cat stderr)"
+  failures=$((failures + 1))
+fi
+(ulimit -f 16 && expect "cannot write: File too large" train recipe.yaml run.dir=limited model.width=64
+  exit "$failures") || failures=$((failures + 1))
+if compgen -G 'limited/checkpoints/*' > /dev/null; then
+  echo "FAILED: a file over the limit was left behind"
+  failures=$((failures + 1))
+fi
 # A dry run of very many masks ends at a signal; 124: what timeout sent was enough.
 status=0
 timeout --signal=TERM --kill-after=20 2 "$hew" train recipe.yaml --dry-run train.steps=1000000000000 \
