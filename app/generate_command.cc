@@ -104,7 +104,9 @@ void add_sampling(CLI::App& command, train::GenerateOptions& options) {
                   "Of the most probable that together reach this probability")
       ->check(CLI::Range(1e-6, 1.0))
       ->capture_default_str();
-  command.add_option("--seed", options.sampling.seed, "Of the draws")->capture_default_str();
+  command.add_option("--seed", options.sampling.seed, "Of the draws")
+      ->check(is_seed())
+      ->capture_default_str();
 }
 
 }  // namespace

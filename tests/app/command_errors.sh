@@ -117,6 +117,8 @@ expect "the prompt has 9 tokens, more than the model's context of 8" \
   generate run --prompt 123456789
 expect "token 257 is outside" generate run --prompt-tokens 1,257
 expect "--top-p" generate run --prompt 1 --top-p 2
+expect "--seed" generate run --prompt 1 --seed -1
+expect "--seed" generate run --prompt 1 --seed 99999999999999999999999
 expect "no linear weight of this name" inspect run --mask nothing
 expect "this weight is dense" inspect run --mask blocks.0.attn.q.weight
 expect "which recipe?" data batches train.steps=1 --steps 2 new.bin
