@@ -135,6 +135,9 @@ expect "folder: a folder without .jsonl files" eval run --task blimp --data fold
 expect "--task wikitext2 takes one file: --data PATH" eval run --task wikitext2
 expect "--task" eval run --task squad --data file.txt
 expect "--task" eval run --limit 3
+for option in --tokenizer --sentencepiece-model --gpt2-encoder --gpt2-merges; do
+  expect "$option requires --task" eval run --data corpus.h5 "$option" bytes
+done
 expect "--limit" eval run --task lambada --data bad.jsonl --limit 0
 expect "--dump-logits excludes --task" \
   eval run --task lambada --data bad.jsonl --dump-logits new.h5
