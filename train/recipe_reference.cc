@@ -22,8 +22,8 @@ step (or a number of steps), `-500` is 500 steps before the end, and `25%` is th
 `train.steps`, rounded down.
 
 **Resume.** A run keeps its effective recipe, with every default filled in and steps as they were
-written. A resume may change `train.steps`, `train.recompute`, `optim.shard`, `checkpoint.*`, `run.*`, and
-`train.precision` between fp32, tf32 and bf16; any other difference is an error. Percentages and steps counted from the end follow the new `train.steps`, and so do the
+written. A resume may change `train.steps`, `train.recompute`, `optim.shard`, `checkpoint.*`,
+`run.*` but `run.seed`, and `train.precision` between fp32, tf32 and bf16; any other difference is an error. Percentages and steps counted from the end follow the new `train.steps`, and so do the
 schedules; plain step numbers stay. A run may be shortened, but not below the steps it has done, nor
 so that the last refresh of a rule moves from what is to come into what is done.
 )";

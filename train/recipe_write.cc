@@ -71,8 +71,8 @@ void compare_fields(const std::vector<Field<S>>& fields, const std::string& pref
       continue;
     conflicts.push_back(
         fmt::format("{}: the run has {}, got {}; a resume may change train.steps, "
-                    "train.recompute, optim.shard, checkpoint.*, run.*, and train.precision "
-                    "between fp32, tf32 and bf16 only",
+                    "train.recompute, optim.shard, checkpoint.*, run.* but run.seed, and "
+                    "train.precision between fp32, tf32 and bf16 only",
                     key, before, after));
   }
 }
