@@ -106,10 +106,8 @@ CLI::Option* add_task_options(CLI::App& command, TaskArguments& arguments) {
                   "Only the first so many articles, passages, or pairs of each file")
       ->check(at_least(1))
       ->needs(task);
-  add_tokenizer_options(command, arguments.tokenizer);
-  for (const char* option :
-       {"--tokenizer", "--sentencepiece-model", "--gpt2-encoder", "--gpt2-merges"})
-    command.get_option(option)->needs(task);
+  for (CLI::Option* option : add_tokenizer_options(command, arguments.tokenizer))
+    option->needs(task);
   return task;
 }
 

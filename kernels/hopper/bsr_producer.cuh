@@ -241,8 +241,7 @@ class BsrProducer {
       load_run(to, packed_ + std::int64_t{column} * Config::kInputBytes, Config::kInputBytes, full);
     } else {
       // Other tiles of these tokens want it as well.
-      hopper::load_box(to, &maps_.in, full, column * Config::kBlock + depth, first_token,
-                       drop_last());
+      load_box(to, &maps_.in, full, column * Config::kBlock + depth, first_token, drop_last());
     }
   }
 
@@ -253,8 +252,8 @@ class BsrProducer {
     for (int s = 0; s < Config::kStrips; ++s) {
       const int position = positions[Config::member(s, 0)];
       if (!Config::kSkips || position >= 0) {
-        load_box(strips + s * Config::kStripBytes, position, s * Config::kStrip % Config::kBlock,
-                 depth, full);
+        load_block(strips + s * Config::kStripBytes, position, s * Config::kStrip % Config::kBlock,
+                   depth, full);
       }
     }
   }
@@ -272,19 +271,19 @@ class BsrProducer {
         load_run(to, args_.packed_values + std::int64_t{position} * Config::kPartBytes,
                  Config::kPartBytes, full);
       } else {
-        load_box(to, position, /*feature=*/0, depth, full);
+        load_block(to, position, /*feature=*/0, depth, full);
       }
     }
   }
 
   // Of a block, from this feature and depth on.
-  __device__ void load_box(std::uint32_t to, int position, int feature, int depth,
-                           std::uint32_t full) {
+  __device__ void load_block(std::uint32_t to, int position, int feature, int depth,
+                             std::uint32_t full) {
     const int row = position * Config::kBlock;
     if constexpr (Config::kTransposed)
-      hopper::load_box(to, &maps_.values, full, feature, row + depth);
+      load_box(to, &maps_.values, full, feature, row + depth);
     else
-      hopper::load_box(to, &maps_.values, full, depth, row + feature);
+      load_box(to, &maps_.values, full, depth, row + feature);
   }
 
   const BsrProductMaps& maps_;

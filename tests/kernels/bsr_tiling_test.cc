@@ -174,6 +174,8 @@ constexpr Measured kMeasured[] = {
 
 }  // namespace
 
+// One rate for all shapes cannot be best in each: these bounds are what the fit reaches (1.14 times
+// the best in one cell, 1.04 % more than it in the mean), rounded up.
 TEST_CASE("what is packed was measured to be fastest, or near it") {
   double losses = 0;
   for (const Measured& m : kMeasured) {

@@ -3,7 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <cstring>
 #include <limits>
+#include <numeric>
+#include <span>
 
 #include "core/error.h"
 #include "dist/reducer.h"
@@ -119,9 +122,14 @@ TEST_CASE_TEMPLATE("sharded updates are those of whole parameters", T, float, do
       check_same_state(state, whole.state(), tolerance);
     if (sharded.sharded())
       CHECK(sharded.common_state().size() == 1);
-    // Each rank has its share of the moments, but for what no number of ranks divides.
-    CHECK(static_cast<double>(sharded.state_bytes() * comm.size()) <
-          1.2 * static_cast<double>(whole.state_bytes()));
+    // All ranks' moments are the whole's; of steps and births, int64 each, every rank has its own.
+    const std::int64_t mine = sharded.state_bytes();
+    const std::vector<std::byte> all = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
+    std::vector<std::int64_t> bytes(static_cast<std::size_t>(comm.size()));
+    std::memcpy(bytes.data(), all.data(), all.size());
+    const auto numbers = static_cast<std::int64_t>(1 + shapes().size());
+    CHECK(std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) ==
+          whole.state_bytes() + (comm.size() - 1) * numbers * 8);
   }
 }
 
