@@ -1,12 +1,10 @@
 #include "core/cuda_allocator.h"
 
-#include <cuda.h>
-
 #include <algorithm>
 #include <iterator>
 #include <new>
 
-#include "core/cuda_check.h"
+#include "core/cuda_driver.h"
 
 namespace hew::cuda {
 namespace {
@@ -18,23 +16,6 @@ constexpr std::int64_t kSmall = kMiB;
 
 std::int64_t round_up(std::int64_t value, std::int64_t step) {
   return (value + step - 1) / step * step;
-}
-
-// The driver's functions, found at run time: the program starts on a machine without a driver.
-template <class Function>
-Function* driver_function(const char* name) {
-  constexpr unsigned int kVersion = 12000;  // of the interface these functions have
-  void* found = nullptr;
-  cudaDriverEntryPointQueryResult result{};
-  check(cudaGetDriverEntryPointByVersion(name, &found, kVersion, cudaEnableDefault, &result), name);
-  if (result != cudaDriverEntryPointSuccess)
-    throw BackendError(name, static_cast<int>(result), "the driver does not have it");
-  return reinterpret_cast<Function*>(found);
-}
-
-void check_driver(CUresult code, const char* api) {
-  if (code != CUDA_SUCCESS)
-    throw BackendError(api, static_cast<int>(code), "the driver refused it");
 }
 
 CUmemAllocationProp properties(int device) {
