@@ -32,6 +32,15 @@ void multiply(const ConstView& a, const ConstView& b, const View& y, const Strea
            [&]<class T>(auto backend) { multiply<T>(backend, a, b, y); });
 }
 
+void scaled_sum(std::span<const ConstView> terms, double factor, const View& y,
+                const Stream& stream) {
+  require<ShapeError>(!terms.empty() && terms.size() <= kMaxTerms,
+                      "[scaled_sum] {} terms, expected 1 to {}", terms.size(), kMaxTerms);
+  for (const ConstView& term : terms) require_fits("scaled_sum", "a term", term, y.shape, y);
+  dispatch("scaled_sum", y.device, stream, y.dtype,
+           [&]<class T>(auto backend) { scaled_sum<T>(backend, terms, factor, y); });
+}
+
 void scale(double factor, const View& y, const Stream& stream) {
   dispatch("scale", y.device, stream, y.dtype,
            [&]<class T>(auto backend) { scale<T>(backend, factor, y); });

@@ -1,5 +1,7 @@
 #pragma once
 
+#include <span>
+
 #include "core/tensor.h"
 #include "kernels/dispatch.h"
 
@@ -9,6 +11,11 @@ namespace hew::kernels {
 void add(const ConstView& a, const ConstView& b, const View& y, const Stream& stream);
 /// y ← a ⊙ b, all of one shape. y may be a or b.
 void multiply(const ConstView& a, const ConstView& b, const View& y, const Stream& stream);
+/// y ← factor·Σ_k terms[k], added in their order, all of one shape. y may be one of them. Throws
+/// ShapeError unless there are 1 to kMaxTerms.
+inline constexpr int kMaxTerms = 16;
+void scaled_sum(std::span<const ConstView> terms, double factor, const View& y,
+                const Stream& stream);
 /// y ← factor·y
 void scale(double factor, const View& y, const Stream& stream);
 /// y ← factor·y, where factor[] has the accumulator of y's dtype.
@@ -33,6 +40,10 @@ template <class T>
 void multiply(Cpu, const ConstView& a, const ConstView& b, const View& y);
 template <class T>
 void multiply(Cuda, const ConstView& a, const ConstView& b, const View& y);
+template <class T>
+void scaled_sum(Cpu, std::span<const ConstView> terms, double factor, const View& y);
+template <class T>
+void scaled_sum(Cuda, std::span<const ConstView> terms, double factor, const View& y);
 template <class T>
 void scale(Cpu, double factor, const View& y);
 template <class T>

@@ -62,6 +62,19 @@ void multiply(Cpu /*backend*/, const ConstView& a, const ConstView& b, const Vie
 }
 
 template <class T>
+void scaled_sum(Cpu /*backend*/, std::span<const ConstView> terms, double factor, const View& y) {
+  T* py = y.as<T>();
+  const auto f = static_cast<T>(factor);
+  const std::int64_t n = y.numel();
+#pragma omp parallel for if (n > kChunk)
+  for (std::int64_t i = 0; i < n; ++i) {
+    T sum = terms[0].as<T>()[i];
+    for (std::size_t k = 1; k < terms.size(); ++k) sum += terms[k].as<T>()[i];
+    py[i] = f * sum;
+  }
+}
+
+template <class T>
 void scale(Cpu /*backend*/, double factor, const View& y) {
   T* py = y.as<T>();
   const auto f = static_cast<T>(factor);
@@ -148,6 +161,7 @@ void cast(Cpu /*backend*/, const ConstView& x, const View& y) {
 #define HEW_INSTANTIATE(T)                                                              \
   template void add<T>(Cpu, const ConstView&, const ConstView&, const View&);           \
   template void multiply<T>(Cpu, const ConstView&, const ConstView&, const View&);      \
+  template void scaled_sum<T>(Cpu, std::span<const ConstView>, double, const View&);    \
   template void scale<T>(Cpu, double, const View&);                                     \
   template void scale_by<T>(Cpu, const ConstView&, const View&);                        \
   template void fill<T>(Cpu, double, const View&);                                      \

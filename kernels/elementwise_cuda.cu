@@ -24,6 +24,44 @@ struct Scale {
 };
 
 template <class D>
+struct Terms {
+  const D* at[kMaxTerms];
+  int count;
+};
+
+// In packs of n.
+template <int n, class D>
+__global__ void __launch_bounds__(kThreads)
+    scaled_sum_kernel(Terms<D> terms, D* y, std::int64_t packs, ComputeType<D> factor) {
+  const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
+  for (std::int64_t i = static_cast<std::int64_t>(blockIdx.x) * kThreads + threadIdx.x; i < packs;
+       i += stride) {
+    ComputeType<D> sum[n];
+    load<D, n>(terms.at[0] + i * n, sum);
+#pragma unroll 4
+    for (int k = 1; k < terms.count; ++k) {
+      ComputeType<D> term[n];
+      load<D, n>(terms.at[k] + i * n, term);
+#pragma unroll
+      for (int j = 0; j < n; ++j) sum[j] += term[j];
+    }
+#pragma unroll
+    for (int j = 0; j < n; ++j) sum[j] *= factor;
+    store<D, n>(y + i * n, sum);
+  }
+}
+
+template <int n, class D>
+void scaled_sum_packs(Cuda backend, const Terms<D>& terms, D* y, std::int64_t packs,
+                      double factor) {
+  if (packs == 0)
+    return;
+  scaled_sum_kernel<n><<<grid_for(backend, packs, kThreads), kThreads, 0, native(backend)>>>(
+      terms, y, packs, static_cast<ComputeType<D>>(factor));
+  check_launch("scaled_sum");
+}
+
+template <class D>
 __global__ void fill_kernel(D* y, std::int64_t count, ComputeType<D> value) {
   const D stored = narrow<D>(value);
   const std::int64_t stride = static_cast<std::int64_t>(gridDim.x) * kThreads;
@@ -181,6 +219,23 @@ void multiply(Cuda backend, const ConstView& a, const ConstView& b, const View& 
 }
 
 template <class T>
+void scaled_sum(Cuda backend, std::span<const ConstView> terms, double factor, const View& y) {
+  using D = OnDevice<T>;
+  constexpr int kPack = kPackSize<D>;
+  Terms<D> from{.count = static_cast<int>(terms.size())};
+  D* to = elements<T>(y);
+  bool packs = packable(to);
+  for (std::size_t k = 0; k < terms.size(); ++k) {
+    from.at[k] = elements<T>(terms[k]);
+    packs = packs && packable(from.at[k]);
+  }
+  const std::int64_t packed = packs ? y.numel() / kPack * kPack : 0;
+  scaled_sum_packs<kPack>(backend, from, to, packed / kPack, factor);
+  for (int k = 0; k < from.count; ++k) from.at[k] += packed;
+  scaled_sum_packs<1>(backend, from, to + packed, y.numel() - packed, factor);
+}
+
+template <class T>
 void scale(Cuda backend, double factor, const View& y) {
   using D = OnDevice<T>;
   using A = ComputeType<D>;
@@ -267,6 +322,7 @@ void cast(Cuda backend, const ConstView& x, const View& y) {
 #define HEW_ELEMENTWISE(T)                                                               \
   template void add<T>(Cuda, const ConstView&, const ConstView&, const View&);           \
   template void multiply<T>(Cuda, const ConstView&, const ConstView&, const View&);      \
+  template void scaled_sum<T>(Cuda, std::span<const ConstView>, double, const View&);    \
   template void scale<T>(Cuda, double, const View&);                                     \
   template void scale_by<T>(Cuda, const ConstView&, const View&);                        \
   template void fill<T>(Cuda, double, const View&);                                      \

@@ -88,6 +88,32 @@ TEST_CASE("scale_by multiplies by a number that lies in a tensor") {
                   DtypeError);
 }
 
+TEST_CASE("scaled_sum adds any number of terms, in place too") {
+  const Stream& stream = test::test_stream();
+  for (const std::int64_t n : {1, 3, 4, 1009, 100003}) {
+    for (const int count : {1, 2, 3, kernels::kMaxTerms}) {
+      std::vector<Tensor> terms;
+      std::vector<ConstView> views;
+      Tensor expected = Tensor::zeros({n}, DType::kFloat64, stream);
+      for (int k = 0; k < count; ++k) {
+        terms.push_back(test::random_tensor({n}, DType::kFloat64, stream, 10 + k));
+        kernels::add(expected, terms.back(), expected, stream);
+      }
+      for (const Tensor& term : terms) views.emplace_back(term);
+      kernels::scale(0.25, expected, stream);
+      kernels::scaled_sum(views, 0.25, terms[static_cast<std::size_t>(count / 2)], stream);
+      CHECK(test::same_bytes(terms[static_cast<std::size_t>(count / 2)], expected));
+    }
+  }
+  const Tensor one = Tensor::zeros({3}, DType::kFloat32, stream);
+  Tensor y = Tensor::zeros({3}, DType::kFloat32, stream);
+  CHECK_THROWS_AS(kernels::scaled_sum({}, 1, y, stream), ShapeError);
+  const std::vector<ConstView> many(kernels::kMaxTerms + 1, one);
+  CHECK_THROWS_AS(kernels::scaled_sum(many, 1, y, stream), ShapeError);
+  const std::vector<ConstView> other{one, Tensor::zeros({3}, DType::kFloat64, stream)};
+  CHECK_THROWS_AS(kernels::scaled_sum(other, 1, y, stream), DtypeError);
+}
+
 TEST_CASE("elementwise kernels refuse what does not fit") {
   const Stream& stream = test::test_stream();
   Tensor a = Tensor::zeros({2, 3}, DType::kFloat32, stream);
