@@ -154,10 +154,11 @@ corpus=$work/random.bin
 if chosen train || chosen scaling; then
   [[ -f $corpus ]] || "$python" scripts/random_corpus.py "$corpus"
 fi
+prefix=()  # of train_hew's commands
 train_hew() {
   local name=$1
   shift
-  item "$name" "$python" tests/bench/gpt2_hew.py --hew "$build/hew" --data "$corpus" \
+  item "$name" "${prefix[@]}" "$python" tests/bench/gpt2_hew.py --hew "$build/hew" --data "$corpus" \
     --limit $((limit - 20)) "$@" "${hew_options[@]}"
 }
 for size in ${sizes//,/ }; do
@@ -176,8 +177,11 @@ if chosen scaling; then
   if [[ $(gpus) -ge 2 ]]; then
     train_hew scaling-1 --size 774m --gpus 1
     train_hew scaling-2 --size 774m --gpus 2
+    train_hew scaling-2-nccl --size 774m --gpus 2 run.peer_copies=false
     train_hew scaling-2-sharded --size 774m --gpus 2 optim.shard=true
-    train_hew scaling-1-again --size 774m --gpus 1
+    prefix=(env CUDA_VISIBLE_DEVICES=1)
+    train_hew scaling-1-other --size 774m --gpus 1
+    prefix=()
   else
     echo "== scaling: left out, it needs 2 GPUs"
   fi

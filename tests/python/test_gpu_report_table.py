@@ -74,6 +74,22 @@ class Rows(unittest.TestCase):
         self.item("train-124m-again", "", status=3)
         self.assertEqual(self.cells("tokens/s, dense GPT-2 124M, T=1024")[0], "failed: status 3")
 
+    def test_two_gpus_are_held_against_the_slower_one(self):
+        def figures(rate, memory=1):
+            return json.dumps(
+                {"tokens_per_second": rate, "step_ms": 1, "optimizer_bytes": memory, "device_gib": 1}
+            )
+
+        self.item("scaling-1", figures(100))
+        self.item("scaling-1-other", figures(80))
+        self.item("scaling-2", figures(152, memory=400))
+        self.item("scaling-2-nccl", figures(144))
+        self.item("scaling-2-sharded", figures(148, memory=200))
+        figure = "774M on 2 GPUs, B=16 each, over the slower of them alone"
+        self.assertEqual(self.cells(figure)[2:], ["1.900x", "1.90x"])
+        self.assertEqual(self.cells("the same with run.peer_copies: false")[2], "1.800x")
+        self.assertEqual(self.cells("optimizer memory a GPU, ZeRO-1 on 2 GPUs")[2], "0.500x")
+
 
 if __name__ == "__main__":
     unittest.main()
