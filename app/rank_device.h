@@ -5,6 +5,7 @@
 #include "core/device.h"
 #include "core/stream.h"
 #include "dist/comm.h"
+#include "dist/nccl_comm.h"
 
 namespace hew {
 
@@ -17,7 +18,8 @@ class RankDevice {
  public:
   /// On device_of_rank(wanted, host); `host` must outlive it. Collective. Throws BackendError where
   /// there is no such GPU.
-  RankDevice(Device wanted, dist::Communicator& host);
+  RankDevice(Device wanted, dist::Communicator& host,
+             dist::PeerCopying copying = dist::PeerCopying::kWherePossible);
 
   const Stream& stream() const { return stream_; }
   /// Takes tensors on the stream's device.

@@ -89,7 +89,9 @@ void run_train(const TrainArguments& arguments, const AppContext& context) {
     return;
   }
   require<ConfigError>(context.stop_signal != nullptr, "command line: --dry-run: leave it out");
-  const RankDevice device(recipe.run.device, context.comm);
+  const RankDevice device(
+      recipe.run.device, context.comm,
+      recipe.run.peer_copies ? dist::PeerCopying::kWherePossible : dist::PeerCopying::kNever);
   train::Trainer(recipe, options, device.comm(), *context.stop_signal, device.stream()).run();
 }
 

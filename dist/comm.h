@@ -52,6 +52,15 @@ class Communicator {
   void reduce_scatter_sum(const ConstView& in, const View& out, const Stream& stream) {
     reduce_scatter(in, out, Reduction::kSum, stream);
   }
+  /// The same two for gradients, while products go on: on GPUs of one host in a way that may take
+  /// longer and disturbs those less.
+  virtual void all_reduce_beside(const View& view, Reduction reduction, const Stream& stream) {
+    all_reduce(view, reduction, stream);
+  }
+  virtual void reduce_scatter_beside(const ConstView& in, const View& out, Reduction reduction,
+                                     const Stream& stream) {
+    reduce_scatter(in, out, reduction, stream);
+  }
   /// view ← root's view, any dtype.
   virtual void broadcast(const View& view, int root, const Stream& stream) = 0;
   /// all ← the ranks' `mine`, one after the other, any dtype. `mine` may be its part of `all`.

@@ -12,6 +12,7 @@
 #include "core/cuda_check.h"
 #include "core/cuda_device.h"
 #include "core/error.h"
+#include "dist/peer_copies.h"
 
 namespace hew::dist {
 namespace {
@@ -57,7 +58,7 @@ void pause(Clock::time_point since) {
 
 class NcclCommunicator final : public Communicator {
  public:
-  NcclCommunicator(Communicator& host, const Stream& stream);
+  NcclCommunicator(Communicator& host, const Stream& stream, PeerCopying copying);
   NcclCommunicator(const NcclCommunicator&) = delete;
   NcclCommunicator& operator=(const NcclCommunicator&) = delete;
   ~NcclCommunicator() override;
@@ -66,6 +67,9 @@ class NcclCommunicator final : public Communicator {
   void reduce(const View& view, int root, Reduction reduction, const Stream& stream) override;
   void reduce_scatter(const ConstView& in, const View& out, Reduction reduction,
                       const Stream& stream) override;
+  void all_reduce_beside(const View& view, Reduction reduction, const Stream& stream) override;
+  void reduce_scatter_beside(const ConstView& in, const View& out, Reduction reduction,
+                             const Stream& stream) override;
   void broadcast(const View& view, int root, const Stream& stream) override;
   void all_gather(const ConstView& mine, const View& all, const Stream& stream) override;
   std::vector<std::byte> all_gather(std::span<const std::byte> mine) override;
@@ -86,6 +90,7 @@ class NcclCommunicator final : public Communicator {
   void group_begin() override;
   void group_end(bool given_up) override;
 
+  void close_windows() noexcept;
   void wait(const cuda::Mark& mark);
   void require_usable(const char* api, const ConstView& view) const;
   void require_root(const char* api, int root) const;
@@ -99,7 +104,8 @@ class NcclCommunicator final : public Communicator {
 
   Communicator& host_;
   Stream stream_;
-  ncclComm_t comm_ = nullptr;  // null once given up
+  ncclComm_t comm_ = nullptr;          // null once given up
+  std::unique_ptr<PeerCopies> peers_;  // null: NCCL does it all
   bool grouped_ = false;
   int exceptions_at_start_;
 };
@@ -114,7 +120,7 @@ auto NcclCommunicator::on_host(const Body& body) {
   }
 }
 
-NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
+NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream, PeerCopying copying)
     : Communicator(host.rank(), host.size()),
       host_(host),
       stream_(stream),
@@ -133,6 +139,8 @@ NcclCommunicator::NcclCommunicator(Communicator& host, const Stream& stream)
   config.blocking = 0;
   try {
     finish(ncclCommInitRankConfig(&comm_, size(), id, rank(), &config), "ncclCommInitRankConfig");
+    if (copying == PeerCopying::kWherePossible)
+      peers_ = PeerCopies::make(host, stream_);
   } catch (...) {
     give_up();
     throw;
@@ -146,6 +154,7 @@ NcclCommunicator::~NcclCommunicator() {
     give_up();
   if (comm_ == nullptr)
     return;
+  close_windows();
   const Clock::time_point start = Clock::now();
   ncclResult_t code = ncclCommFinalize(comm_);
   while (code == ncclInProgress && Clock::now() - start < kGrace) {
@@ -160,14 +169,33 @@ NcclCommunicator::~NcclCommunicator() {
   }
 }
 
+// No rank frees a window that another one still has open.
+void NcclCommunicator::close_windows() noexcept {
+  if (!peers_)
+    return;
+  peers_->close();
+  try {
+    host_.set_deadline(std::min(deadline(), kGrace));
+    host_.barrier();
+  } catch (const Error&) {  // NOLINT(bugprone-empty-catch): nothing is lost by it
+  }
+  host_.set_deadline(deadline());
+  peers_.reset();
+}
+
 void NcclCommunicator::set_deadline(milliseconds deadline) {
   Communicator::set_deadline(deadline);
   host_.set_deadline(deadline);
 }
 
 void NcclCommunicator::give_up() noexcept {
-  if (comm_ != nullptr)
-    ncclCommAbort(std::exchange(comm_, nullptr));
+  if (comm_ == nullptr)
+    return;
+  if (peers_)
+    peers_->release();
+  ncclCommAbort(std::exchange(comm_, nullptr));
+  if (peers_)
+    peers_->come_to_rest();
 }
 
 std::string NcclCommunicator::place() const {
@@ -278,6 +306,26 @@ void NcclCommunicator::reduce_scatter(const ConstView& in, const View& out, Redu
          "ncclReduceScatter");
 }
 
+void NcclCommunicator::all_reduce_beside(const View& view, Reduction reduction,
+                                         const Stream& stream) {
+  if (!peers_ || view.device.is_cpu())
+    return all_reduce(view, reduction, stream);
+  require_usable("all_reduce_beside", view);
+  require_reducible("all_reduce_beside", view, reduction);
+  peers_->all_reduce(view, reduction, stream);
+}
+
+void NcclCommunicator::reduce_scatter_beside(const ConstView& in, const View& out,
+                                             Reduction reduction, const Stream& stream) {
+  if (!peers_ || in.device.is_cpu())
+    return reduce_scatter(in, out, reduction, stream);
+  require_usable("reduce_scatter_beside", in);
+  require_usable("reduce_scatter_beside", out);
+  require_reducible("reduce_scatter_beside", in, reduction);
+  require_parts("reduce_scatter_beside", in, out, size());
+  peers_->reduce_scatter(in, out, reduction, stream);
+}
+
 void NcclCommunicator::broadcast(const View& view, int root, const Stream& stream) {
   if (view.device.is_cpu())
     return on_host([&] { host_.broadcast(view, root, stream); });
@@ -336,9 +384,10 @@ void NcclCommunicator::wait(const cuda::Mark& mark) {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream) {
+std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const Stream& stream,
+                                                     PeerCopying copying) {
   require<Error>(stream.device.is_cuda(), "[nccl] the stream is on {}", to_string(stream.device));
-  return std::make_unique<NcclCommunicator>(host, stream);
+  return std::make_unique<NcclCommunicator>(host, stream, copying);
 }
 
 }  // namespace hew::dist

@@ -1,6 +1,7 @@
 #include "dist/reducer.h"
 
 #include <algorithm>
+#include <iterator>
 
 #include "core/cuda_device.h"
 #include "core/error.h"
@@ -24,6 +25,7 @@ void GradientReducer::begin(std::span<ag::Parameter* const> parameters, Share sh
   buckets_.clear();
   bucket_of_.clear();
   next_ = 0;
+  std::vector<ag::Parameter*> small;
   std::int64_t bytes = 0;
   for (auto it = parameters.rbegin(); it != parameters.rend(); ++it) {
     ag::Parameter* parameter = *it;
@@ -31,15 +33,23 @@ void GradientReducer::begin(std::span<ag::Parameter* const> parameters, Share sh
       continue;
     const Tensor& value = parameter->value();
     const std::int64_t size = value.numel() * size_of(accumulator_of(value.dtype()));
+    if (size < options_.small_bytes) {
+      small.push_back(parameter);
+      continue;
+    }
     if (buckets_.empty() || bytes + size > options_.bucket_bytes) {
       buckets_.emplace_back();
       bytes = 0;
     }
     bytes += size;
-    Bucket& bucket = buckets_.back();
-    bucket.parameters.push_back(parameter);
-    ++bucket.missing;
-    bucket_of_.emplace(parameter->var.key(), buckets_.size() - 1);
+    buckets_.back().parameters.push_back(parameter);
+  }
+  if (buckets_.empty() && !small.empty())
+    buckets_.emplace_back();
+  for (ag::Parameter* parameter : small) buckets_.back().parameters.push_back(parameter);
+  for (std::size_t i = 0; i < buckets_.size(); ++i) {
+    buckets_[i].missing = buckets_[i].parameters.size();
+    for (const ag::Parameter* p : buckets_[i].parameters) bucket_of_.emplace(p->var.key(), i);
   }
 }
 
@@ -102,8 +112,9 @@ void GradientReducer::start(const Bucket& bucket) {
   }
   auto first = gradients.begin();
   while (first != gradients.end()) {
-    const auto last = std::find_if(first, gradients.end(), [first](const Tensor& grad) {
-      return grad.dtype() != first->dtype();
+    const auto last = std::find_if(std::next(first), gradients.end(), [&](const Tensor& grad) {
+      return grad.dtype() != first->dtype() ||
+             std::max(first->nbytes(), grad.nbytes()) > options_.bucket_bytes;
     });
     average_packed({first, last});
     first = last;
@@ -125,8 +136,11 @@ void GradientReducer::start_beside(std::span<Tensor> gradients) {
 }
 
 void GradientReducer::reduce(const View& view, const Stream& stream) {
+  const bool beside = !bucket_of_.empty();
   if (share_ == Share::kSlices) {
-    reduce_slices(comm_, view, Reduction::kMean, stream);
+    reduce_slices(comm_, view, Reduction::kMean, stream, beside);
+  } else if (beside) {
+    comm_.all_reduce_beside(view, Reduction::kMean, stream);
   } else {
     comm_.all_reduce(view, Reduction::kMean, stream);
   }

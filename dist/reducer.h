@@ -19,6 +19,9 @@ struct ReducerOptions {
   /// Small enough that the first bucket starts early, large enough to fill the connections. 100 MiB
   /// are 1 % faster than 25 on two H100s (docs/results/gpu-h100.md).
   std::int64_t bucket_bytes = std::int64_t{100} << 20U;
+  /// Smaller gradients travel together, with the last bucket: what they would hide beside the
+  /// backward pass is less than what it costs to begin.
+  std::int64_t small_bytes = std::int64_t{256} << 10U;
 };
 
 /// What a rank gets of the means: all of every gradient, or its own slices only (dist/slices.h),
@@ -30,7 +33,8 @@ enum class Share { kWhole, kSlices };
 /// is what is stored: a block-sparse gradient [nnzb, b, b] sends its live blocks only.
 ///
 /// On a GPU a bucket is reduced where its gradients lie, on a stream beside theirs, while backward
-/// goes on; on the host at once, small ones through a buffer from the tensors' own allocator.
+/// goes on (Communicator::all_reduce_beside), and what is left when it ends as fast as can be; on
+/// the host at once, small ones through a buffer from the tensors' own allocator.
 class GradientReducer {
  public:
   /// `comm` must outlive the reducer. Throws ConfigError unless bucket_bytes > 0.

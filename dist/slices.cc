@@ -29,12 +29,14 @@ Slice slice_of(const Shape& shape, int rank, int size) {
   return {.begin = begin, .count = std::min(length, numel - begin)};
 }
 
-void reduce_slices(Communicator& comm, const View& view, Reduction reduction,
-                   const Stream& stream) {
+void reduce_slices(Communicator& comm, const View& view, Reduction reduction, const Stream& stream,
+                   bool beside) {
   const std::int64_t n = view.numel();
   if (n > 0 && even(view.shape, comm.size())) {
     const Slice own = slice_of(view.shape, comm.rank(), comm.size());
-    return comm.reduce_scatter(view, part_of(view, own.begin, own.count), reduction, stream);
+    const View part = part_of(view, own.begin, own.count);
+    return beside ? comm.reduce_scatter_beside(view, part, reduction, stream)
+                  : comm.reduce_scatter(view, part, reduction, stream);
   }
   for (int rank = 0; rank < comm.size(); ++rank) {
     const Slice slice = slice_of(view.shape, rank, comm.size());

@@ -22,8 +22,9 @@ bool sliced_by_rows(const Shape& shape);
 Slice slice_of(const Shape& shape, int rank, int size);
 
 /// Each rank's slice of view ← the sum or mean over ranks of that slice; the other slices are
-/// undefined afterwards.
-void reduce_slices(Communicator& comm, const View& view, Reduction reduction, const Stream& stream);
+/// undefined afterwards. `beside`: while products go on (Communicator::reduce_scatter_beside).
+void reduce_slices(Communicator& comm, const View& view, Reduction reduction, const Stream& stream,
+                   bool beside = false);
 /// view ← every rank's own slice of view, any dtype.
 void gather_slices(Communicator& comm, const View& view, const Stream& stream);
 

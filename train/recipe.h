@@ -34,6 +34,7 @@ struct RunConfig {
   bool deterministic = false;
   std::string bsr_routes;  // a path, relative to the working directory; empty: none
   bool keep_folded = true;
+  bool peer_copies = true;
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
 

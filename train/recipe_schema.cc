@@ -144,6 +144,10 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "On a GPU, where products with live blocks go through dense ones: all products of a step "
           "share one dense copy of the matrix, which takes memory until the optimizer's step. Else "
           "each makes its own. Bits are the same.");
+  run.add("peer_copies", &RunConfig::peer_copies,
+          "Between GPUs of one host that reach each other's memory, copy engines average large "
+          "gradients beside the backward pass. Else NCCL does, as it does between hosts; with more "
+          "than two ranks its sums are rounded otherwise.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {

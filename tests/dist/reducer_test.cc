@@ -69,10 +69,15 @@ std::vector<ag::Parameter*> pointers_to(std::vector<ag::Parameter>& parameters) 
 TEST_CASE("gradients become their mean over ranks, whatever the bucket size") {
   dist::Communicator& comm = test::world();
   const Stream cpu = make_cpu_stream();
-  for (const std::int64_t bucket : {1, 256, 1 << 14, 25 << 20}) {
+  const std::vector<dist::ReducerOptions> sizes{{.bucket_bytes = 1, .small_bytes = 0},
+                                                {.bucket_bytes = 256, .small_bytes = 0},
+                                                {.bucket_bytes = 256, .small_bytes = 200},
+                                                {.bucket_bytes = 1 << 14, .small_bytes = 600},
+                                                {}};
+  for (const dist::ReducerOptions& options : sizes) {
     std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
     const std::vector<ag::Parameter*> all = pointers_to(parameters);
-    dist::GradientReducer reducer(comm, {.bucket_bytes = bucket});
+    dist::GradientReducer reducer(comm, options);
     reducer.average(all);
     std::int64_t bytes = 0;
     std::vector<std::pair<std::string, Tensor>> named;
@@ -96,7 +101,8 @@ TEST_CASE("buckets start as gradients come, in whatever order, and all ranks agr
     for (std::size_t stride : {1, 3, 6}) {  // 7 parameters: each an order of its own
       std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
       for (ag::Parameter& p : parameters) p.var.zero_grad();
-      dist::GradientReducer reducer(comm, {.bucket_bytes = bucket});
+      dist::GradientReducer reducer(comm,
+                                    {.bucket_bytes = bucket, .small_bytes = stride == 3 ? 600 : 0});
       reducer.begin(pointers_to(parameters));
       const ag::Parameter stranger{.name = "x",
                                    .var = ag::Variable(Tensor::zeros({1}, DType::kFloat32, cpu))};
@@ -122,7 +128,7 @@ TEST_CASE("a sliced reducer leaves each rank the mean of its own slices") {
   dist::Communicator& comm = test::world();
   const Stream cpu = make_cpu_stream();
   std::vector<ag::Parameter> parameters = make_parameters(comm.rank(), cpu);
-  dist::GradientReducer reducer(comm, {.bucket_bytes = 600});
+  dist::GradientReducer reducer(comm, {.bucket_bytes = 600, .small_bytes = 0});
   reducer.average(pointers_to(parameters), dist::Share::kSlices);
   for (std::size_t i = 0; i < parameters.size(); ++i) {
     Tensor& grad = parameters[i].var.grad();
