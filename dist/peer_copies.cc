@@ -148,6 +148,8 @@ void PeerCopies::close() noexcept {
 }
 
 PeerCopies::~PeerCopies() {
+  if (failed_)
+    return;
   close();
   cudaFree(windows_[static_cast<std::size_t>(rank_)]);
 }
@@ -267,6 +269,7 @@ void PeerCopies::come_to_rest() noexcept {
   constexpr std::chrono::seconds kPatience{10};
   constexpr std::chrono::milliseconds kNap{1};
   const auto start = std::chrono::steady_clock::now();
+  failed_ = true;
   try {
     // Again and again, since a rank that is behind may write an older number over it.
     while (!last_.reached() && std::chrono::steady_clock::now() - start < kPatience) {

@@ -33,9 +33,12 @@ class PeerCopies {
   static std::unique_ptr<PeerCopies> make(Communicator& host, const Stream& stream);
   PeerCopies(const PeerCopies&) = delete;
   PeerCopies& operator=(const PeerCopies&) = delete;
+  /// After come_to_rest() windows are left to the end of the process, since letting go of them would
+  /// wait for work that may never end.
   ~PeerCopies();
 
-  /// Waits for this rank's GPU and lets go of the others' windows; the last call but release().
+  /// Waits for this rank's GPU and lets go of the others' windows: the last call where nothing
+  /// failed.
   void close() noexcept;
 
   /// Of floating-point values; DtypeError otherwise.
@@ -45,7 +48,8 @@ class PeerCopies {
 
   /// Ends the waits that are queued, whoever has not come; what was to be received is undefined.
   void release() noexcept;
-  /// Does so until this rank's collectives are at rest, for a few seconds at most.
+  /// Does so until this rank's collectives are at rest, for a few seconds at most. The last call
+  /// where something failed.
   void come_to_rest() noexcept;
 
  private:
@@ -77,6 +81,7 @@ class PeerCopies {
   std::vector<std::byte*> windows_;  // by rank; null: not open
   std::uint32_t sequence_ = 0;       // of the exchange under way, from 1
   cuda::Mark last_;                  // after what was queued last
+  bool failed_ = false;
   cuda::StreamHandle release_;
 };
 
