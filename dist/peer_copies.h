@@ -33,8 +33,8 @@ class PeerCopies {
   static std::unique_ptr<PeerCopies> make(Communicator& host, const Stream& stream);
   PeerCopies(const PeerCopies&) = delete;
   PeerCopies& operator=(const PeerCopies&) = delete;
-  /// After come_to_rest() windows are left to the end of the process, since letting go of them would
-  /// wait for work that may never end.
+  /// After come_to_rest() windows are left to the end of the process, since letting go of them
+  /// would wait for work that may never end.
   ~PeerCopies();
 
   /// Waits for this rank's GPU and lets go of the others' windows: the last call where nothing
