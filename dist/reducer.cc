@@ -22,6 +22,7 @@ GradientReducer::~GradientReducer() {
 
 void GradientReducer::begin(std::span<ag::Parameter* const> parameters, Share share) {
   share_ = share;
+  beside_ = true;
   buckets_.clear();
   bucket_of_.clear();
   next_ = 0;
@@ -63,7 +64,7 @@ void GradientReducer::ready(const void* leaf) {
 }
 
 void GradientReducer::start_complete_buckets() {
-  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start(buckets_[next_++]);
+  while (next_ < buckets_.size() && buckets_[next_].missing == 0) start_next();
 }
 
 void GradientReducer::finish() {
@@ -74,7 +75,7 @@ void GradientReducer::finish() {
     }
   }
   bucket_of_.clear();
-  for (; next_ < buckets_.size(); ++next_) start(buckets_[next_]);
+  while (next_ < buckets_.size()) start_next();
   if (!in_flight_.empty()) {
     mark_->record(side_);
     mark_->hold(in_flight_.front().stream());
@@ -86,6 +87,7 @@ void GradientReducer::finish() {
 
 void GradientReducer::average(std::span<ag::Parameter* const> parameters, Share share) {
   begin(parameters, share);
+  beside_ = false;
   finish();
 }
 
@@ -96,7 +98,8 @@ void GradientReducer::average(Tensor& tensor) {
   bytes_reduced_ += tensor.nbytes();
 }
 
-void GradientReducer::start(const Bucket& bucket) {
+void GradientReducer::start_next() {
+  const Bucket& bucket = buckets_[next_++];
   if (comm_.size() == 1)
     return;
   std::vector<Tensor> gradients;
@@ -136,7 +139,8 @@ void GradientReducer::start_beside(std::span<Tensor> gradients) {
 }
 
 void GradientReducer::reduce(const View& view, const Stream& stream) {
-  const bool beside = !bucket_of_.empty();
+  // By the number of the bucket alone, so that all ranks choose alike.
+  const bool beside = beside_ && next_ < buckets_.size();
   if (share_ == Share::kSlices) {
     reduce_slices(comm_, view, Reduction::kMean, stream, beside);
   } else if (beside) {

@@ -33,8 +33,9 @@ enum class Share { kWhole, kSlices };
 /// is what is stored: a block-sparse gradient [nnzb, b, b] sends its live blocks only.
 ///
 /// On a GPU a bucket is reduced where its gradients lie, on a stream beside theirs, while backward
-/// goes on (Communicator::all_reduce_beside), and what is left when it ends as fast as can be; on
-/// the host at once, small ones through a buffer from the tensors' own allocator.
+/// goes on (Communicator::all_reduce_beside), and the last one, which is complete when that ends,
+/// as fast as can be; on the host at once, small ones through a buffer from the tensors' own
+/// allocator.
 class GradientReducer {
  public:
   /// `comm` must outlive the reducer. Throws ConfigError unless bucket_bytes > 0.
@@ -72,7 +73,7 @@ class GradientReducer {
     std::size_t missing = 0;
   };
   void start_complete_buckets();
-  void start(const Bucket& bucket);
+  void start_next();
   void start_beside(std::span<Tensor> gradients);
   void average_packed(std::span<Tensor> gradients);
   void reduce(const View& view, const Stream& stream);
@@ -80,6 +81,7 @@ class GradientReducer {
   Communicator& comm_;
   ReducerOptions options_;
   Share share_ = Share::kWhole;
+  bool beside_ = true;  // a backward sweep goes on
   std::vector<Bucket> buckets_;
   std::unordered_map<const void*, std::size_t> bucket_of_;  // those not ready yet
   std::size_t next_ = 0;                                    // bucket to start
