@@ -42,6 +42,15 @@ bool on_terminal() {
   return unknown || parent.string().starts_with("/dev/");
 }
 
+// Bytes up to the last line's end; 0 without a file.
+std::int64_t end_of_last_line(const std::filesystem::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::int64_t end = 0;
+  for (std::string line; std::getline(in, line) && !in.eof();)
+    end += static_cast<std::int64_t>(line.size()) + 1;
+  return end;
+}
+
 }  // namespace
 
 MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t keep_bytes) : path_(path) {
@@ -49,7 +58,7 @@ MetricsFile::MetricsFile(const std::filesystem::path& path, std::int64_t keep_by
   const auto there = std::filesystem::exists(path)
                          ? static_cast<std::int64_t>(std::filesystem::file_size(path, code))
                          : std::int64_t{0};
-  bytes_ = std::min(there, keep_bytes);
+  bytes_ = there <= keep_bytes ? end_of_last_line(path) : keep_bytes;
   if (there > bytes_) {
     std::filesystem::resize_file(path, static_cast<std::uintmax_t>(bytes_), code);
   }

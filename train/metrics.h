@@ -14,7 +14,8 @@ namespace hew::train {
 class MetricsFile {
  public:
   /// Opens for appending after cutting the file to `keep_bytes`: what a run wrote after the
-  /// checkpoint that it resumes from is written again. Throws DataError naming the file.
+  /// checkpoint that it resumes from is written again. Of a file that is shorter, a last line that
+  /// was cut goes too. Throws DataError naming the file.
   MetricsFile(const std::filesystem::path& path, std::int64_t keep_bytes);
 
   void write(const nlohmann::ordered_json& object);

@@ -204,6 +204,16 @@ TEST_CASE("files that are missing or damaged are named") {
   CHECK(has(error_of(path("checkpoint.h5")), "holds 'checkpoint', expected 'corpus'"));
 }
 
+TEST_CASE("a file that is cut while it is read is no file of zeros") {
+  const test::Scratch scratch;
+  const std::string path = scratch / "cut.h5";
+  write_text(path, std::string(100000, 'a'));
+  const TokenCorpus corpus = TokenCorpus::open({path});
+  CHECK(read(corpus, 90000, 1).front() == 'a');
+  std::filesystem::resize_file(path, std::filesystem::file_size(path) / 2);
+  CHECK(has(test::data_error_of([&] { read(corpus, 90000, 1); }), path + ": truncated, "));
+}
+
 TEST_CASE("a token outside the vocabulary is named with its position") {
   const test::Scratch scratch;
   const std::string sealed = scratch / "a.h5";

@@ -62,6 +62,25 @@ TEST_CASE("a terminal that nobody reads any more holds up no run, and the log ha
   CHECK(lines_with(scratch / "train.log", "line ") == 20);
 }
 
+TEST_CASE("metrics go on after the last whole line") {
+  const Scratch scratch;
+  const std::filesystem::path path = scratch / "metrics.jsonl";
+  const auto after = [&path](const std::string& before, std::int64_t keep_bytes) {
+    std::ofstream(path) << before;
+    train::MetricsFile(path, keep_bytes).write({{"step", 3}});
+    std::ifstream in(path);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  const std::string one = "{\"step\":1}\n";
+  const std::string two = "{\"step\":2}\n";
+  const std::string three = "{\"step\":3}\n";
+  CHECK(after(one + two, 11) == one + three);
+  CHECK(after(one + two, 22) == one + two + three);
+  CHECK(after(one + "{\"st", 22) == one + three);
+  CHECK(after("{\"st", 22) == three);
+  CHECK(after("", 22) == three);
+}
+
 TEST_CASE("the time that is left is said for any number of steps") {
   const auto left = [](double seconds) {
     const std::string text = to_string(train::ProgressLine{.seconds_left = seconds});
