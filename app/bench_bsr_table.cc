@@ -9,6 +9,7 @@
 #include <system_error>
 #include <utility>
 
+#include "app/bench_options.h"
 #include "core/device.h"
 #include "core/error.h"
 
@@ -30,6 +31,7 @@ BsrTable::BsrTable(const BenchBsrOptions& options, BsrCeilings ceilings, Print p
     : options_(options), ceilings_(std::move(ceilings)), print_(std::move(print)) {
   if (options.output.empty())
     return;
+  require_bench_output(options.output);
   output_.open(options.output);
   require<ConfigError>(output_.is_open(), "--output {}: cannot be written", options.output);
 }
@@ -136,8 +138,10 @@ void BsrTable::add(const std::vector<BsrCell>& cells, const std::optional<BsrLay
   Line sum{.product = kSum};
   for (const BsrCell& cell : cells) {
     const Line line = line_of(cell);
-    if (output_.is_open())
+    if (output_.is_open()) {
       output_ << json_of(cell, line) << std::endl;
+      require<DataError>(output_.good(), "{}: cannot be written (disk full?)", options_.output);
+    }
     options_.json ? print_(json_of(cell, line)) : print_row(line);
     lines_.push_back(line);
     sum.where = line.where;

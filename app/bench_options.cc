@@ -4,6 +4,9 @@
 #include <omp.h>
 
 #include <cstdio>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
 
 #include "core/cuda_device.h"
 #include "core/error.h"
@@ -27,6 +30,18 @@ void add_run_options(CLI::App& command, const BenchRunView& options) {
   command.add_flag("--json", options.json, "One object a line");
   command.add_option("-o,--output", options.output,
                      "A file for the objects of --json, beside the table");
+}
+
+void require_bench_output(const std::string& path) {
+  if (!std::filesystem::is_regular_file(path))
+    return;
+  std::ifstream in(path);
+  std::string line;
+  if (!std::getline(in, line) && in.eof())
+    return;  // empty
+  const auto object = nlohmann::json::parse(line, nullptr, /*allow_exceptions=*/false);
+  require<ConfigError>(object.is_object() && object.contains("device") && !object.contains("kind"),
+                       "--output {}: exists already and is no output of a bench", path);
 }
 
 void check_run_options(const std::string& device, int threads, const std::optional<int>& repeats) {

@@ -33,6 +33,10 @@ void add_run_options(CLI::App& command, Options& o) {
   add_run_options(command, BenchRunView{o.device, o.threads, o.repeats, o.json, o.output});
 }
 
+/// Throws ConfigError if `path` is a file that no bench has written, so that a mistaken name costs
+/// nothing.
+void require_bench_output(const std::string& path);
+
 /// Throws ConfigError for a device that is not there, and numbers of threads or repeats that cannot
 /// be.
 void check_run_options(const std::string& device, int threads, const std::optional<int>& repeats);

@@ -3,12 +3,16 @@
 #include <span>
 #include <utility>
 
+#include "app/bench_options.h"
+
 namespace hew {
 
 BenchReport::BenchReport(Print print, bool json, const std::string& output)
     : print_(std::move(print)), json_(json) {
-  if (!output.empty())
-    file_.emplace(output);
+  if (output.empty())
+    return;
+  require_bench_output(output);
+  file_.emplace(output);
 }
 
 void BenchReport::head(const std::string& line) const {

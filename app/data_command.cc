@@ -1,6 +1,7 @@
 #include "app/data_command.h"
 
 #include <fmt/format.h>
+#include <array>
 
 #include <filesystem>
 #include <map>
@@ -12,6 +13,7 @@
 #include "app/tokenizer_options.h"
 #include "core/error.h"
 #include "data/image_set.h"
+#include "data/path_pattern.h"
 #include "data/prepare.h"
 #include "data/token_corpus.h"
 #include "train/batch_dump.h"
@@ -100,8 +102,12 @@ void write_batches(const BatchesArguments& arguments, const AppContext& context)
                        "command line: which recipe? hew data batches RECIPE.yaml … OUT.bin");
   require<ConfigError>(arguments.force || !std::filesystem::exists(arguments.words.back()),
                        "{}: exists already; --force overwrites it", arguments.words.back());
-  train::write_batches(train::load_recipe(choice.path, choice.overrides), arguments.steps,
-                       arguments.words.back(), train::StopSignal());
+  const train::Recipe recipe = train::load_recipe(choice.path, choice.overrides);
+  require_no_input(arguments.words.back(), std::array{choice.path});
+  require_no_input(arguments.words.back(), recipe.data.valid);
+  for (const std::string& pattern : recipe.data.train)
+    require_no_input(arguments.words.back(), expand_pattern(pattern));
+  train::write_batches(recipe, arguments.steps, arguments.words.back(), train::StopSignal());
 }
 
 void add_batches(CLI::App& data, const AppContext& context) {

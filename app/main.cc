@@ -127,8 +127,10 @@ int run(int argc, char** argv, const AppContext& context) {
     require_known_command(app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
     app.parse(argc, argv);
     // Training goes on without a terminal; whoever asks for a text must not take none for one.
-    const bool written = trains(argc, argv) || std::fflush(stdout) == 0;
-    const int reason = errno;
+    // Who flushed before has met the error already.
+    const bool written =
+        trains(argc, argv) || (std::fflush(stdout) == 0 && std::ferror(stdout) == 0);
+    const int reason = errno == 0 ? EIO : errno;
     require<DataError>(written, "standard output: cannot write: {}",
                        std::generic_category().message(reason));
     return 0;

@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 
@@ -7,6 +8,7 @@
 #include "data/image_codec.h"
 #include "data/image_pack.h"
 #include "data/image_resize.h"
+#include "data/path_pattern.h"
 #include "data/text_lines.h"
 #include "io/hdf5.h"
 
@@ -25,11 +27,8 @@ void check_options(const ImagePackOptions& options) {
   require<ConfigError>(!options.square || options.size > 0, "--square needs --size");
   require<ConfigError>(options.quality >= 0 && options.quality <= 100,
                        "--quality {}: expected 1 to 100", options.quality);
-  for (const std::string& input : options.inputs) {
-    std::error_code missing;
-    require<ConfigError>(!std::filesystem::equivalent(options.output, input, missing),
-                         "{}: is an input, it cannot be an output too", input);
-  }
+  require_no_input(options.output, options.inputs);
+  require_no_input(options.output, std::array{options.classes_file});
   require<ConfigError>(options.force || !std::filesystem::exists(options.output),
                        "{}: exists already; --force overwrites it", options.output);
 }

@@ -22,4 +22,12 @@ std::vector<std::string> expand_pattern(const std::string& pattern) {
   return paths;
 }
 
+void require_no_input(const std::string& output, std::span<const std::string> inputs) {
+  for (const std::string& input : inputs) {
+    std::error_code missing;
+    require<ConfigError>(!std::filesystem::equivalent(output, input, missing),
+                         "{}: is an input, it cannot be an output too", output);
+  }
+}
+
 }  // namespace hew

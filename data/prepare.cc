@@ -1,5 +1,7 @@
 #include "data/prepare.h"
+#include "data/path_pattern.h"
 
+#include <array>
 #include <filesystem>
 #include <functional>
 #include <iterator>
@@ -32,11 +34,9 @@ void check_outputs(const PrepareOptions& options) {
       continue;
     const auto path = std::filesystem::absolute(name).lexically_normal();
     require<ConfigError>(seen.insert(path).second, "{}: is the name of two outputs", name);
-    for (const std::string& input : options.inputs) {
-      std::error_code missing;
-      require<ConfigError>(!std::filesystem::equivalent(path, input, missing),
-                           "{}: is an input, it cannot be an output too", name);
-    }
+    require_no_input(name, options.inputs);
+    require_no_input(name, std::array{options.tokenizer.sentencepiece_model,
+                                      options.tokenizer.encoder_json, options.tokenizer.vocab_bpe});
     require<ConfigError>(options.force || !std::filesystem::exists(path),
                          "{}: exists already; --force overwrites it", name);
   }

@@ -112,6 +112,18 @@ expect "bench bsr: matrices of 9223372036854775807 tokens, 3072 × 768, exceed t
   bench bsr --tokens 9223372036854775807 -o new.bin
 expect "train.batch: the tokens of 2000000000000000000 samples are too many to count" \
   train recipe.yaml --dry-run train.batch=2000000000000000000
+expect "--output numbers.txt: exists already and is no output of a bench" \
+  bench bsr --tokens 64 --shape vitb_fc1 -o numbers.txt
+expect "--output corpus.h5: exists already and is no output of a bench" \
+  bench mlp -o corpus.h5
+expect "--output run/metrics.jsonl: exists already and is no output of a bench" \
+  bench model model.safetensors -o run/metrics.jsonl
+expect "recipe.yaml: is an input, it cannot be an output too" \
+  data batches recipe.yaml --steps 1 recipe.yaml --force
+expect "./corpus.h5: is an input, it cannot be an output too" \
+  data batches recipe.yaml --steps 1 ./corpus.h5 --force
+expect "model.h5: is an input, it cannot be an output too" data tokenize numbers.txt \
+  --tokenizer sentencepiece --sentencepiece-model model.h5 -o model.h5 --force
 expect "the prompt is empty" generate run
 expect "the prompt has 9 tokens, more than the model's context of 8" \
   generate run --prompt 123456789
