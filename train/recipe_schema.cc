@@ -304,7 +304,7 @@ Schema make_schema() {
 
 bool may_change_on_resume(std::string_view key) {
   return key == "train.steps" || key == "train.recompute" || key == "optim.shard" ||
-         key.starts_with("checkpoint.") || key.starts_with("run.");
+         key.starts_with("checkpoint.") || (key.starts_with("run.") && key != "run.seed");
 }
 
 }  // namespace hew::train

@@ -89,10 +89,6 @@ std::vector<std::string> Trainer::resume() {
       missed_by_resume(checkpoint.recipe(), recipe_, progress_.steps);
   require<ConfigError>(missed.empty(), "{}: {}", checkpoint.file(), fmt::join(missed, "; "));
   require_memory();
-  const auto seed = static_cast<std::int64_t>(progress_.rng_seed);
-  if (recipe_.run.seed != seed)
-    news.push_back(fmt::format("run.seed: a run keeps its {}", seed));
-  recipe_.run.seed = seed;
   kept_choices_ = checkpoint.product_choices();
   checkpoint.restore_product_choices(stream_);
   const std::optional<kernels::BsrRoutes> kept = checkpoint.bsr_routes();

@@ -380,6 +380,7 @@ TEST_CASE("a resume may lengthen and reschedule, and nothing else") {
   CHECK(conflicts({"train.steps=2000"}).empty());
   CHECK(conflicts({"run.device=cuda", "train.precision=bf16", "train.recompute=blocks"}).empty());
   CHECK(conflicts({"train.precision=fp64"}).size() == 1);
+  CHECK(conflicts({"run.seed=7"}).size() == 1);
   CHECK(parse_recipe(saved_text, "s", {"train.steps=2000"}).sparsity[0].schedule.end.step == 1500);
 
   const auto found = conflicts({"optim.lr=2", "sparsity.0.block=16", "train.batch=16"});
