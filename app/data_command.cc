@@ -1,8 +1,8 @@
 #include "app/data_command.h"
 
 #include <fmt/format.h>
-#include <array>
 
+#include <array>
 #include <filesystem>
 #include <map>
 #include <memory>

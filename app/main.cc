@@ -127,12 +127,12 @@ int run(int argc, char** argv, const AppContext& context) {
     require_known_command(app, std::span(argv, static_cast<std::size_t>(argc)).subspan(1));
     app.parse(argc, argv);
     // Training goes on without a terminal; whoever asks for a text must not take none for one.
-    // Who flushed before has met the error already.
-    const bool written =
-        trains(argc, argv) || (std::fflush(stdout) == 0 && std::ferror(stdout) == 0);
-    const int reason = errno == 0 ? EIO : errno;
-    require<DataError>(written, "standard output: cannot write: {}",
-                       std::generic_category().message(reason));
+    if (!trains(argc, argv)) {
+      const bool flushed = std::fflush(stdout) == 0;
+      const int reason = flushed ? EIO : errno;  // EIO: an earlier flush met the error
+      require<DataError>(flushed && std::ferror(stdout) == 0, "standard output: cannot write: {}",
+                         std::generic_category().message(reason));
+    }
     return 0;
   } catch (const CLI::ParseError& error) {
     const int code = context.root() ? app.exit(error) : error.get_exit_code();

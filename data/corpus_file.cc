@@ -25,30 +25,22 @@ void read_as(std::span<std::int32_t> out, const Read& read) {
 
 class Hdf5Corpus final : public CorpusFile {
  public:
-  Hdf5Corpus(H5Reader reader, CorpusInfo info, FileDescriptor file)
+  Hdf5Corpus(H5Reader reader, CorpusInfo info)
       : CorpusFile(reader.file(), std::move(info)),
-        file_(std::move(file)),
-        size_(size_of_file(file_, path())),
         reader_(std::move(reader)),
         narrow_(reader_.dtype("tokens") == DType::kUInt16) {}
 
-  // HDF5 takes what is missing from a file that was cut since for zeros.
   void read(std::int64_t begin, std::span<std::int32_t> out) const override {
-    const std::int64_t size = size_of_file(file_, path());
-    require<DataError>(size >= size_, "{}: truncated, {} of {} bytes are there", path(), size,
-                       size_);
     const auto read = [&](auto stored) { reader_.read_range("tokens", begin, stored); };
     narrow_ ? read_as<std::uint16_t>(out, read) : read(out);
   }
 
  private:
-  FileDescriptor file_;
-  std::int64_t size_;
   H5Reader reader_;
   bool narrow_;
 };
 
-std::unique_ptr<CorpusFile> open_hdf5(const std::string& path, FileDescriptor file) {
+std::unique_ptr<CorpusFile> open_hdf5(const std::string& path) {
   H5Reader reader(path, kCorpusKind, kCorpusVersion);
   const auto blob = reader.read_vector<std::uint8_t>("tokenizer");
   CorpusInfo info{.format = "hew-h5",
@@ -64,7 +56,7 @@ std::unique_ptr<CorpusFile> open_hdf5(const std::string& path, FileDescriptor fi
   require<DataError>(
       info.tokenizer_sha256 == tokenizer_sha256(info.tokenizer_kind, info.tokenizer_blob),
       "{}: its tokenizer does not have the hash it says", path);
-  return std::make_unique<Hdf5Corpus>(std::move(reader), std::move(info), std::move(file));
+  return std::make_unique<Hdf5Corpus>(std::move(reader), std::move(info));
 }
 
 /// Tokens as plain numbers after a header.
@@ -145,7 +137,7 @@ std::unique_ptr<CorpusFile> open_corpus_file(const std::string& path) {
   constexpr std::int32_t kSealed = 0x2d776568;  // "hew-"
   if (magic != kSealed && path.ends_with(".bin"))
     return open_nanogpt(path, std::move(file));
-  return open_hdf5(path, std::move(file));
+  return open_hdf5(path);
 }
 
 }  // namespace hew

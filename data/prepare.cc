@@ -1,5 +1,4 @@
 #include "data/prepare.h"
-#include "data/path_pattern.h"
 
 #include <array>
 #include <filesystem>
@@ -10,6 +9,7 @@
 
 #include "core/error.h"
 #include "data/corpus_writer.h"
+#include "data/path_pattern.h"
 #include "data/sentencepiece_tokenizer.h"
 #include "io/atomic_file.h"
 

@@ -3,9 +3,11 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <span>
 #include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "core/tensor.h"
@@ -104,6 +106,16 @@ class Communicator {
   std::int64_t step_ = -1;
   std::chrono::milliseconds deadline_ = kDefaultDeadline;
 };
+
+/// What each rank gives, by rank; on the host. Collective.
+template <class T>
+std::vector<T> gather_of_ranks(Communicator& comm, const T& mine) {
+  static_assert(std::is_trivially_copyable_v<T>);
+  const std::vector<std::byte> bytes = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
+  std::vector<T> all(static_cast<std::size_t>(comm.size()));
+  std::memcpy(all.data(), bytes.data(), bytes.size());
+  return all;
+}
 
 /// Collectives that are called while it lives may travel as one (on GPUs); they are queued when
 /// end() returns, which must come before anything that depends on them. Without end(), as after an

@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstring>
 
 #include "core/error.h"
 #include "dist/hash.h"
@@ -19,10 +18,7 @@ std::vector<std::uint64_t> hosts_of_ranks(Communicator& comm) {
   if (code != 0)
     throw BackendError("gethostname", code, "this machine does not say its name");
   const std::uint64_t mine = xxh64(std::as_bytes(std::span(name)));
-  const std::vector<std::byte> all = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
-  std::vector<std::uint64_t> hosts(static_cast<std::size_t>(comm.size()));
-  std::memcpy(hosts.data(), all.data(), all.size());
-  return hosts;
+  return gather_of_ranks(comm, mine);
 }
 
 }  // namespace

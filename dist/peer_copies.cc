@@ -2,11 +2,11 @@
 
 #include <algorithm>
 #include <chrono>
-#include <cstring>
 #include <thread>
 #include <utility>
 
 #include "core/cuda_driver.h"
+#include "core/memory.h"
 #include "dist/host_rank.h"
 #include "dist/slices.h"
 #include "kernels/elementwise.h"
@@ -23,14 +23,6 @@ struct Introduction {
   cudaIpcMemHandle_t handle;
   bool usable;
 };
-
-template <class T>
-std::vector<T> gather_of_ranks(Communicator& host, const T& mine) {
-  const std::vector<std::byte> bytes = host.all_gather(std::as_bytes(std::span(&mine, 1)));
-  std::vector<T> all(static_cast<std::size_t>(host.size()));
-  std::memcpy(all.data(), bytes.data(), bytes.size());
-  return all;
-}
 
 bool succeeded(cudaError_t code) {
   if (code != cudaSuccess)
@@ -64,11 +56,8 @@ void queue(std::vector<CUstreamBatchMemOpParams>& operations, cudaStream_t strea
 }
 
 void copy(void* to, const void* from, std::int64_t bytes, const Stream& stream) {
-  if (bytes > 0 && to != from) {
-    cuda::check(cudaMemcpyAsync(to, from, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
-                                cuda::native(stream)),
-                "cudaMemcpyAsync");
-  }
+  if (to != from)
+    copy_memory(to, stream.device, from, stream.device, bytes, stream);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "io/atomic_file.h"
 #include "io/hdf5.h"
 #include "io/hdf5_attribute.h"
 #include "io/hdf5_calls.h"
@@ -98,8 +99,17 @@ struct H5Reader::Impl {
                        name_of(found), name_of(wanted));
   }
 
+  // HDF5 takes what is missing of a file that was cut since it was opened for zeros.
+  void require_whole() const {
+    const std::int64_t size = size_of_file(bytes, name);
+    require<DataError>(size >= opened_size, "{}: truncated, {} of {} bytes are there", name, size,
+                       opened_size);
+  }
+
   std::string name;
   h5::File file;
+  FileDescriptor bytes;  // of the same file
+  std::int64_t opened_size = 0;
   std::string kind;
   std::int64_t version = 0;
 };
@@ -111,6 +121,8 @@ H5Reader::H5Reader(const std::filesystem::path& path)
     const h5::Session session;
     impl_->file = open_file(path, impl_->name);
   }
+  impl_->bytes = open_to_read(path);
+  impl_->opened_size = size_of_file(impl_->bytes, path);
   impl_->kind = attribute_string("/", "kind");
   impl_->version = attribute_int("/", "version");
 }
@@ -206,6 +218,7 @@ void H5Reader::read_into(const std::string& name, void* out, DType dtype) const 
   impl_->require_dtype(dataset, dtype, place);
   if (shape_of(dataset, place).numel() == 0)
     return;
+  impl_->require_whole();
   check(H5Dread(dataset.get(), h5::memory_type(dtype), H5S_ALL, H5S_ALL, H5P_DEFAULT, out), place);
 }
 
@@ -222,6 +235,7 @@ void H5Reader::read_range_into(const std::string& name, std::int64_t begin, std:
       begin, begin + count);
   if (count == 0)
     return;
+  impl_->require_whole();
   const auto first = static_cast<hsize_t>(begin);
   const auto size = static_cast<hsize_t>(count);
   const Space space(check(H5Dget_space(dataset.get()), place));

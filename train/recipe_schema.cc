@@ -146,8 +146,8 @@ void add_run_fields(std::vector<Field<Recipe>>& fields) {
           "each makes its own. Bits are the same.");
   run.add("peer_copies", &RunConfig::peer_copies,
           "Between GPUs of one host that reach each other's memory, copy engines average large "
-          "gradients beside the backward pass. Else NCCL does, as it does between hosts; with more "
-          "than two ranks its sums are rounded otherwise.");
+          "gradients beside the backward pass. Else NCCL does, as it does between hosts; its "
+          "sums may be rounded otherwise.");
 }
 
 void add_model_fields(std::vector<Field<Recipe>>& fields) {

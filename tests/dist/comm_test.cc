@@ -2,9 +2,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdio>
-#include <cstring>
 #include <limits>
 #include <thread>
 
@@ -22,12 +22,8 @@ namespace {
 
 bool same_on_all_ranks(dist::Communicator& comm, const Tensor& t) {
   const std::uint64_t mine = dist::hashes_of({&t, 1}).front();
-  const std::vector<std::byte> all = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
-  for (std::size_t at = 0; at < all.size(); at += sizeof(mine)) {
-    if (std::memcmp(all.data() + at, &mine, sizeof(mine)) != 0)
-      return false;
-  }
-  return true;
+  const std::vector<std::uint64_t> all = dist::gather_of_ranks(comm, mine);
+  return std::ranges::count(all, mine) == std::ssize(all);
 }
 
 }  // namespace

@@ -170,6 +170,21 @@ TEST_CASE("errors name the file and the dataset") {
         }).starts_with((scratch / "b.h5").string() + ": cannot make dataset 'x': "));
 }
 
+TEST_CASE("a file that is cut while it is open is no file of zeros") {
+  const Scratch scratch;
+  const auto path = scratch / "cut.h5";
+  write_sample(path);
+  const H5Reader reader(path);
+  CHECK(reader.read_vector<std::uint16_t>("tokens").size() == 5 * 30011);
+  const auto size = std::filesystem::file_size(path);
+  std::filesystem::resize_file(path, size / 2);
+  const std::string why =
+      fmt::format("{}: truncated, {} of {} bytes are there", path.string(), size / 2, size);
+  CHECK(data_error_of([&] { reader.read_vector<std::uint16_t>("tokens"); }) == why);
+  std::vector<std::uint16_t> part(3);
+  CHECK(data_error_of([&] { reader.read_range("tokens", 90000, std::span(part)); }) == why);
+}
+
 TEST_CASE("equal content gives equal bytes") {
   const Scratch scratch;
   write_sample(scratch / "a.h5");

@@ -3,7 +3,6 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <numeric>
 #include <span>
@@ -123,10 +122,7 @@ TEST_CASE_TEMPLATE("sharded updates are those of whole parameters", T, float, do
     if (sharded.sharded())
       CHECK(sharded.common_state().size() == 1);
     // All ranks' moments are the whole's; of steps and births, int64 each, every rank has its own.
-    const std::int64_t mine = sharded.state_bytes();
-    const std::vector<std::byte> all = comm.all_gather(std::as_bytes(std::span(&mine, 1)));
-    std::vector<std::int64_t> bytes(static_cast<std::size_t>(comm.size()));
-    std::memcpy(bytes.data(), all.data(), all.size());
+    const std::vector<std::int64_t> bytes = dist::gather_of_ranks(comm, sharded.state_bytes());
     const auto numbers = static_cast<std::int64_t>(1 + shapes().size());
     CHECK(std::accumulate(bytes.begin(), bytes.end(), std::int64_t{0}) ==
           whole.state_bytes() + (comm.size() - 1) * numbers * 8);
