@@ -6,6 +6,7 @@
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <sstream>
 
 #include "core/error.h"
 #include "core/rng.h"
@@ -50,6 +51,20 @@ bool same_dataset(const H5Reader& a, const H5Reader& b, const std::string& name,
   const Tensor y = b.read(name, stream);
   return x.shape() == y.shape() && x.dtype() == y.dtype() &&
          std::memcmp(x.view().data, y.view().data, static_cast<std::size_t>(x.nbytes())) == 0;
+}
+
+// Where the choices of products of two checkpoints part, to tell one cause from another.
+std::string different_choices(const train::Checkpoint& a, const train::Checkpoint& b) {
+  std::istringstream left(a.product_choices());
+  std::istringstream right(b.product_choices());
+  std::string x;
+  std::string y;
+  do {
+    x = y = "(end)";
+    std::getline(left, x);
+    std::getline(right, y);
+  } while (x == y && left && right);
+  return fmt::format("product_choices: '{}' and '{}'", x, y);
 }
 
 std::string compare_group(const H5Reader& a, const H5Reader& b, const std::string& group,
@@ -148,8 +163,11 @@ std::string first_difference(const std::filesystem::path& a, const std::filesyst
   left.metrics_bytes = right.metrics_bytes = 0;
   if (!(left == right))
     return "progress";
-  return compare_group(H5Reader(a, "hew-checkpoint", 1), H5Reader(b, "hew-checkpoint", 1), "/",
-                       cpu);
+  const std::string name = compare_group(H5Reader(a, "hew-checkpoint", 1),
+                                         H5Reader(b, "hew-checkpoint", 1), "/", cpu);
+  return name == "product_choices"
+             ? different_choices(train::Checkpoint(a), train::Checkpoint(b))
+             : name;
 }
 
 void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::int64_t middle,
