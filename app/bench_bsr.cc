@@ -40,7 +40,8 @@ void check_names(const BenchBsrOptions& o) {
   require<ConfigError>(parse_named<BsrPatternKind>(o.pattern).has_value(),
                        "--pattern {}: expected random, long-row or long-column", o.pattern);
   require<ConfigError>(o.packing == "auto" || parse_named<BsrPacking>(o.packing).has_value(),
-                       "--packing {}: expected auto, none, values, input or both", o.packing);
+                       "--packing {}: expected auto, none, values, input, both or copied",
+                       o.packing);
   require<ConfigError>(o.tall == "auto" || o.tall == "yes" || o.tall == "no",
                        "--tall {}: expected auto, yes or no", o.tall);
   const bool cpu = parse_device(o.device).is_cpu();
@@ -228,9 +229,9 @@ void add_bench_bsr(CLI::App& bench) {
   command->add_option("--dtype", o->dtype,
                       "fp32 or fp64; on a GPU also bf16, the default there, and tf32");
   command
-      ->add_option(
-          "--packing", o->packing,
-          "What a GPU's kernels pack first for b = 16 and 32: auto, none, values, input or both")
+      ->add_option("--packing", o->packing,
+                   "What a GPU packs first for b = 16 and 32: auto, none, values, input or both; "
+                   "copied: none, and threads copy")
       ->capture_default_str();
   command
       ->add_option("--tall", o->tall,

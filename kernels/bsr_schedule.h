@@ -55,15 +55,15 @@ struct BsrWalk {
   std::int64_t live_columns = 0;  // block columns that any row needs
   RowGroups together;
   RowGroups alone;  // none for b < 64
-  RowGroups tall;   // for b = 32 alone, and where tall_tiles_pay()
+  RowGroups tall;   // for b = 32 alone, and where tall_tiles_may_pay()
 };
 
 /// Bytes of a product's input that an H100's second-level cache of 50 MiB holds until all tiles
 /// that read them have come, with the values and the output beside them.
 inline constexpr std::int64_t kCachedInput = std::int64_t{24} << 20;
 
-/// Whether tiles of 256 rows, or as many columns, are faster for outputs of so many features.
-bool tall_tiles_pay(std::int64_t width);
+/// Whether tiles of 256 rows, or as many columns, can be faster for outputs of so many features.
+bool tall_tiles_may_pay(std::int64_t width);
 
 /// A schedule on the host.
 class BsrPlan {

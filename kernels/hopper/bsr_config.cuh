@@ -10,7 +10,7 @@
 namespace hew::kernels::hopper {
 
 struct BsrProductMaps {
-  CUtensorMap in;      // [tokens, depth], boxes [kTokens, kDepth]
+  CUtensorMap in;      // [tokens, depth], boxes [kBoxTokens, kDepth]
   CUtensorMap values;  // [nnzb·b, b], boxes [kBox, kRow]
   // [tokens, width], boxes [kBufferTokens, kRow]; which there are, BsrEnding says.
   CUtensorMap out;
@@ -28,7 +28,12 @@ struct BsrProductArgs {
   const std::uint8_t* packed_in;      // by pack_tokens(), or null: boxes
   const std::uint8_t* packed_values;  // by pack_blocks(), or null: boxes
   int columns;                        // of blocks in the input
-  const Element* bias;                // [width] or null
+  // Of what threads copy: the input [tokens, row_bytes], the blocks.
+  const std::uint8_t* in;
+  const std::uint8_t* values;
+  std::int64_t row_bytes;
+  int tokens;
+  const Element* bias;  // [width] or null
   BsrEnding ending;
   Activation activation;
   bool keep_pre;  // second_out takes the forward product before it goes on
@@ -45,7 +50,8 @@ struct BsrProductArgs {
 /// the other's sums.
 /// kGradient: of the input. bfloat16 blocks are read with their other side along the depth then;
 /// wgmma takes tf32 along the depth alone, so that for float the values are transposed before.
-template <class E, int block, bool gradient, BsrTile tile>
+/// copies: threads copy the blocks and most of the input, see BsrPacking::kCopied.
+template <class E, int block, bool gradient, BsrTile tile, bool copies = false>
 struct BsrConfig {
   using Element = E;  // of all matrices; float is multiplied as tf32
   using Args = BsrProductArgs<E>;
@@ -73,7 +79,10 @@ struct BsrConfig {
   static constexpr int kElementBytes = sizeof(E);
   static constexpr int kRow = kBox * kElementBytes < 128 ? kBox : 128 / kElementBytes;
   static constexpr int kRowBytes = kRow * kElementBytes;
-  static constexpr bool kPacks = packs(block, sizeof(E));
+  static constexpr bool kShortRows = packs(block, sizeof(E));
+  static constexpr bool kCopies = copies;
+  static constexpr bool kPacks = kShortRows && !copies;  // or takes boxes
+  static_assert(!copies || (kShortRows && sizeof(E) == 2), "TMA alone rounds to tf32");
   static constexpr Swizzle kSwizzle = kRowBytes == 32   ? Swizzle::k32
                                       : kRowBytes == 64 ? Swizzle::k64
                                                         : Swizzle::k128;
@@ -83,6 +92,9 @@ struct BsrConfig {
   static constexpr int kDepth = kRow;
   static constexpr int kStagesPerBlock = block / kDepth;
   static constexpr int kInputBytes = kTokens * kRowBytes;
+  // Of which TMA loads these rows: beside threads that copy, what it can meanwhile.
+  static constexpr int kBoxTokens = kCopies ? kTokens * 3 / 8 : kTokens;
+  static constexpr int kBoxBytes = kBoxTokens * kRowBytes;
   static constexpr int kStripBytes = kStrip * kRowBytes;
   static constexpr int kPartBytes = kStripBytes / kParts;
   static constexpr int kStageBytes = kInputBytes + kStrips * kStripBytes;
@@ -109,7 +121,7 @@ struct BsrConfig {
 
   // Warps that load. A block's boxes or runs are ordered one by one, some 50 cycles each: with many
   // small ones a step, a single warp would be what binds.
-  static constexpr int kLoaders = kPacks ? 4 : 1;
+  static constexpr int kLoaders = kShortRows ? 4 : 1;
   static_assert(kStages % kLoaders == 0, "a stage belongs to one loader");
 
   static constexpr int kConsumingWarpgroups = kTogether ? 2 : 1;  // of a stage

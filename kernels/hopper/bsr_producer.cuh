@@ -205,12 +205,18 @@ class BsrProducer {
     if (elected()) {
       if constexpr (Config::kSkips)
         shared_.live_strips[at.stage()] = strips;
-      arrive_and_expect(full, Config::kInputBytes + __popc(live) * Config::kMemberBytes);
+      const int blocks = Config::kCopies ? 0 : __popc(live);
+      arrive_and_expect(full, Config::kBoxBytes + blocks * Config::kMemberBytes);
       load_input(column, depth, first_token, input, full);
       if constexpr (Config::kParts == 1)
         load_blocks(positions, depth, parts, full);
-      else
+      else if constexpr (!Config::kCopies)
         load_blocks(live, args_.groups.positions + number * Config::kMembers, depth, parts, full);
+    }
+    if constexpr (Config::kCopies) {
+      copy_input(column, first_token, input);
+      copy_blocks(mine, of, live, parts);
+      arrive_when_copied(full);
     }
   }
 
@@ -233,6 +239,56 @@ class BsrProducer {
     }
     fence_for_async();
     __syncwarp();
+  }
+
+  // What this warp copies, a piece of 16 bytes by each lane at a time, lies as TMA would put it.
+  static constexpr int kRowPieces = Config::kRowBytes / 16;
+  static constexpr int kRowsAtOnce = kWarpSize / kRowPieces;
+  static constexpr int kBytesAtOnce = 16 * kWarpSize;
+
+  // Of this lane's first piece: within 128 bytes the swizzle exchanges it. All others lie as far
+  // behind it as their rows do.
+  __device__ std::uint32_t own_place() const {
+    const int place = lane_ ^ lane_ / 8 % kRowPieces;
+    return static_cast<std::uint32_t>(16 * place);
+  }
+
+  // The input's rows that TMA does not take.
+
+  __device__ void copy_input(int column, int first_token, std::uint32_t to) {
+    const int row = first_token + Config::kBoxTokens + lane_ / kRowPieces;
+    const int byte = column * Config::kRowBytes + lane_ % kRowPieces * 16;
+    const std::uint8_t* from = args_.in + row * args_.row_bytes + byte;
+    const std::int64_t next = kRowsAtOnce * args_.row_bytes;
+    to += Config::kBoxBytes + own_place();
+    constexpr int kCopied = (Config::kTokens - Config::kBoxTokens) / kRowsAtOnce;
+    if (first_token + Config::kTokens <= args_.tokens &&
+        (column + 1) * Config::kRowBytes <= args_.row_bytes) {
+#pragma unroll
+      for (int i = 0; i < kCopied; ++i, from += next) copy_piece(to + i * kBytesAtOnce, from);
+      return;
+    }
+#pragma unroll 1
+    for (int i = 0; i < kCopied; ++i, from += next) {
+      const bool inside = row + i * kRowsAtOnce < args_.tokens && byte < args_.row_bytes;
+      copy_piece(to + i * kBytesAtOnce, inside ? from : args_.in, inside);
+    }
+  }
+
+  // Live blocks, each a part of a strip.
+  __device__ void copy_blocks(const Step& mine, int of, int live, std::uint32_t parts) {
+    const std::uint8_t* const values = args_.values + 16 * lane_;
+    parts += own_place();
+#pragma unroll
+    for (int m = 0; m < Config::kMembers; ++m) {
+      if ((live >> m & 1) != 0) {
+        const int position = __shfl_sync(~0U, mine.positions[m], of);
+        const std::uint8_t* const from = values + std::int64_t{position} * Config::kPartBytes;
+#pragma unroll
+        for (int i = 0; i < Config::kPartBytes; i += kBytesAtOnce)
+          copy_piece(parts + m * Config::kPartBytes + i, from + i);
+      }
+    }
   }
 
   __device__ void load_input(int column, int depth, int first_token, std::uint32_t to,

@@ -7,8 +7,8 @@
 
 /// The product of a dense and a block-sparse matrix on Hopper, outᵀ = blocks · inᵀ: a warpgroup's
 /// wgmma multiplies 64 features × depth of W with depth × tokens of the input. Warps of the first
-/// warpgroup load by TMA into a ring of stages; two warpgroups multiply and write. Thread blocks
-/// stay and draw tiles.
+/// warpgroup load into a ring of stages, by TMA and, of short rows, by copies of their own; two
+/// warpgroups multiply and write. Thread blocks stay and draw tiles.
 namespace hew::kernels::hopper {
 
 inline constexpr int kProductThreads = 384;  // a warpgroup for the loads, two that multiply
@@ -146,6 +146,8 @@ class BsrConsumer {
     typename Ring<Config::kStages>::Position before;
     for (int k = 0; k < stages; ++k, ++at_.count) {
       ring_.await(at_);
+      if constexpr (Config::kCopies)
+        fence_for_async();
       int live = kAll;
       if constexpr (Config::kSkips) {
         const int strips = of_first_lane([&] { return shared_.live_strips[at_.stage()]; });
@@ -217,7 +219,8 @@ __global__ __launch_bounds__(kProductThreads,
   const std::uint32_t stages =
       (shared_address(dynamic) + Config::kAlignment - 1) / Config::kAlignment * Config::kAlignment;
   if (threadIdx.x == 0) {
-    Ring<Config::kStages>(shared.stage_barriers).init(Config::kReleases);
+    Ring<Config::kStages>(shared.stage_barriers)
+        .init(Config::kReleases, /*fills=*/Config::kCopies ? 1 + kWarpSize : 1);
     Ring<kTilesAhead>(shared.tile_barriers).init(kMultiplyingWarps + Config::kLoaders - 1);
     init_barrier(shared_address(shared.turn_barriers), 4);
     init_barrier(shared_address(shared.turn_barriers) + 8, 4);

@@ -52,7 +52,7 @@ BsrProductMaps maps_of(const BsrProductCall& p) {
   const std::int64_t b = Config::kBlock;
   const int fetched =
       fetched_bytes(b * Config::kElementBytes, p.walk->live_columns, ceil_div(p.in.shape[1], b));
-  return {.in = boxes_of<Config>(p.in.data, p.in.shape[0], p.in.shape[1], Config::kTokens,
+  return {.in = boxes_of<Config>(p.in.data, p.in.shape[0], p.in.shape[1], Config::kBoxTokens,
                                  /*tf32=*/true, fetched),
           .values = boxes_of<Config>(p.values.data, p.values.shape[0] * b, b, Config::kBox,
                                      /*tf32=*/true),
@@ -149,6 +149,10 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
       .packed_in = bytes_of(packed.in),
       .packed_values = bytes_of(packed.values),
       .columns = static_cast<int>(ceil_div(p.in.shape[1], Config::kBlock)),
+      .in = static_cast<const std::uint8_t*>(p.in.data),
+      .values = static_cast<const std::uint8_t*>(p.values.data),
+      .row_bytes = p.in.shape[1] * Config::kElementBytes,
+      .tokens = static_cast<int>(p.in.shape[0]),
       .bias = reinterpret_cast<const typename Config::Element*>(p.bias.data),
       .ending = p.ending,
       .activation = p.activation,
@@ -168,6 +172,16 @@ void launch(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
     sum_leading<float>(backend, sums, p.sums);
 }
 
+// Of blocks whose rows may be short.
+template <class Element, int block, bool gradient, BsrTile tile>
+void launch_short(Cuda backend, const BsrProductCall& p, const BsrTiling& tiling) {
+  if constexpr (sizeof(Element) == 2) {
+    if (tiling.packing == BsrPacking::kCopied)
+      return launch<BsrConfig<Element, block, gradient, tile, /*copies=*/true>>(backend, p, tiling);
+  }
+  launch<BsrConfig<Element, block, gradient, tile>>(backend, p, tiling);
+}
+
 template <class Element, bool gradient>
 void launch_for_block(Cuda backend, const BsrProductCall& p) {
   using enum BsrTile;
@@ -184,13 +198,13 @@ void launch_for_block(Cuda backend, const BsrProductCall& p) {
                                           .activation = activation_of(p)},
                                          {.packing = p.packing, .tall = p.tall});
   if (b == 16)
-    return launch<BsrConfig<Element, 16, gradient, kTogether>>(backend, p, tiling);
+    return launch_short<Element, 16, gradient, kTogether>(backend, p, tiling);
   if constexpr (packs(32, sizeof(Element))) {
     if (tiling.tile == kTall)
-      return launch<BsrConfig<Element, 32, gradient, kTall>>(backend, p, tiling);
+      return launch_short<Element, 32, gradient, kTall>(backend, p, tiling);
   }
   if (b == 32)
-    return launch<BsrConfig<Element, 32, gradient, kTogether>>(backend, p, tiling);
+    return launch_short<Element, 32, gradient, kTogether>(backend, p, tiling);
   if (b == 64 && tiling.tile == kTogether)
     return launch<BsrConfig<Element, 64, gradient, kTogether>>(backend, p, tiling);
   if (b == 64)

@@ -11,10 +11,15 @@ constexpr double kL2Rate = 7.8e12;      // from the second-level cache to shared
 // Of products with b = 16 and 32, fitted to what they were measured at (docs/results/bsr-h100.md).
 // Rows of boxes a second that the multiprocessors' TMA units take, be they of 32, 64 or 128 bytes.
 constexpr double kRowRate = 1.05e11;
-constexpr double kShortRowL2Rate = 9.0e12;  // bytes a second
-constexpr double kPackingRate = 2.9e12;     // read and written
-constexpr double kLaunch = 3e-6;            // s, of one more kernel
-constexpr double kExposed = 0.65;           // of the time for device memory, beside the loads
+constexpr double kShortRowL2Rate = 8.5e12;  // bytes a second
+// The same where threads copy beside TMA.
+constexpr double kCopiedRowRate = 1.25e11;
+constexpr double kCopiedL2Rate = 7.5e12;
+constexpr double kPackingRate = 2.9e12;  // read and written
+constexpr double kLaunch = 3e-6;         // s, of one more kernel
+constexpr double kExposed = 0.8;         // of the time for device memory, beside the loads
+// What tall tiles take of the time that their loads would make expect.
+constexpr double kTallShare = 0.9;
 // Tiles made alone win where their loads take less than this share of what binds those made
 // together: their output hides behind the other warpgroup's loads.
 constexpr double kLoadShare = 0.8;
@@ -54,7 +59,8 @@ double memory_seconds(const BsrProductSize& size) {
   return static_cast<double>(elements * size.element_bytes) / kMemoryRate;
 }
 
-// How long a product takes whose operands are packed before: where rows bind or bytes.
+// How long a product of blocks with short rows takes, with what is packed before: where rows bind
+// or bytes.
 double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile tile,
                       BsrPacking packing) {
   const RowGroups& groups = groups_of(walk, tile);
@@ -70,6 +76,7 @@ double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile t
     before += kLaunch + times(2 * elements, size.element_bytes) / kPackingRate;
   };
   double rows = 0;
+  const bool copied = packing == BsrPacking::kCopied;
   if (packs_input(packing)) {
     pack(size.tokens * size.depth);
     rows += moving * short_rows;
@@ -80,12 +87,14 @@ double packed_seconds(const BsrWalk& walk, const BsrProductSize& size, BsrTile t
     pack(size.nnzb * size.block * size.block);
     rows += live * short_rows;
   } else {
-    rows += live;
+    rows += copied ? live * short_rows : live;  // a thread's pieces do not end with a row
   }
   const double inside =
-      std::max(rows / kRowRate, loaded_bytes(groups, size, tokens) / kShortRowL2Rate);
+      std::max(rows / (copied ? kCopiedRowRate : kRowRate),
+               loaded_bytes(groups, size, tokens) / (copied ? kCopiedL2Rate : kShortRowL2Rate));
   const double memory = memory_seconds(size);
-  return before + std::max(memory, inside + kExposed * memory);
+  return (tile == BsrTile::kTall ? kTallShare : 1) *
+         (before + std::max(memory, inside + kExposed * memory));
 }
 
 // What one multiprocessor needs for the activation of a tile of 128 × 256.
@@ -164,20 +173,28 @@ BsrTiling tiling_of(const BsrWalk& walk, const BsrProductSize& size, BsrTile til
 
 // Of blocks with short rows.
 BsrTiling packed_tiling(const BsrWalk& walk, const BsrProductSize& size, const BsrForced& forced) {
-  const bool has_tall = walk.tall.groups > 0 && size.element_bytes == 2;
-  const bool tall = has_tall && forced.tall.value_or(tall_tiles_pay(size.width));
-  const BsrTile tile = tall ? BsrTile::kTall : BsrTile::kTogether;
+  using enum BsrPacking;
+  const bool bfloat16 = size.element_bytes == 2;
+  const bool has_tall = walk.tall.groups > 0 && bfloat16;
   double least = std::numeric_limits<double>::infinity();
-  BsrPacking packing = BsrPacking::kNone;
-  for (const auto packs :
-       {BsrPacking::kNone, BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
-    const double seconds = packed_seconds(walk, size, tile, packs);
-    if (forced.packing.value_or(packs) == packs && seconds < least) {
-      least = seconds;
-      packing = packs;
+  BsrTile best = BsrTile::kTogether;
+  BsrPacking packing = kNone;
+  for (const BsrTile tile : {BsrTile::kTogether, BsrTile::kTall}) {
+    const bool tall = tile == BsrTile::kTall;
+    if ((tall && !has_tall) || (has_tall && forced.tall.value_or(tall) != tall))
+      continue;
+    for (const BsrPacking packs : {kNone, kValues, kInput, kBoth, kCopied}) {
+      if ((packs == kCopied && !bfloat16) || forced.packing.value_or(packs) != packs)
+        continue;
+      const double seconds = packed_seconds(walk, size, tile, packs);
+      if (seconds < least) {
+        least = seconds;
+        best = tile;
+        packing = packs;
+      }
     }
   }
-  return tiling_of(walk, size, tile, packing);
+  return tiling_of(walk, size, best, packing);
 }
 
 }  // namespace

@@ -17,8 +17,10 @@
 /// piece c ^ r / 2 % 4, c ^ r / 4 % 2, would.
 namespace hew::kernels::hopper {
 
-/// Which operands are packed: the blocks, the matrix of tokens.
-enum class BsrPacking : std::uint8_t { kNone, kValues, kInput, kBoth };
+/// Which operands are packed: the blocks, the matrix of tokens. Without a pass threads may also
+/// copy both into shared memory, for which rows of 64 bytes are long enough (kCopied, bfloat16
+/// alone).
+enum class BsrPacking : std::uint8_t { kNone, kValues, kInput, kBoth, kCopied };
 
 constexpr bool packs_values(BsrPacking packing) {
   return packing == BsrPacking::kValues || packing == BsrPacking::kBoth;
@@ -47,8 +49,12 @@ namespace hew {
 template <>
 struct EnumNames<kernels::hopper::BsrPacking> {
   using E = kernels::hopper::BsrPacking;
-  static constexpr auto kTable = std::to_array<std::pair<E, std::string_view>>(
-      {{E::kNone, "none"}, {E::kValues, "values"}, {E::kInput, "input"}, {E::kBoth, "both"}});
+  static constexpr auto kTable =
+      std::to_array<std::pair<E, std::string_view>>({{E::kNone, "none"},
+                                                     {E::kValues, "values"},
+                                                     {E::kInput, "input"},
+                                                     {E::kBoth, "both"},
+                                                     {E::kCopied, "copied"}});
 };
 
 }  // namespace hew

@@ -153,6 +153,25 @@ __device__ inline void load_run(std::uint32_t to, const void* from, std::uint32_
       "l"(from), "r"(bytes), "r"(barrier)
       : "memory");
 }
+
+// Copies by threads, which no barrier counts in bytes. Who reads by wgmma what they brought calls
+// fence_for_async() after its barrier.
+
+/// 16 bytes of global memory; zeros unless `inside`.
+__device__ inline void copy_piece(std::uint32_t to, const void* from) {
+  asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from)
+               : "memory");
+}
+__device__ inline void copy_piece(std::uint32_t to, const void* from, bool inside) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
+               "r"(inside ? 16 : 0)
+               : "memory");
+}
+/// One of the barrier's arrivals, once all that this thread has ordered is there.
+__device__ inline void arrive_when_copied(std::uint32_t barrier) {
+  asm volatile("cp.async.mbarrier.arrive.noinc.shared::cta.b64 [%0];" ::"r"(barrier) : "memory");
+}
+
 __device__ inline void store_box(const CUtensorMap* map, std::uint32_t from, int x, int y) {
   asm volatile(
       "cp.async.bulk.tensor.2d.global.shared::cta.tile.bulk_group [%0, {%2, %3}], [%1];" ::"l"(map),
@@ -179,7 +198,8 @@ template <int n>
 __device__ inline void wait_stores() {
   asm volatile("cp.async.bulk.wait_group %0;" ::"n"(n) : "memory");
 }
-/// In each thread that wrote shared memory, before a barrier after which TMA or wgmma reads it.
+/// In each thread that wrote shared memory, before a barrier after which TMA or wgmma reads it; in
+/// each that reads by them, after the barrier, what others' copies have written.
 __device__ inline void fence_for_async() {
   asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
 }

@@ -221,7 +221,8 @@ class Products {
 
 void check_packed(const Products& products, const Products::Results& boxes, bool tall) {
   CAPTURE(tall);
-  for (const auto packing : {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth}) {
+  for (const auto packing :
+       {BsrPacking::kValues, BsrPacking::kInput, BsrPacking::kBoth, BsrPacking::kCopied}) {
     CAPTURE(name_of(packing));
     const Products::Results packed = products.run(packing, tall);
     CHECK(test::same_bytes(test::on_cpu(packed.y), test::on_cpu(boxes.y)));

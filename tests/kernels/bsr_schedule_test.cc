@@ -93,7 +93,7 @@ void check_walk(const BsrWalk& walk, std::int64_t block, const Direction& d) {
     check_groups(walk.alone, 1, d);
   else
     CHECK(walk.alone.groups == 0);
-  if (block == 32 && kernels::tall_tiles_pay(d.rows * block))
+  if (block == 32 && kernels::tall_tiles_may_pay(d.rows * block))
     check_groups(walk.tall, 8, d);
   else
     CHECK(walk.tall.groups == 0);

@@ -163,11 +163,10 @@ std::string first_difference(const std::filesystem::path& a, const std::filesyst
   left.metrics_bytes = right.metrics_bytes = 0;
   if (!(left == right))
     return "progress";
-  const std::string name = compare_group(H5Reader(a, "hew-checkpoint", 1),
-                                         H5Reader(b, "hew-checkpoint", 1), "/", cpu);
-  return name == "product_choices"
-             ? different_choices(train::Checkpoint(a), train::Checkpoint(b))
-             : name;
+  const std::string name =
+      compare_group(H5Reader(a, "hew-checkpoint", 1), H5Reader(b, "hew-checkpoint", 1), "/", cpu);
+  return name == "product_choices" ? different_choices(train::Checkpoint(a), train::Checkpoint(b))
+                                   : name;
 }
 
 void check_resume(const train::Recipe& whole, const train::Recipe& halves, std::int64_t middle,
