@@ -133,7 +133,7 @@ TEST_CASE("rows that share columns are made together") {
 }
 
 TEST_CASE("many rows are paired within bounded time, none lost") {
-  const BlockPattern p = random_pattern(4000 * 32, 40 * 32, 32, 0.1, 5);
+  const BlockPattern p = random_pattern(4000 * 32, 32 * 32, 32, 0.1, 5);
   const BsrSchedule schedule(p.index(), make_cpu_stream());
   check_walk(schedule.by_rows, 32, forward_of(p));
   CHECK(schedule.by_rows.together.steps < p.nnzb());
